@@ -1,0 +1,161 @@
+"""Owns the wire contract: every tensor's name, dtype and dims, and the settings that travel.
+
+`PipelineSpec` is written as `pipeline.json` into each Python model's version folder and as
+metadata into every exported ONNX file; all tensor shapes derive from it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ContractError, SpecError
+from .skeleton import BODYPOSE_18, Skeleton
+
+NUMPY_DTYPES = {"UINT8": np.uint8, "INT32": np.int32, "FP32": np.float32, "BYTES": np.object_}
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One tensor on the wire. `dims` are without the batch dimension; dtypes are KServe v2's."""
+
+    name: str
+    dtype: str
+    dims: tuple[int, ...]
+
+    def check(self, array: NDArray[Any]) -> NDArray[Any]:
+        """`array`, if it is a batch (B, *dims) of this tensor's dtype.
+
+        Raises:
+            ContractError: naming the tensor, what was expected and what came.
+        """
+        expected = f"{self.dtype} (batch, {', '.join(map(str, self.dims))})"
+        if array.dtype != NUMPY_DTYPES[self.dtype]:
+            raise ContractError(self.name, expected, f"{array.dtype} {array.shape}")
+        if array.ndim != 1 + len(self.dims) or array.shape[1:] != self.dims:
+            raise ContractError(self.name, expected, str(array.shape))
+        return array
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """One model of the repository, in Triton's own vocabulary."""
+
+    name: str
+    backend: str  # "python", "onnxruntime", "openvino", "tensorrt"; "" for the ensemble
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    max_batch_size: int
+    max_queue_delay_us: int = 0
+    max_queue_size: int = 0  # 0: no limit
+    instances: int = 1
+    parameters: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageLimits:
+    """What the preprocess model accepts; checked before anything is decoded."""
+
+    max_bytes: int = 16 * 2**20
+    max_pixels: int = 40_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class GroupingSettings:
+    """Thresholds of grouping; chosen on training images, see docs/training.md."""
+
+    min_peak_score: float = 0.1  # heatmap value below which a peak is no joint
+    min_limb_score: float = 0.05  # part affinity score below which two peaks are not joined
+    min_joints: int = 2  # people with fewer joints are dropped
+
+
+@dataclass(frozen=True, slots=True)
+class PipelineSpec:
+    """Everything that preprocess, network and grouping must agree on."""
+
+    skeleton: Skeleton = BODYPOSE_18
+    network_hw: tuple[int, int] = (288, 384)
+    max_peaks: int = 20
+    max_people: int = 20
+    limits: ImageLimits = ImageLimits()
+    grouping: GroupingSettings = GroupingSettings()
+    model_sha256: str = ""
+
+    def __post_init__(self) -> None:
+        if any(side <= 0 or side % 8 for side in self.network_hw):
+            raise SpecError(f"network_hw: expected multiples of 8, got {self.network_hw}")
+        if self.max_peaks < 1 or self.max_people < 1:
+            raise SpecError(
+                f"max_peaks and max_people: expected at least 1, got {self.max_peaks} and"
+                f" {self.max_people}"
+            )
+
+    @property
+    def image(self) -> TensorSpec:
+        return TensorSpec("image", "BYTES", (1,))
+
+    @property
+    def pixels(self) -> TensorSpec:
+        return TensorSpec("pixels", "UINT8", (*self.network_hw, 3))
+
+    @property
+    def geometry(self) -> TensorSpec:
+        return TensorSpec("geometry", "FP32", (5,))
+
+    @property
+    def peaks(self) -> TensorSpec:
+        return TensorSpec("peaks", "FP32", (self.skeleton.num_joints, self.max_peaks, 3))
+
+    @property
+    def limb_scores(self) -> TensorSpec:
+        dims = (self.skeleton.num_limbs, self.max_peaks, self.max_peaks)
+        return TensorSpec("limb_scores", "FP32", dims)
+
+    @property
+    def keypoints(self) -> TensorSpec:
+        return TensorSpec("keypoints", "FP32", (self.max_people, self.skeleton.num_joints, 3))
+
+    @property
+    def scores(self) -> TensorSpec:
+        return TensorSpec("scores", "FP32", (self.max_people,))
+
+    @property
+    def num_people(self) -> TensorSpec:
+        return TensorSpec("num_people", "INT32", (1,))
+
+    def with_model(self, sha256: str) -> PipelineSpec:
+        return replace(self, model_sha256=sha256)
+
+    def to_json(self) -> str:
+        """Deterministic text: same spec, same bytes."""
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def from_json(cls, text: str) -> PipelineSpec:
+        try:
+            raw = json.loads(text)
+            height, width = raw["network_hw"]
+            return cls(
+                skeleton=Skeleton.from_json(raw["skeleton"]),
+                network_hw=(int(height), int(width)),
+                max_peaks=int(raw["max_peaks"]),
+                max_people=int(raw["max_people"]),
+                limits=ImageLimits(**raw["limits"]),
+                grouping=GroupingSettings(**raw["grouping"]),
+                model_sha256=str(raw["model_sha256"]),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise SpecError(
+                f"pipeline description: expected what `tools export` writes, got {error!r};"
+                " run `tools export` again"
+            ) from error
+
+    @classmethod
+    def load(cls, path: Path) -> PipelineSpec:
+        return cls.from_json(path.read_text())
