@@ -1,0 +1,124 @@
+"""Owns produced files: atomic writes, and the JSON record beside each file that names its parents.
+
+`model.onnx` has its record in `model.onnx.json`. A stage opens its inputs through `Artifact.open`,
+which refuses a file that changed after its record was written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pose_runtime.errors import PoseError
+
+# Distributions whose versions can change what a stage produces.
+_RECORDED_VERSIONS = ("bodypose-triton", "keras", "tensorflow-cpu", "jax", "numpy", "onnx")
+
+
+class StaleArtifactError(PoseError):
+    """A file changed after the stage that made it wrote its record."""
+
+
+class MissingArtifactError(PoseError):
+    """A file that a stage needs does not exist."""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One produced file: a checkpoint, an ONNX graph, an engine."""
+
+    path: Path
+    sha256: str
+    stage: str  # "train", "prune", "export", ...
+    parents: tuple[str, ...] = ()  # sha256 of what it was made from
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def record(
+        cls,
+        path: Path,
+        stage: str,
+        *parents: Artifact,
+        settings: Mapping[str, Any] | None = None,
+    ) -> Artifact:
+        """Write the record of a file that `stage` just produced."""
+        made = cls(
+            path,
+            sha256_of(path),
+            stage,
+            tuple(parent.sha256 for parent in parents),
+            dict(settings or {}),
+        )
+        record = {
+            "file": path.name,
+            "sha256": made.sha256,
+            "stage": stage,
+            "parents": [{"file": p.path.name, "sha256": p.sha256} for p in parents],
+            "settings": made.settings,
+            "versions": _versions(),
+        }
+        with atomic_path(record_path(path)) as temporary:
+            temporary.write_text(json.dumps(record, indent=2) + "\n")
+        return made
+
+    @classmethod
+    def open(cls, path: Path) -> Artifact:
+        """The file at `path`, checked against its record when it has one.
+
+        Raises:
+            MissingArtifactError: there is no such file.
+            StaleArtifactError: the file is not what its record says.
+        """
+        if not path.is_file():
+            raise MissingArtifactError(f"{path}: expected a file, got nothing there")
+        sha256 = sha256_of(path)
+        if not record_path(path).is_file():
+            return cls(path, sha256, "given")
+        raw = json.loads(record_path(path).read_text())
+        if raw["sha256"] != sha256:
+            raise StaleArtifactError(
+                f"{path} changed after `tools {raw['stage']}` wrote it; run `tools {raw['stage']}`"
+                f" again, or delete {record_path(path).name} if the file is your own"
+            )
+        parents = tuple(parent["sha256"] for parent in raw["parents"])
+        return cls(path, sha256, raw["stage"], parents, raw["settings"])
+
+
+def record_path(path: Path) -> Path:
+    return path.with_name(path.name + ".json")
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that replaces it when the block ends without an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _versions() -> dict[str, str]:
+    versions = {}
+    for name in _RECORDED_VERSIONS:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return versions

@@ -1,0 +1,170 @@
+"""The trunk of the small network: MobileNetV2 x1.5 with a feature pyramid, as in MoveNet MultiPose."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import keras
+from keras import KerasTensor, layers
+
+from pose_runtime.errors import ContractError
+
+# What the network does to a pixel value in 0..255 before the first convolution.
+PIXEL_SCALE: Final = 1 / 256
+PIXEL_OFFSET: Final = -0.5
+
+DEEPEST_STRIDE: Final = 32
+PYRAMID_STRIDES: Final = (16, 8, 4)
+HEAD_CHANNELS: Final[Mapping[str, int]] = {"kpt": 17, "regress": 34, "center": 1}
+
+_LAYOUT: Final = "channels_last"
+_STEM_CHANNELS: Final = 48
+_TOP_CHANNELS: Final = 1280
+# Expansion, channels, repeats, stride of the first. Source: Sandler et al. 2018
+# (arXiv:1801.04381), table 2, with the channels of width 1.5 as MoveNet's graph has them.
+_BLOCK_GROUPS: Final = (
+    (1, 24, 1, 1),
+    (6, 40, 2, 2),
+    (6, 48, 3, 2),
+    (6, 96, 4, 2),
+    (6, 144, 3, 1),
+    (6, 240, 3, 2),
+    (6, 480, 1, 1),
+)
+_LATERAL_CHANNELS: Final = {32: 64, 16: 64, 8: 32, 4: 24}
+_REFINED_CHANNELS: Final = {16: 32, 8: 24, 4: 24}
+_HEAD_HIDDEN_CHANNELS: Final = 96
+
+NUM_BLOCKS: Final = sum(repeats for _, _, repeats, _ in _BLOCK_GROUPS)
+
+
+def movenet_pyramid(images: KerasTensor) -> dict[str, KerasTensor]:
+    """Build MoveNet MultiPose up to its heads; a `keras.Model` keeps only what its outputs need.
+
+    Args:
+        images: (B, H, W, 3), RGB, pixel value * `PIXEL_SCALE` + `PIXEL_OFFSET`; H and W are
+            multiples of 32.
+
+    Returns:
+        Features (B, H / stride, W / stride, channels) by name:
+
+        | name | stride | channels | what it is |
+        |---|---|---|---|
+        | c1 | 2 | 24 | block 0, linear |
+        | c2 | 4 | 40 | block 2, linear |
+        | c3 | 8 | 48 | block 5, linear |
+        | c4_early | 16 | 96 | block 9, linear; where the pyramid taps stride 16 |
+        | c4 | 16 | 144 | block 12, linear |
+        | c5 | 32 | 240 | block 15, linear |
+        | c5_late | 32 | 480 | block 16, linear |
+        | c5_out | 32 | 1280 | after the last 1x1 convolution, 0..6 |
+        | p5 | 32 | 64 | the pyramid's first lateral, linear |
+        | p4, p3, p2 | 16, 8, 4 | 32, 24, 24 | pyramid, >= 0 |
+        | kpt_hidden, regress_hidden, center_hidden | 4 | 96 | inside of a head, >= 0 |
+        | kpt_output, regress_output, center_output | 4 | 17, 34, 1 | output of a head |
+
+        `kpt_output` and `center_output` are logits, `regress_output` is in cells of stride 4.
+
+    Source: TensorFlow graph of MoveNet MultiPose Lightning 1 (Google, Apache-2.0), see
+    `tools.import_backbone`.
+    """
+    _check_size(images)
+    blocks = _mobilenet_blocks(images)
+    features = {
+        "c1": blocks[0],
+        "c2": blocks[2],
+        "c3": blocks[5],
+        "c4_early": blocks[9],
+        "c4": blocks[12],
+        "c5": blocks[15],
+        "c5_late": blocks[16],
+        "c5_out": _relu6(_pointwise(blocks[16], _TOP_CHANNELS, "top"), "top"),
+    }
+    features |= _pyramid({32: features["c5_out"], 16: blocks[9], 8: blocks[5], 4: blocks[2]})
+    for head, channels in HEAD_CHANNELS.items():
+        hidden = _separable(features["p2"], _HEAD_HIDDEN_CHANNELS, f"head_{head}_hidden")
+        features[f"{head}_hidden"] = hidden
+        features[f"{head}_output"] = _pointwise(hidden, channels, f"head_{head}_output")
+    return features
+
+
+def _check_size(images: KerasTensor) -> None:
+    shape = tuple(images.shape)
+    # None is left to the caller: a model with open height and width is built all the same.
+    if len(shape) == 4 and shape[3] == 3 and not any((n or 0) % DEEPEST_STRIDE for n in shape[1:3]):
+        return
+    expected = f"(batch, height, width, 3), height and width multiples of {DEEPEST_STRIDE}"
+    raise ContractError("images", expected, str(shape))
+
+
+def _mobilenet_blocks(images: KerasTensor) -> list[KerasTensor]:
+    """The linear outputs of blocks 0 to 16."""
+    stem = layers.Conv2D(
+        _STEM_CHANNELS, 3, strides=2, padding="same", data_format=_LAYOUT, name="stem"
+    )
+    x = _relu6(stem(images), "stem")
+    blocks: list[KerasTensor] = []
+    for expansion, channels, repeats, first_stride in _BLOCK_GROUPS:
+        for repeat in range(repeats):
+            stride = first_stride if repeat == 0 else 1
+            x = _inverted_residual(x, expansion, channels, stride, f"block_{len(blocks)}")
+            blocks.append(x)
+    return blocks
+
+
+def _inverted_residual(
+    x: KerasTensor, expansion: int, channels: int, stride: int, name: str
+) -> KerasTensor:
+    """One MobileNetV2 block: expand, depthwise, project; added to its input where it fits."""
+    y = x
+    if expansion > 1:
+        expand = f"{name}_expand"
+        y = _relu6(_pointwise(y, x.shape[-1] * expansion, expand), expand)
+    depthwise = f"{name}_depthwise"
+    convolution = layers.DepthwiseConv2D(
+        3, strides=stride, padding="same", data_format=_LAYOUT, name=depthwise
+    )
+    y = _relu6(convolution(y), depthwise)
+    y = _pointwise(y, channels, f"{name}_project")
+    if stride == 1 and x.shape[-1] == channels:
+        y = layers.Add(name=f"{name}_add")([x, y])
+    return y
+
+
+def _pyramid(sources: Mapping[int, KerasTensor]) -> dict[str, KerasTensor]:
+    """Features p5 to p2 from backbone features by stride: lateral, upsample, add, refine.
+
+    Bilinear with half-pixel centres and edges repeated, on every Keras backend.
+    """
+    laterals = {
+        stride: _pointwise(source, _LATERAL_CHANNELS[stride], f"pyramid_lateral_{stride}")
+        for stride, source in sources.items()
+    }
+    x = laterals[DEEPEST_STRIDE]
+    features = {"p5": x}
+    for stride in PYRAMID_STRIDES:
+        upsample = layers.UpSampling2D(
+            2, interpolation="bilinear", data_format=_LAYOUT, name=f"pyramid_upsample_{stride}"
+        )
+        x = layers.Add(name=f"pyramid_add_{stride}")([upsample(x), laterals[stride]])
+        x = _separable(x, _REFINED_CHANNELS[stride], f"pyramid_refine_{stride}")
+        features[f"p{stride.bit_length() - 1}"] = x
+    return features
+
+
+def _separable(x: KerasTensor, channels: int, name: str) -> KerasTensor:
+    """3x3 depthwise without bias, 1x1, ReLU: a separable convolution as two named layers."""
+    depthwise = layers.DepthwiseConv2D(
+        3, padding="same", use_bias=False, data_format=_LAYOUT, name=f"{name}_depthwise"
+    )
+    x = _pointwise(depthwise(x), channels, f"{name}_pointwise")
+    return layers.ReLU(name=f"{name}_relu")(x)
+
+
+def _pointwise(x: KerasTensor, channels: int, name: str) -> KerasTensor:
+    return layers.Conv2D(channels, 1, padding="same", data_format=_LAYOUT, name=name)(x)
+
+
+def _relu6(x: KerasTensor, name: str) -> KerasTensor:
+    return keras.layers.ReLU(max_value=6, name=f"{name}_relu")(x)
