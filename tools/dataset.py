@@ -1,0 +1,94 @@
+"""Owns reading COCO-format annotations: one `ImageRecord` per image, in image pixels."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pose_runtime.errors import PoseError
+from pose_runtime.skeleton import Skeleton
+
+Floats = NDArray[np.float32]
+
+
+class DatasetError(PoseError):
+    """An annotation file that is missing, of another format or of another skeleton."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageRecord:
+    """One image of a COCO-format set.
+
+    joints:        (N, J, 3) x, y, visibility of people with labelled joints, image pixels.
+    boxes:         (N, 4) x, y, width, height of the same people.
+    ignored_boxes: (K, 4) of crowds and of people without labelled joints.
+    """
+
+    image_id: int
+    path: Path
+    image_hw: tuple[int, int]
+    joints: Floats
+    boxes: Floats
+    ignored_boxes: Floats
+
+
+def read_coco(annotations: Path, images_dir: Path, skeleton: Skeleton) -> list[ImageRecord]:
+    """Every image of a COCO keypoint file, in the file's order, people or not.
+
+    Raises:
+        DatasetError: no such file, not COCO, keypoints of another skeleton, or no image found.
+    """
+    if not annotations.is_file():
+        raise DatasetError(f"{annotations}: expected a COCO keypoint file, got nothing there")
+    try:
+        raw = json.loads(annotations.read_text())
+        images, people, categories = raw["images"], raw["annotations"], raw["categories"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DatasetError(
+            f"{annotations}: expected COCO's images, annotations and categories, got {error!r}"
+        ) from error
+    _check_keypoints(annotations, categories, skeleton)
+    by_image: dict[int, list[dict[str, Any]]] = {}
+    for person in people:
+        by_image.setdefault(person["image_id"], []).append(person)
+    if images and not (images_dir / images[0]["file_name"]).is_file():
+        raise DatasetError(
+            f"{images_dir}: expected the images of {annotations.name}, got no"
+            f" {images[0]['file_name']} there"
+        )
+    return [
+        _record(image, by_image.get(image["id"], []), images_dir, skeleton) for image in images
+    ]
+
+
+def _check_keypoints(annotations: Path, categories: Any, skeleton: Skeleton) -> None:
+    named = categories[0].get("keypoints") if categories else None
+    if named is not None and tuple(named) != skeleton.annotated_joints:
+        raise DatasetError(
+            f"{annotations}: expected keypoints {', '.join(skeleton.annotated_joints)} of skeleton"
+            f" {skeleton.name}, got {', '.join(named)}; give the matching pose_config_path"
+        )
+
+
+def _record(
+    image: dict[str, Any], people: list[dict[str, Any]], images_dir: Path, skeleton: Skeleton
+) -> ImageRecord:
+    labelled = [p for p in people if p.get("num_keypoints", 0) > 0 and not p.get("iscrowd")]
+    ignored = [p for p in people if p.get("num_keypoints", 0) == 0 or p.get("iscrowd")]
+    annotation = np.array([p["keypoints"] for p in labelled], np.float32)
+    annotation = annotation.reshape(len(labelled), len(skeleton.annotated), 3)
+    annotation[:, :, :2] += 0.5  # COCO counts pixel indices, we count from the pixel's corner
+    annotation[annotation[:, :, 2] == 0] = 0
+    return ImageRecord(
+        image_id=int(image["id"]),
+        path=images_dir / image["file_name"],
+        image_hw=(int(image["height"]), int(image["width"])),
+        joints=skeleton.joints_from_annotation(annotation),
+        boxes=np.array([p["bbox"] for p in labelled], np.float32).reshape(-1, 4),
+        ignored_boxes=np.array([p["bbox"] for p in ignored], np.float32).reshape(-1, 4),
+    )
