@@ -1,11 +1,10 @@
-"""The trunk of the small network: MobileNetV2 x1.5 with a feature pyramid, as in MoveNet MultiPose."""
+"""The trunk of the small network: MobileNetV2 x1.5 with a feature pyramid, as in MoveNet."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Final
 
-import keras
 from keras import KerasTensor, layers
 
 from pose_runtime.errors import ContractError
@@ -40,7 +39,7 @@ NUM_BLOCKS: Final = sum(repeats for _, _, repeats, _ in _BLOCK_GROUPS)
 
 
 def movenet_pyramid(images: KerasTensor) -> dict[str, KerasTensor]:
-    """Build MoveNet MultiPose up to its heads; a `keras.Model` keeps only what its outputs need.
+    """Build MoveNet MultiPose up to its heads; a Keras model keeps only what its outputs need.
 
     Args:
         images: (B, H, W, 3), RGB, pixel value * `PIXEL_SCALE` + `PIXEL_OFFSET`; H and W are
@@ -167,4 +166,4 @@ def _pointwise(x: KerasTensor, channels: int, name: str) -> KerasTensor:
 
 
 def _relu6(x: KerasTensor, name: str) -> KerasTensor:
-    return keras.layers.ReLU(max_value=6, name=f"{name}_relu")(x)
+    return layers.ReLU(max_value=6, name=f"{name}_relu")(x)

@@ -61,9 +61,7 @@ def read_coco(annotations: Path, images_dir: Path, skeleton: Skeleton) -> list[I
             f"{images_dir}: expected the images of {annotations.name}, got no"
             f" {images[0]['file_name']} there"
         )
-    return [
-        _record(image, by_image.get(image["id"], []), images_dir, skeleton) for image in images
-    ]
+    return [_record(image, by_image.get(image["id"], []), images_dir, skeleton) for image in images]
 
 
 def _check_keypoints(annotations: Path, categories: Any, skeleton: Skeleton) -> None:

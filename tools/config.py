@@ -1,0 +1,173 @@
+"""Owns training specs: YAML with TAO's key names, checked here and nowhere else.
+
+Keys that BodyPoseNet had and that mean the same here keep their names and sections; what it
+ignored, or what only TensorFlow 1 needed, is refused by name (`extra="forbid"`).
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pose_runtime.errors import PoseError
+from pose_runtime.skeleton import BODYPOSE_18, Skeleton
+
+
+class ConfigError(PoseError):
+    """A spec file that cannot be used; the message names the key's path."""
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are errors, values do not change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ImageDims(Section):
+    height: int = Field(288, multiple_of=8, gt=0)
+    width: int = Field(384, multiple_of=8, gt=0)
+
+
+class PoseConfig(Section):
+    pose_config_path: Path | None = None  # a skeleton's JSON; None: BODYPOSE_18
+
+
+class Split(Section):
+    """One part of a COCO-format data set; paths are relative to `root_data_path`."""
+
+    annotation_path: Path
+    images_root_dir_path: Path
+
+
+class DatasetConfig(Section):
+    root_data_path: Path = Path()
+    train_data: Split
+    val_data: Split | None = None
+
+
+class AugmentationConfig(Section):
+    """Random affine and colour changes of each training image.
+
+    An image is first letterboxed as in serving; zoom, rotation and shift are relative to that.
+    """
+
+    flip_lr_prob: float = Field(0.5, ge=0, le=1)
+    rotate_deg_max: float = Field(30.0, ge=0, le=180)
+    zoom_ratio_min: float = Field(0.6, gt=0)
+    zoom_ratio_max: float = Field(1.8, gt=0)
+    translate_max: float = Field(0.2, ge=0, description="share of the network's input size")
+    person_centric_prob: float = Field(0.5, ge=0, le=1, description="centre on a random person")
+    color_jitter: float = Field(0.3, ge=0, le=1, description="brightness, contrast, saturation")
+    gray_prob: float = Field(0.05, ge=0, le=1)
+    identity: bool = Field(False, description="no augmentation at all: for overfit tests")
+
+    @model_validator(mode="after")
+    def _zoom_is_a_range(self) -> AugmentationConfig:
+        if self.zoom_ratio_min > self.zoom_ratio_max:
+            raise ValueError("zoom_ratio_min must not exceed zoom_ratio_max")
+        return self
+
+
+class LabelProcessorConfig(Section):
+    heatmap_gaussian_sigma: float = Field(7.0, gt=0, description="network pixels")
+    paf_ortho_dist_thresh: float = Field(1.0, gt=0, description="field cells")
+
+
+class DataloaderConfig(Section):
+    batch_size: int = Field(16, gt=0)
+    workers: int = Field(2, gt=0, description="processes that decode, augment and draw labels")
+    image_config: ImageDims = ImageDims()
+    pose_config: PoseConfig = PoseConfig()
+    dataset_config: DatasetConfig
+    augmentation_config: AugmentationConfig = AugmentationConfig()
+    label_processor_config: LabelProcessorConfig = LabelProcessorConfig()
+
+
+class NetworkConfig(Section):
+    architecture: Literal["bodypose-s", "bodypose-vgg19"] = "bodypose-s"
+    stages: int = Field(3, ge=2, le=7, description="initial prediction + 1..6 refinements")
+    kernel_regularization_factor: float = Field(0.0, ge=0)
+    regularization_type: Literal["l1", "l2"] = "l1"
+
+
+class LearningRateSchedule(Section):
+    """Log-linear ramp up to `soft_start`, flat to `annealing`, log-linear down to the end."""
+
+    soft_start: float = Field(0.05, gt=0, lt=1)
+    annealing: float = Field(0.5, gt=0, lt=1)
+    base_learning_rate: float = Field(1e-3, gt=0)
+    min_learning_rate: float = Field(1e-5, gt=0)
+
+
+class OptimizerConfig(Section):
+    name: Literal["adamw", "sgd"] = "adamw"
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
+    weight_decay: float = Field(1e-4, ge=0)
+    clip_norm: float = Field(10.0, gt=0, description="largest global norm of a gradient")
+    ema_momentum: float = Field(0.999, ge=0, lt=1, description="0: no moving average of weights")
+    grad_weights_dict: dict[str, float] = Field(
+        default_factory=dict,
+        description="learning-rate multiplier of the layers whose names start with the key",
+    )
+    learning_rate_schedule: LearningRateSchedule = LearningRateSchedule()
+
+
+class TrainSpec(Section):
+    """A whole training spec, the file given to `tools train -e`."""
+
+    random_seed: int = 42
+    num_epoch: int = Field(100, gt=0)
+    checkpoint_n_epoch: int = Field(5, gt=0, description="epochs between resumable checkpoints")
+    validation_every_n_epoch: int = Field(5, gt=0)
+    pretrained_weights: Path | None = None
+    load_graph: bool = Field(False, description="take the graph, too, from pretrained_weights")
+    mixed_precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    dataloader: DataloaderConfig
+    model: NetworkConfig = NetworkConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+
+    @model_validator(mode="after")
+    def _graph_needs_weights(self) -> TrainSpec:
+        if self.load_graph and self.pretrained_weights is None:
+            raise ValueError("load_graph: needs pretrained_weights, a .keras file")
+        return self
+
+    @property
+    def skeleton(self) -> Skeleton:
+        path = self.dataloader.pose_config.pose_config_path
+        return BODYPOSE_18 if path is None else load_skeleton(path)
+
+
+def load_train_spec(path: Path) -> TrainSpec:
+    """Read and check a YAML spec. Relative paths in it count from the current folder.
+
+    Raises:
+        ConfigError: naming the key's path, what was expected and what came.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: expected a YAML spec, got nothing there")
+    try:
+        raw: Any = yaml.safe_load(path.read_text())
+        return TrainSpec.model_validate(raw)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: expected YAML, got {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}, got {problem['input']!r:.60}"
+            for problem in error.errors()
+        )
+        raise ConfigError(f"{path}: {problems}") from error
+
+
+def load_skeleton(path: Path) -> Skeleton:
+    """Read a skeleton's JSON (the form that `Skeleton.to_json` writes)."""
+    if not path.is_file():
+        raise ConfigError(f"{path}: expected a skeleton's JSON, got nothing there")
+    try:
+        return Skeleton.from_json(json.loads(path.read_text()))
+    except ValueError as error:
+        raise ConfigError(f"{path}: expected a skeleton's JSON, got {error}") from error

@@ -1,0 +1,78 @@
+"""Owns offline evaluation: images through the serving steps in this process, then COCO AP.
+
+The steps are the server's own: `pose_runtime.images`, the network with its decoding layers,
+`pose_runtime.grouping`. Only where the network runs differs, and that is a `Predictor`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from client.coco_eval import coco_results
+from pose_runtime.grouping import people_in_image
+from pose_runtime.images import decode_image, letterbox_pixels
+from pose_runtime.poses import Poses
+from pose_runtime.spec import PipelineSpec
+
+from .dataset import ImageRecord
+
+if TYPE_CHECKING:
+    import keras
+
+Floats = NDArray[np.float32]
+# (B, H, W, 3) uint8 -> peaks (B, J, P, 3), limb_scores (B, L, P, P)
+Predictor = Callable[[NDArray[np.uint8]], tuple[Floats, Floats]]
+
+
+def find_people(
+    predict: Predictor, records: Sequence[ImageRecord], spec: PipelineSpec, batch_size: int = 8
+) -> Iterator[tuple[ImageRecord, Poses]]:
+    """The people of every image, in order; memory holds one batch."""
+    for start in range(0, len(records), batch_size):
+        batch = records[start : start + batch_size]
+        placed = [
+            letterbox_pixels(decode_image(record.path.read_bytes(), spec.limits), spec.network_hw)
+            for record in batch
+        ]
+        pixels = np.stack([image for image, _ in placed])
+        if len(batch) < batch_size:  # one shape only, so that nothing compiles twice
+            pixels = np.pad(pixels, ((0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0)))
+        peaks, limb_scores = predict(pixels)
+        for row, record in enumerate(batch):
+            geometry = placed[row][1].to_geometry()
+            yield record, people_in_image(peaks[row], limb_scores[row], geometry, spec)
+
+
+def coco_results_of(
+    found: Iterator[tuple[ImageRecord, Poses]], spec: PipelineSpec
+) -> list[dict[str, Any]]:
+    """COCO result entries of `find_people`'s answers."""
+    return [
+        entry
+        for record, poses in found
+        for entry in coco_results(record.image_id, poses, spec.skeleton)
+    ]
+
+
+def network_predictor(network: keras.Model, spec: PipelineSpec) -> Predictor:
+    """A predictor that shares a network's weights and decodes inside the graph."""
+    import keras
+
+    from .decoding import DecodeSettings, decode_fields
+
+    pixels = keras.Input((*spec.network_hw, 3), dtype="uint8")
+    outputs = network(pixels, training=False)
+    settings = DecodeSettings(max_peaks=spec.max_peaks)
+    decoder = keras.Model(
+        pixels, decode_fields(outputs[len(outputs) // 2 - 1], outputs[-1], spec.skeleton, settings)
+    )
+
+    def predict(batch: NDArray[np.uint8]) -> tuple[Floats, Floats]:
+        peaks, limb_scores = decoder.predict_on_batch(batch)
+        return np.asarray(peaks), np.asarray(limb_scores)
+
+    return predict

@@ -1,0 +1,87 @@
+"""Owns what the server asks of an ONNX file: its pipeline description, its inputs and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from pose_runtime.errors import PoseError, SpecError
+from pose_runtime.spec import NUMPY_DTYPES, PipelineSpec, TensorSpec
+
+PIPELINE_KEY = "pipeline"
+
+
+class OnnxError(PoseError):
+    """A file is not an ONNX model that this pipeline can serve."""
+
+
+def spec_in_onnx(path: Path) -> PipelineSpec:
+    """The pipeline that an ONNX file describes, when its inputs and outputs agree with it.
+
+    Raises:
+        OnnxError: the file is no ONNX model, or has no or another pipeline's tensors.
+    """
+    model = _load(path)
+    described = {entry.key: entry.value for entry in model.metadata_props}
+    if PIPELINE_KEY not in described:
+        raise OnnxError(
+            f"{path}: expected the pipeline in the metadata entry `{PIPELINE_KEY}`, got"
+            f" {sorted(described) or 'no metadata'}; run `tools export`"
+        )
+    try:
+        spec = PipelineSpec.from_json(described[PIPELINE_KEY])
+    except SpecError as error:
+        raise OnnxError(f"{path}: {error}") from error
+    _check_tensors(path, "input", model.graph.input, (spec.pixels,))
+    _check_tensors(path, "output", model.graph.output, (spec.peaks, spec.limb_scores))
+    return spec
+
+
+def _load(path: Path) -> Any:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+        onnx.checker.check_model(model)
+    except (DecodeError, onnx.checker.ValidationError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise OnnxError(
+            f"{path}: expected an ONNX model, got a damaged file ({reason}); run `tools export`"
+        ) from error
+    return model
+
+
+def _check_tensors(
+    path: Path, kind: str, declared: Sequence[Any], expected: tuple[TensorSpec, ...]
+) -> None:
+    got = {value.name: value.type.tensor_type for value in declared}
+    for tensor in expected:
+        wanted = f"{kind} `{tensor.name}` {tensor.dtype} (batch, {_commas(tensor.dims)})"
+        if tensor.name not in got:
+            raise OnnxError(f"{path}: expected {wanted}, got {sorted(got)}; run `tools export`")
+        dtype, sides = _dtype_and_sides(got[tensor.name])
+        fits = len(sides) == 1 + len(tensor.dims) and all(
+            side in (wanted_side, None)
+            for side, wanted_side in zip(sides[1:], tensor.dims, strict=True)
+        )
+        if dtype != tensor.dtype or not fits or sides[0] is not None:
+            shape = _commas("batch" if side is None else side for side in sides)
+            raise OnnxError(f"{path}: expected {wanted}, got {dtype} ({shape}); run `tools export`")
+    if strays := got.keys() - {tensor.name for tensor in expected}:
+        raise OnnxError(f"{path}: expected no other {kind}s, got {sorted(strays)}")
+
+
+def _dtype_and_sides(tensor_type: Any) -> tuple[str, list[int | None]]:
+    """KServe's dtype, and the sides of the shape; None where a side is dynamic."""
+    from onnx import helper
+
+    numpy_dtype = helper.tensor_dtype_to_np_dtype(tensor_type.elem_type)
+    dtypes = [name for name, dtype in NUMPY_DTYPES.items() if numpy_dtype == dtype]
+    sides = [side.dim_value or None for side in tensor_type.shape.dim]
+    return dtypes[0] if dtypes else str(numpy_dtype), sides
+
+
+def _commas(parts: Any) -> str:
+    return ", ".join(map(str, parts))

@@ -1,0 +1,165 @@
+"""Owns the question whether a repository will load: every problem in one line, without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format
+
+from pose_runtime.errors import PoseError
+from pose_runtime.spec import ModelSpec, PipelineSpec
+
+from .artifacts import sha256_of
+from .onnx_contract import spec_in_onnx
+from .repository import CONFIG, ONNX, PIPELINE, RUNTIME, changes_since_build
+from .triton_config import data_type_name, ensemble_of, read_config
+
+REBUILD = "run `tools build-repo`"
+Signature = dict[str, tuple[str, tuple[int, ...]]]  # tensor -> dtype, dims
+
+
+def problems_of(repository: Path) -> list[str]:
+    """One line for everything that would not load or not fit together; empty when it is sound."""
+    problems = changes_since_build(repository)
+    configs, unreadable = _configs_in(repository)
+    problems += unreadable
+    for config in configs.values():
+        problems += _folder_problems(repository / config.name, config)
+        if config.HasField("ensemble_scheduling"):
+            problems += _wiring_problems(config, configs)
+    problems += _pipeline_problems(repository, configs)
+    problems += _network_problems(repository)
+    return problems
+
+
+def _configs_in(repository: Path) -> tuple[dict[str, Any], list[str]]:
+    configs, problems = {}, []
+    for path in sorted(repository.glob(f"*/{CONFIG}")):
+        try:
+            config = read_config(path)
+        except (text_format.ParseError, UnicodeDecodeError) as error:
+            problems.append(
+                f"{path}: expected a config that Triton reads, got `{error}`; {REBUILD}"
+            )
+            continue
+        if config.name != path.parent.name:
+            problems.append(
+                f"{path}: expected the name of its folder, got `{config.name}`; {REBUILD}"
+            )
+        configs[path.parent.name] = config
+    return configs, problems
+
+
+def _folder_problems(folder: Path, config: Any) -> Iterator[str]:
+    """What a model's folder lacks: its version, its runtime, its warm-up files."""
+    if not any(path.is_dir() and path.name.isdigit() for path in folder.glob("*")):
+        yield f"{folder}: expected a version folder such as `1`, got none; {REBUILD}"
+    for warmup in config.model_warmup:
+        for data in warmup.inputs.values():
+            if data.input_data_file and not (folder / "warmup" / data.input_data_file).is_file():
+                yield f"{folder}/warmup/{data.input_data_file}: expected a file; {REBUILD}"
+    if config.backend != "python":
+        return
+    needed = [
+        "model.py",
+        PIPELINE,
+        *(f"{RUNTIME.name}/{path.name}" for path in RUNTIME.glob("*.py")),
+    ]
+    for name in sorted(needed):
+        if not (folder / "1" / name).is_file():
+            yield f"{folder}/1/{name}: expected a file, got nothing; {REBUILD}"
+
+
+def _wiring_problems(ensemble: Any, configs: dict[str, Any]) -> Iterator[str]:
+    """Where the tensors of an ensemble and of its steps do not meet."""
+    flowing = _signature(ensemble.input)
+    for step in ensemble.ensemble_scheduling.step:
+        where = f"{ensemble.name}, step {step.model_name}"
+        if step.model_name not in configs:
+            yield f"{where}: expected a model of that name, got none; {REBUILD}"
+            continue
+        model = configs[step.model_name]
+        if model.max_batch_size < ensemble.max_batch_size:
+            yield (
+                f"{where}: expected max_batch_size of at least {ensemble.max_batch_size},"
+                f" got {model.max_batch_size}; {REBUILD}"
+            )
+        inputs, outputs = _signature(model.input), _signature(model.output)
+        given = {name: flowing.get(source) for name, source in step.input_map.items()}
+        yield from _differences(f"{where}, inputs", inputs, given)
+        made = {name: outputs.get(name) for name in step.output_map}
+        yield from _differences(f"{where}, outputs", {n: outputs.get(n) for n in made}, made)
+        flowing |= {
+            target: outputs[name] for name, target in step.output_map.items() if name in outputs
+        }
+    answers = _signature(ensemble.output)
+    yield from _differences(
+        f"{ensemble.name}, outputs", answers, {name: flowing.get(name) for name in answers}
+    )
+
+
+def _signature(tensors: Iterable[Any]) -> Signature:
+    return {
+        tensor.name: (data_type_name(tensor.data_type), tuple(tensor.dims)) for tensor in tensors
+    }
+
+
+def _differences(where: str, expected: Any, got: Any) -> Iterator[str]:
+    for name in sorted(expected.keys() | got.keys()):
+        if expected.get(name) != got.get(name) or expected.get(name) is None:
+            yield (
+                f"{where}: expected `{name}` {_text(expected.get(name))}, got"
+                f" {_text(got.get(name))}; {REBUILD}"
+            )
+
+
+def _text(tensor: tuple[str, tuple[int, ...]] | None) -> str:
+    return f"{tensor[0]} {list(tensor[1])}" if tensor else "nothing"
+
+
+def _pipeline_problems(repository: Path, configs: dict[str, Any]) -> Iterator[str]:
+    """Where configs and pipeline.json disagree, or two pipeline.json."""
+    first: tuple[Path, PipelineSpec] | None = None
+    for path in sorted(repository.glob(f"*/*/{PIPELINE}")):
+        try:
+            spec = PipelineSpec.load(path)
+        except (PoseError, UnicodeDecodeError) as error:
+            yield f"{path}: {error}"
+            continue
+        if first is None:
+            first = path, spec
+            yield from _config_problems(ensemble_of(spec), configs)
+        elif spec != first[1]:
+            yield f"{path}: expected the same pipeline as {first[0]}, got another; {REBUILD}"
+
+
+def _config_problems(ensemble: ModelSpec, configs: dict[str, Any]) -> Iterator[str]:
+    for model in (*ensemble.steps, ensemble):
+        config = configs.get(model.name)
+        if config is None:
+            yield f"{model.name}: expected this model, got none that can be read; {REBUILD}"
+            continue
+        for kind, tensors, declared in (
+            ("inputs", model.inputs, config.input),
+            ("outputs", model.outputs, config.output),
+        ):
+            wanted = {tensor.name: (tensor.dtype, tensor.dims) for tensor in tensors}
+            yield from _differences(f"{model.name}, {kind}", wanted, _signature(declared))
+
+
+def _network_problems(repository: Path) -> Iterator[str]:
+    """Where the ONNX file is not the one that pipeline.json describes."""
+    for path in sorted(repository.glob(f"*/*/{ONNX}")):
+        try:
+            described = spec_in_onnx(path)
+            spec = PipelineSpec.load(path.with_name(PIPELINE))
+        except (PoseError, OSError) as error:
+            yield str(error)
+            continue
+        if described.with_model(sha256_of(path)) != spec:
+            yield (
+                f"{path}: expected the model that {PIPELINE} beside it names, got another;"
+                f" {REBUILD}"
+            )
