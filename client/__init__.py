@@ -1,0 +1,1 @@
+"""Find people through a running pose server: library, COCO evaluation, pictures, `pose-client`."""

@@ -55,7 +55,9 @@ class ModelSpec:
     max_queue_delay_us: int = 0
     max_queue_size: int = 0  # 0: no limit
     instances: int = 1
+    warmup_files: tuple[str, ...] = ()  # inputs warmed up from a file; the others get zeros
     parameters: Mapping[str, str] = field(default_factory=dict)
+    steps: tuple[ModelSpec, ...] = ()  # of an ensemble, in order; tensors connect by name
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,3 +28,7 @@ def main() -> None:
     except PoseError as error:
         typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
         sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

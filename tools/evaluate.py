@@ -7,6 +7,7 @@ The steps are the server's own: `pose_runtime.images`, the network with its deco
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from .dataset import ImageRecord
 
 if TYPE_CHECKING:
     import keras
+    import onnxruntime
 
 Floats = NDArray[np.float32]
 # (B, H, W, 3) uint8 -> peaks (B, J, P, 3), limb_scores (B, L, P, P)
@@ -61,6 +63,7 @@ def coco_results_of(
 def network_predictor(network: keras.Model, spec: PipelineSpec) -> Predictor:
     """A predictor that shares a network's weights and decodes inside the graph."""
     import keras
+    import onnxruntime
 
     from .decoding import DecodeSettings, decode_fields
 
@@ -74,5 +77,28 @@ def network_predictor(network: keras.Model, spec: PipelineSpec) -> Predictor:
     def predict(batch: NDArray[np.uint8]) -> tuple[Floats, Floats]:
         peaks, limb_scores = decoder.predict_on_batch(batch)
         return np.asarray(peaks), np.asarray(limb_scores)
+
+    return predict
+
+
+def onnx_session(path: Path) -> onnxruntime.InferenceSession:
+    """An ONNX Runtime session on the CPU, in float32, on all cores.
+
+    Raises:
+        MissingArtifactError, StaleArtifactError: no such file, or it changed after its export.
+    """
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+def onnx_predictor(path: Path, spec: PipelineSpec) -> Predictor:
+    """A predictor that runs an exported graph in ONNX Runtime."""
+    session = onnx_session(path)
+    outputs = [spec.peaks.name, spec.limb_scores.name]
+
+    def predict(batch: NDArray[np.uint8]) -> tuple[Floats, Floats]:
+        peaks, limb_scores = session.run(outputs, {spec.pixels.name: batch})
+        return peaks, limb_scores
 
     return predict

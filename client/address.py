@@ -1,0 +1,78 @@
+"""Owns server URLs: `grpc://127.0.0.1:8001/bodypose` is protocol, host, port and model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import urlsplit
+
+from .errors import AddressError
+
+DEFAULT_MODEL = "bodypose"
+
+
+class Protocol(StrEnum):
+    """How requests travel; both carry KServe v2."""
+
+    GRPC = "grpc"
+    HTTP = "http"
+
+
+DEFAULT_PORTS = {Protocol.GRPC: 8001, Protocol.HTTP: 8000}
+DEFAULT_URLS = {
+    protocol: f"{protocol}://127.0.0.1:{port}" for protocol, port in DEFAULT_PORTS.items()
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where one model is served. An empty version leaves the choice to the server."""
+
+    protocol: Protocol
+    host: str
+    port: int
+    model: str = DEFAULT_MODEL
+    version: str = ""
+
+    @property
+    def netloc(self) -> str:
+        """`host:port`, with brackets around an IPv6 address."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+    def __str__(self) -> str:
+        version = f"/{self.version}" if self.version else ""
+        return f"{self.protocol}://{self.netloc}/{self.model}{version}"
+
+    @classmethod
+    def parse(cls, url: str) -> Address:
+        """The address in `protocol://host[:port][/model[/version]]`.
+
+        Raises:
+            AddressError: saying which part is wrong.
+        """
+        parts = urlsplit(url)
+        try:
+            protocol, port = Protocol(parts.scheme), parts.port
+        except ValueError:
+            raise _not_an_address(url) from None
+        path = [part for part in parts.path.split("/") if part]
+        if not parts.hostname or len(path) > 2 or parts.query or parts.fragment or parts.username:
+            raise _not_an_address(url)
+        model, version = [*path, *("", "")[len(path) :]]
+        if version and not version.isdigit():
+            raise AddressError(f"url {url!r}: expected a version number, got {version!r}")
+        return cls(
+            protocol,
+            parts.hostname,
+            DEFAULT_PORTS[protocol] if port is None else port,
+            model or DEFAULT_MODEL,
+            version,
+        )
+
+
+def _not_an_address(url: str) -> AddressError:
+    return AddressError(
+        "url: expected grpc://host:port/model or http://host:port/model, such as"
+        f" {DEFAULT_URLS[Protocol.GRPC]}/{DEFAULT_MODEL}, got {url!r}"
+    )

@@ -1,0 +1,86 @@
+"""What can go wrong between a caller and the server, as one tree for both protocols.
+
+PoseError                    (pose_runtime/errors.py)
+├── AnnotationError          a COCO annotation or results file is not what it should be
+├── FileError                a file cannot be read or written
+└── ClientError              base of everything that comes from talking to a server
+    ├── AddressError         the URL cannot be understood
+    ├── ServerUnavailable    nobody who speaks the protocol answers at the address
+    ├── ServerTimeout        the answer did not come in time
+    ├── ModelNotFound        the server does not have the model
+    ├── NotAPoseModel        the model does not describe itself as one of ours
+    ├── ServerBusy           its queue is full: the same request may succeed later
+    └── RequestRejected      the server does not accept this request, such as a damaged image
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pose_runtime.errors import PoseError
+
+
+class AnnotationError(PoseError):
+    """A COCO file contradicts itself or the skeleton."""
+
+
+class FileError(PoseError):
+    """The operating system refused a file."""
+
+    def __init__(self, path: Path, expected: str, error: OSError) -> None:
+        super().__init__(f"{path}: expected {expected}, got {(error.strerror or str(error))!r}")
+
+
+class ClientError(PoseError):
+    """Base of what can go wrong between a caller and the server."""
+
+
+class AddressError(ClientError):
+    """A URL that names no server and model."""
+
+
+class ServerUnavailable(ClientError):
+    """Nobody answers, or whoever answers speaks another protocol."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"{address}: expected a pose server, got {reason!r}; start one with `tools serve`"
+        )
+
+
+class ServerTimeout(ClientError):
+    """No answer within the caller's deadline."""
+
+    def __init__(self, address: str, timeout_s: float) -> None:
+        super().__init__(
+            f"{address}: expected an answer within {timeout_s:g} s, got none; give it more time"
+            " (`--timeout`) or send fewer requests at once (`--in-flight`)"
+        )
+
+
+class ModelNotFound(ClientError):
+    """The server is there, the model is not."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"{address}: expected a loaded model, got {reason!r}; build and serve one with"
+            " `tools build-repo` and `tools serve`"
+        )
+
+
+class NotAPoseModel(ClientError):
+    """A model without the pipeline description that `tools build-repo` writes into its config."""
+
+
+class ServerBusy(ClientError):
+    """The server's queue was full."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"{address}: expected a place in the queue, got {reason!r}; send fewer requests at once"
+            " (`--in-flight`)"
+        )
+
+
+class RequestRejected(ClientError):
+    """The server's own words about one request; other requests are not affected."""

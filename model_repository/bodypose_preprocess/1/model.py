@@ -1,0 +1,24 @@
+"""Triton's door to preprocessing: an encoded image in, network pixels and their geometry out."""
+
+from pathlib import Path
+
+import triton_python_backend_utils as pb_utils
+
+from .pose_runtime.door import Door  # pose_runtime/ is placed here by `tools build-repo`
+from .pose_runtime.images import decode_image, letterbox_pixels
+from .pose_runtime.spec import PipelineSpec
+
+
+class TritonPythonModel:
+    def initialize(self, args):
+        self.spec = spec = PipelineSpec.load(Path(__file__).with_name("pipeline.json"))
+        self.door = Door(pb_utils, (spec.image,), (spec.pixels, spec.geometry))
+        self.door.check_config(args["model_config"])
+
+    def execute(self, requests):
+        return self.door.answer_each(requests, self._place)
+
+    def _place(self, image):
+        decoded = decode_image(image[0], self.spec.limits)
+        pixels, letterbox = letterbox_pixels(decoded, self.spec.network_hw)
+        return pixels, letterbox.to_geometry()

@@ -1,0 +1,172 @@
+"""Whatever bytes arrive: a right answer or one line for that request, and the server goes on.
+
+The network of these tests (`tiny_onnx`) puts joint 0 at (1 + the pixels' mean, 2) in every image.
+"""
+
+from __future__ import annotations
+
+import http.client
+import struct
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+
+import cv2
+import numpy as np
+import pytest
+
+from tools.triton_config import ENSEMBLE, PREPROCESS
+
+pytestmark = pytest.mark.triton
+
+SCALE = 0.8  # of a 60 x 40 image in the network's 48 x 32
+
+
+def encoded(extension: str, *shape: int, grey: int = 200) -> bytes:
+    return cv2.imencode(extension, np.full(shape, grey, np.uint8))[1].tobytes()
+
+
+def with_exif_rotation(jpeg: bytes) -> bytes:
+    """Orientation 6: a camera held upright; the stored rows are the picture's columns."""
+    tiff = b"II*\0" + struct.pack("<IHHHIII", 8, 1, 0x0112, 3, 1, 6, 0)
+    segment = b"Exif\0\0" + tiff
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + jpeg[2:]
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    """A PNG of a few bytes that would unpack to width x height pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(b"\0" * 1000))
+        + chunk(b"IEND", b"")
+    )
+
+
+def bmp_claiming(width: int, height: int) -> bytes:
+    header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 54 + 100, 0, 0, 54) + header + b"\0" * 100
+
+
+JPEG = encoded(".jpg", 40, 60, 3)
+RGBA = np.full((40, 60, 4), (200, 200, 200, 10), np.uint8)
+ANSWERED = {
+    "a JPEG": JPEG,
+    "a PNG with alpha": cv2.imencode(".png", RGBA)[1].tobytes(),
+    "a grayscale JPEG": encoded(".jpg", 40, 60),
+    "a JPEG with EXIF rotation": with_exif_rotation(encoded(".jpg", 60, 40, 3)),
+    "a BMP": encoded(".bmp", 40, 60, 3),
+    "a WebP": encoded(".webp", 40, 60, 3),
+}
+REFUSED = {
+    "a truncated JPEG": (JPEG[: len(JPEG) - 100], "image: expected a whole JPEG, got"),
+    "half a JPEG header": (JPEG[:100], "image: expected a whole JPEG, got"),
+    "a truncated PNG": (
+        encoded(".png", 40, 60, 3)[:60],
+        "image: expected a whole PNG, got",
+    ),
+    "an empty payload": (b"", "image: expected JPEG, PNG, WebP or BMP bytes"),
+    "a text file": (b"Dear server,\nno picture today.\n", "image: expected JPEG, PNG, WebP or BMP"),
+    "a PNG bomb": (png_claiming(20_000, 20_000), "image: expected at most 40000000 pixels"),
+    "a BMP bomb": (bmp_claiming(20_000, 20_000), "image: expected at most 40000000 pixels"),
+    "a BMP without an end": (bmp_claiming(600, 400), "image: expected a whole BMP"),
+}
+
+
+@pytest.fixture(autouse=True)
+def server_still_ready(server):
+    yield
+    connection = http.client.HTTPConnection(server.http_url, timeout=30)
+    for path in ("/v2/health/ready", *(f"/v2/models/{model}/ready" for model in server.models)):
+        connection.request("GET", path)
+        response = connection.getresponse()
+        response.read()
+        assert (path, response.status) == (path, http.client.OK)
+    connection.close()
+
+
+@pytest.mark.parametrize("name", ANSWERED)
+def test_an_unusual_image_gets_the_right_answer(server, ask, name):
+    poses = ask(server, ANSWERED[name])
+
+    assert len(poses) == 1
+    assert poses.keypoints[0, 0] == pytest.approx([(1 + 200) / SCALE, 2 / SCALE, 0.9], abs=1.3)
+    assert poses.scores[0] == pytest.approx(0.9)
+
+
+def test_a_single_pixel_gets_the_right_answer(server, ask):
+    poses = ask(server, encoded(".png", 1, 1, 3))
+
+    mean = (2 * 200 + 128) / 3  # two thirds of the network's input are the pixel, the rest is grey
+    expected_xy = [(1 + mean - 8) / 32, 2 / 32]  # enlarged 32 times, 8 network pixels to the right
+    assert poses.keypoints[0, 0, :2] == pytest.approx(expected_xy, abs=0.01)
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_no_image_gets_one_line(server, ask, refused, name):
+    data, complaint = REFUSED[name]
+
+    with pytest.raises(refused) as caught:
+        ask(server, data)
+
+    assert complaint in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_bad_images_do_not_disturb_good_ones_of_the_same_batch(server, by_grpc, refused):
+    """One slow image keeps preprocessing busy, so that the others wait and form one batch."""
+    from tritonclient import grpc
+
+    def answer(image: bytes) -> float | str:
+        try:
+            return float(by_grpc(server, image).keypoints[0, 0, 0])
+        except refused as error:
+            return str(error)
+
+    bad = [data for data, _ in REFUSED.values()]
+    images = [image for index in range(8) for image in (JPEG, bad[index])]
+    slow = encoded(".jpg", 4000, 6000, 3)
+    with grpc.InferenceServerClient(server.grpc_url) as client, ThreadPoolExecutor(17) as pool:
+        before = client.get_inference_statistics(PREPROCESS).model_stats[0]
+        answers = list(pool.map(answer, [slow, *images]))
+        after = client.get_inference_statistics(PREPROCESS).model_stats[0]
+
+    for image, got in zip(images, answers[1:], strict=True):
+        if image is JPEG:
+            assert got == pytest.approx((1 + 200) / SCALE, abs=0.01)
+        else:
+            assert "image: expected" in str(got)
+    executions = after.execution_count - before.execution_count
+    assert executions < len(answers), "no batch was formed, so the test showed nothing"
+
+
+def test_one_bad_image_of_a_larger_request_is_named(server):
+    from tritonclient import grpc
+    from tritonclient.utils import InferenceServerException
+
+    tensor = grpc.InferInput("image", [3, 1], "BYTES")
+    tensor.set_data_from_numpy(np.array([[JPEG], [JPEG], [b"?"]], np.object_))
+    with (
+        grpc.InferenceServerClient(server.grpc_url) as client,
+        pytest.raises(InferenceServerException, match=r"batch index 2 \(of 0\.\.2\): image: "),
+    ):
+        client.infer(ENSEMBLE, [tensor])
+
+
+def test_a_larger_request_is_answered_in_its_order(server):
+    from tritonclient import grpc
+
+    greys = [10, 200, 90, 30, 250]
+    tensor = grpc.InferInput("image", [len(greys), 1], "BYTES")
+    images = [[encoded(".png", 40, 60, 3, grey=grey)] for grey in greys]
+    tensor.set_data_from_numpy(np.array(images, np.object_))
+    with grpc.InferenceServerClient(server.grpc_url) as client:
+        keypoints = client.infer(ENSEMBLE, [tensor]).as_numpy("keypoints")
+
+    expected = [(1 + grey) / SCALE for grey in greys]
+    assert keypoints[:, 0, 0, 0].tolist() == pytest.approx(expected, abs=0.01)

@@ -1,0 +1,224 @@
+"""The embedded server as a process: it starts, says what it is, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pose_runtime.spec import PipelineSpec
+from tools.server import ServerError, embedded_server
+from tools.triton_config import ENSEMBLE, GROUPING, NETWORK, PREPROCESS
+
+pytestmark = pytest.mark.triton
+
+TOOLS = [sys.executable, "-c", "from tools.cli import main; main()"]
+
+
+@pytest.fixture
+def serve(repository: Path, tmp_path: Path):
+    """Starts `tools serve` as a user would, on free ports; ended by force if a test fails."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*options: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [*TOOLS, "serve", repository, *(options or free_ports())],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+def free_ports() -> tuple[str, ...]:
+    return ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")
+
+
+def processes_of(repository: Path, program: str) -> set[int]:
+    """Processes of one program that serve this repository."""
+    found = set()
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (folder / "cmdline").read_bytes().decode()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        if str(repository) in command and Path(command.split("\0")[0]).name == program:
+            found.add(int(folder.name))
+    return found
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def until_ready(process: subprocess.Popen[str]) -> str:
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith("ready"):
+            break
+    return "".join(lines)
+
+
+@pytest.fixture
+def nothing_left(repository: Path, tmp_path: Path):
+    """Afterwards: no process more than before, no temporary folder, no shared memory."""
+
+    def everything() -> tuple[set[int], ...]:
+        return tuple(
+            processes_of(repository, program)
+            for program in ("tritonserver", "triton_python_backend_stub")
+        )
+
+    before = everything(), set(Path("/dev/shm").glob("bodypose_*"))
+    yield
+    assert (everything(), set(Path("/dev/shm").glob("bodypose_*"))) == before
+    assert list(tmp_path.iterdir()) == []
+
+
+def get(server, path: str) -> tuple[int, dict]:
+    connection = http.client.HTTPConnection(server.http_url, timeout=30)
+    connection.request("GET", path)
+    response = connection.getresponse()
+    body = response.read()
+    connection.close()
+    return response.status, json.loads(body)
+
+
+def test_the_server_has_the_four_models_and_their_tensors(server):
+    assert server.models == (ENSEMBLE, GROUPING, NETWORK, PREPROCESS)
+
+    _, described = get(server, f"/v2/models/{ENSEMBLE}")
+
+    assert described["inputs"] == [{"name": "image", "datatype": "BYTES", "shape": [-1, 1]}]
+    assert {output["name"] for output in described["outputs"]} == {
+        "keypoints",
+        "scores",
+        "num_people",
+    }
+
+
+def test_a_client_learns_the_pipeline_from_the_server(server, repository):
+    _, config = get(server, f"/v2/models/{ENSEMBLE}/config")
+
+    told = PipelineSpec.from_json(config["parameters"]["pipeline"]["string_value"])
+
+    assert told == PipelineSpec.load(repository / NETWORK / "1" / "pipeline.json")
+
+
+def test_the_apis_that_could_change_the_server_are_closed(server):
+    for path in ("/v2/systemsharedmemory/status", "/v2/logging", "/v2/trace/setting"):
+        status, answer = get(server, path)
+        assert (path, status) == (path, http.client.FORBIDDEN), answer
+
+
+def test_serve_prints_its_addresses_and_is_reachable_there(serve):
+    said = until_ready(serve())
+
+    (url,) = [line.split()[-1] for line in said.splitlines() if line.startswith("HTTP")]
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
+    connection.request("GET", f"/v2/models/{ENSEMBLE}/ready")
+    assert connection.getresponse().status == http.client.OK
+    connection.close()
+    assert said.count("127.0.0.1:") == 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_it_cleanly_and_nothing_is_left(serve, nothing_left, number):
+    process = serve()
+    until_ready(process)
+
+    process.send_signal(number)
+    stdout, stderr = process.communicate(timeout=15)
+
+    assert (process.returncode, stdout, stderr) == (0, "stopped\n", "")
+
+
+def test_a_signal_while_it_starts_stops_it_too(serve, nothing_left, repository):
+    before = processes_of(repository, "tritonserver")
+    process = serve()
+    wait_for(lambda: processes_of(repository, "tritonserver") - before)
+
+    process.send_signal(signal.SIGTERM)
+    stdout, stderr = process.communicate(timeout=15)
+
+    assert (process.returncode, stdout, stderr) == (0, "stopped\n", "")
+
+
+def test_a_client_that_stays_connected_does_not_keep_it(serve, nothing_left):
+    process = serve()
+    said = until_ready(process)
+    url = next(line.split()[-1] for line in said.splitlines() if line.startswith("HTTP"))
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
+    connection.request("GET", "/v2")
+    connection.getresponse().read()
+
+    process.terminate()
+    process.communicate(timeout=15)
+    connection.close()
+
+    assert process.returncode == 0
+
+
+def test_a_server_that_dies_is_an_error_in_one_line(serve, nothing_left, repository):
+    before = processes_of(repository, "tritonserver")
+    process = serve()
+    until_ready(process)
+    (tritonserver,) = processes_of(repository, "tritonserver") - before
+
+    os.kill(tritonserver, signal.SIGKILL)
+    _, stderr = process.communicate(timeout=15)
+
+    assert process.returncode == 1
+    assert stderr.startswith("error: tritonserver: expected it to run until stopped")
+    assert stderr.count("\n") == 1
+
+
+def test_a_taken_port_is_an_error_in_one_line(serve, nothing_left):
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        process = serve("--http-port", str(port), *free_ports()[2:])
+        stdout, stderr = process.communicate(timeout=15)
+
+    assert (process.returncode, stdout) == (1, "")
+    assert stderr.startswith(f"error: port {port}: expected a free port for http")
+    assert stderr.count("\n") == 1
+
+
+def test_a_model_that_does_not_load_is_named_with_its_reason(tmp_path, tiny_onnx):
+    from tools.repository import build_repository
+
+    spec = PipelineSpec(network_hw=(32, 48), max_peaks=3, max_people=2)
+    build_repository(tiny_onnx(tmp_path / "tiny.onnx", spec), tmp_path / "repository")
+    version = tmp_path / "repository" / NETWORK / "1"
+    (version / "model.onnx").write_bytes(b"cut off")
+    cut = hashlib.sha256(b"cut off").hexdigest()
+    (version / "pipeline.json").write_text(spec.with_model(cut).to_json())
+
+    with (
+        pytest.raises(ServerError, match=rf"^{NETWORK} does not load: .*model\.onnx") as caught,
+        embedded_server(tmp_path / "repository"),
+    ):
+        pass
+
+    assert len(str(caught.value).splitlines()) == 1

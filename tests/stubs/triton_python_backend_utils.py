@@ -1,0 +1,43 @@
+"""Stands in for the module that exists only inside Triton's Python stub; what model.py uses."""
+
+from __future__ import annotations
+
+
+class Tensor:
+    def __init__(self, name, array):
+        self._name, self._array = name, array
+
+    def name(self):
+        return self._name
+
+    def as_numpy(self):
+        return self._array
+
+
+class TritonError:
+    INTERNAL, INVALID_ARG = "INTERNAL", "INVALID_ARG"
+
+    def __init__(self, message, code=INTERNAL):
+        self.message, self.code = message, code
+
+
+class InferenceRequest:
+    def __init__(self, inputs):
+        self.inputs = inputs
+
+
+class InferenceResponse:
+    def __init__(self, output_tensors=(), error=None):
+        self.output_tensors, self.error = output_tensors, error
+
+
+class Logger:
+    @staticmethod
+    def log_error(message):
+        import sys
+
+        sys.stderr.write(message)
+
+
+def get_input_tensor_by_name(request, name):
+    return next((tensor for tensor in request.inputs if tensor.name() == name), None)

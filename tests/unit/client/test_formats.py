@@ -1,0 +1,62 @@
+import json
+
+import numpy as np
+import pytest
+
+from client.errors import AnnotationError
+from client.formats import ImageInfo, image_record, openpose_record, poses_from_record
+from client.pose_client import ServedModel
+from pose_runtime.poses import Poses
+
+POSES = Poses(
+    np.float32([[[10, 20, 0.5], [0, 0, 0], [30.1, 60, 0.25]]]),
+    np.float32([0.9]),
+)
+MODEL = ServedModel("bodypose", "1", "abc")
+IMAGE = ImageInfo("photo.jpg", 640, 426)
+
+
+def test_a_record_says_model_image_time_and_people():
+    record = image_record(POSES, IMAGE, MODEL, {"request": 4.1234})
+
+    assert record == {
+        "schema": "bodypose/1",
+        "model": {"name": "bodypose", "version": "1", "sha256": "abc"},
+        "image": {"id": "photo.jpg", "width": 640, "height": 426},
+        "timing_ms": {"request": 4.12},
+        "poses": [
+            {
+                "score": 0.9,
+                "bbox": [10, 20, 20.1, 40],
+                "keypoints": [[10, 20, 0.5], [0, 0, 0], [30.1, 60, 0.25]],
+                "num_keypoints": 2,
+            }
+        ],
+    }
+
+
+@pytest.mark.parametrize("count", [0, 1, 7])
+def test_a_record_reads_back_as_the_same_people(count):
+    random = np.random.default_rng(count)
+    poses = Poses(
+        random.uniform(0, 4000, (count, 18, 3)).astype(np.float32),
+        random.uniform(0, 1, count).astype(np.float32),
+    )
+
+    text = json.dumps(image_record(poses, IMAGE, MODEL, {}))
+    again = poses_from_record(json.loads(text), num_joints=18)
+
+    assert np.array_equal(again.keypoints, poses.keypoints)
+    assert np.array_equal(again.scores, poses.scores)
+
+
+def test_a_record_of_another_schema_is_named():
+    with pytest.raises(AnnotationError, match="expected 'bodypose/1', got None"):
+        poses_from_record({}, num_joints=18)
+
+
+def test_openpose_has_one_flat_list_for_each_person():
+    record = openpose_record(POSES)
+
+    assert record["version"] == 1.3
+    assert record["people"][0]["pose_keypoints_2d"] == [10, 20, 0.5, 0, 0, 0, 30.1, 60, 0.25]
