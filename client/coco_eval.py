@@ -32,6 +32,7 @@ def annotated_sigmas(skeleton: Skeleton) -> tuple[float, ...]:
 
 
 COCO_SIGMAS = annotated_sigmas(BODYPOSE_18)
+PIXEL_CENTRE = np.float32(0.5)  # of the first pixel in our frame; in COCO's it is 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +91,11 @@ def coco_results(image_id: int, poses: Poses, skeleton: Skeleton) -> list[Result
     """One image's people in COCO's results format, best first.
 
     `keypoints` are x, y and the joint's score in the order of annotation files; a joint that was
-    not found is 0, 0, 0; midpoints, which no annotation has, are left out.
+    not found is 0, 0, 0; midpoints, which no annotation has, are left out. COCO counts pixels from
+    0 at the first one's centre, we count from its corner: coordinates go down by half a pixel.
     """
-    keypoints = skeleton.annotation_from_joints(poses.keypoints)
+    keypoints = skeleton.annotation_from_joints(poses.keypoints).copy()
+    keypoints[keypoints[:, :, 2] > 0, :2] -= PIXEL_CENTRE
     return [
         {
             "image_id": image_id,

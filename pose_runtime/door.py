@@ -108,7 +108,7 @@ class Door:
         if not isinstance(error, PoseError):
             self.pb_utils.Logger.log_error("".join(traceback.format_exception(error)))
             code = self.pb_utils.TritonError.INTERNAL
-            text = f"{type(error).__name__}: {error}"
+            text = " ".join(f"{type(error).__name__}: {error}".split())
         return self.pb_utils.InferenceResponse(error=self.pb_utils.TritonError(text, code))
 
 

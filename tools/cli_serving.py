@@ -24,6 +24,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command()(build_repo)
     app.command()(check_repo)
     app.command()(serve)
+    app.command()(demo)
 
 
 def build_repo(
@@ -114,3 +115,35 @@ def serve(
 
 def _speak(line: str) -> None:
     typer.echo(line, err=True)
+
+
+def demo(
+    photo: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="PHOTO",
+            help="JPEG, PNG, WebP or BMP.",
+            show_default="an astronaut from scikit-image",
+        ),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Picture to write.")] = Path(
+        "build/demo.png"
+    ),
+) -> None:
+    """Serve the shipped model for one photo, and draw the people found in it.
+
+    Example: `tools demo photo.jpg -o people.png`
+    """
+    from .demo import show_people
+
+    shown = show_people(photo, output, say=typer.echo)
+    count = len(shown.poses)
+    typer.echo(f"{count} {'person' if count == 1 else 'people'} in {shown.request_ms:.0f} ms:")
+    for score, keypoints in zip(shown.poses.scores, shown.poses.keypoints, strict=True):
+        names = [
+            joint
+            for joint, found in zip(shown.skeleton.joints, keypoints[:, 2] > 0, strict=True)
+            if found
+        ]
+        typer.echo(f"  score {score:.2f}: {', '.join(names).replace('_', ' ')}")
+    typer.echo(f"drawn in {shown.picture}; the server is stopped")

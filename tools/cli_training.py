@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +18,8 @@ def add_commands(app: typer.Typer) -> None:
     """Register the training commands on the `tools` app."""
     app.command("train")(train)
     app.command("import-backbone")(import_backbone)
+    app.command("evaluate")(evaluate)
+    app.command("export")(export)
 
 
 def train(
@@ -60,6 +64,131 @@ def import_backbone(
 
     made = import_movenet(source, output)
     typer.echo(f"{made.path}  {made.sha256[:12]}")
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A .keras or .onnx file.", dir_okay=False)],
+    annotations: Annotated[
+        Path, typer.Option("--annotations", "-a", help="COCO keypoints file.", dir_okay=False)
+    ],
+    images: Annotated[
+        Path,
+        typer.Option("--images", "-i", help="Folder of its images.", exists=True, file_okay=False),
+    ],
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only so many images, from the start.")
+    ] = None,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", metavar="OUT", help="Write the numbers as JSON.")
+    ] = None,
+) -> None:
+    """Score a model on COCO keypoints in this process: the ten numbers, single scale, padded.
+
+    Example: `tools evaluate MODEL.onnx -a person_keypoints_val.json -i val --json scores.json`
+
+    `pose-client evaluate` does the same through a server and gives the same numbers.
+    """
+    import json
+
+    from .artifacts import atomic_path
+    from .evaluate import evaluate_model, open_predictor
+
+    predict, spec, artifact = open_predictor(model)
+    metrics = evaluate_model(predict, spec, annotations, images, limit)
+    for name, value, meaning in metrics.table():
+        typer.echo(f"{name:5} {value:>6}  {meaning}")
+    typer.echo(f"{metrics.images} images with {metrics.people} people, {annotations.name}")
+    if json_out:
+        record = {
+            "schema": "bodypose-evaluation/1",
+            "split": annotations.name,
+            "images": metrics.images,
+            "people": metrics.people,
+            "metrics": metrics.numbers,
+            "model": {"name": model.name, "sha256": artifact.sha256},
+        }
+        with atomic_path(json_out) as temporary:
+            temporary.write_text(json.dumps(record, indent=2) + "\n")
+
+
+class DataType(StrEnum):
+    """Arithmetic of an exported graph."""
+
+    FP32 = "fp32"
+
+
+def export(
+    model: Annotated[Path, typer.Option("-m", "--model", help="A .keras file.", dir_okay=False)],
+    output_file: Annotated[
+        Path | None,
+        typer.Option("-o", "--output_file", "--output-file", show_default="MODEL.onnx"),
+    ] = None,
+    input_dims: Annotated[
+        str | None,
+        typer.Option(
+            "-d", "--input_dims", "--input-dims", help="H,W,3", show_default="as it was trained"
+        ),
+    ] = None,
+    data_type: Annotated[DataType, typer.Option("--data_type", "--data-type")] = DataType.FP32,
+    sdk_compatible_model: Annotated[
+        bool,
+        typer.Option(
+            "--sdk_compatible_model",
+            "--sdk-compatible-model",
+            help="Append the decoding layers: what `tools build-repo` serves.",
+        ),
+    ] = False,
+    max_peaks: Annotated[
+        int, typer.Option("--max_peaks", "--max-peaks", min=1, help="Peaks kept per joint.")
+    ] = 20,
+    sample_images: Annotated[
+        Path | None,
+        typer.Option(
+            "--sample_images",
+            "--sample-images",
+            help="Folder of images to compare Keras and ONNX on.",
+            show_default="a photo that scikit-image ships",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+    key: KeyOption = None,
+) -> None:
+    """Write a network as ONNX, and refuse when Keras and ONNX do not find the same joints.
+
+    Example: `tools export -m best.keras -o model.onnx -d 288,384,3 --sdk_compatible_model`
+    """
+    say_that_keys_do_nothing(key)
+    network_hw = None if input_dims is None else _network_hw(input_dims)
+    from . import export as stage
+    from .decoding import DecodeSettings
+    from .sample_images import images_in, packaged_images
+
+    made, difference = stage.export_onnx(
+        model,
+        output_file or model.with_suffix(".onnx"),
+        network_hw=network_hw,
+        decode=DecodeSettings(max_peaks=max_peaks) if sdk_compatible_model else None,
+        samples=partial(images_in, sample_images) if sample_images else packaged_images,
+    )
+    unit = "network pixels" if sdk_compatible_model else "of a field's value"
+    typer.echo(
+        f"{made.path}  {made.sha256[:12]}  {data_type}; Keras and ONNX differ by at most"
+        f" {difference:.2g} {unit}"
+    )
+
+
+def _network_hw(input_dims: str) -> tuple[int, int]:
+    try:
+        height, width, channels = (int(side) for side in input_dims.split(","))
+    except ValueError:
+        height = width = channels = 0
+    if channels != 3 or min(height, width) < 32 or height % 32 or width % 32:
+        raise typer.BadParameter(
+            f"expected H,W,3 with H and W multiples of 32, got {input_dims}",
+            param_hint="--input_dims",
+        )
+    return height, width
 
 
 def say_that_keys_do_nothing(key: str | None) -> None:

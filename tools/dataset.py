@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from client.coco_eval import PIXEL_CENTRE
 from pose_runtime.errors import PoseError
 from pose_runtime.skeleton import Skeleton
 
@@ -80,7 +81,7 @@ def _record(
     ignored = [p for p in people if p.get("num_keypoints", 0) == 0 or p.get("iscrowd")]
     annotation = np.array([p["keypoints"] for p in labelled], np.float32)
     annotation = annotation.reshape(len(labelled), len(skeleton.annotated), 3)
-    annotation[:, :, :2] += 0.5  # COCO counts pixel indices, we count from the pixel's corner
+    annotation[:, :, :2] += PIXEL_CENTRE
     annotation[annotation[:, :, 2] == 0] = 0
     return ImageRecord(
         image_id=int(image["id"]),

@@ -34,8 +34,9 @@ class PeakDecoder(keras.layers.Layer):
     """Heatmaps to the P best peaks per joint, with sub-pixel positions.
 
     In: (B, h, w, J). Out: (B, J, P, 3): x, y in network pixels, score; rows beyond the number of
-    peaks score 0. A peak is a cell that no cell of its 3 x 3 neighbourhood exceeds. Its position is
-    refined per axis by a parabola through the logarithm of three cells, exact for a Gaussian.
+    peaks score 0. A peak is a cell that no cell of its 3 x 3 neighbourhood exceeds; of equal cells
+    the upper left one is the peak. Its position is refined per axis by a parabola through the
+    logarithm of three cells, exact for a Gaussian.
 
     Source: parabola on log(heat): Zhang et al. 2020, DARK (arXiv:1910.06278), per axis.
     """
@@ -48,6 +49,7 @@ class PeakDecoder(keras.layers.Layer):
     def call(self, heatmaps: Any) -> Any:
         height, width, joints = heatmaps.shape[1:]
         is_peak = ops.max_pool(heatmaps, 3, strides=1, padding="same") <= heatmaps
+        is_peak &= heatmaps > _highest_before(heatmaps)
         score = ops.where(is_peak, ops.maximum(heatmaps, 0.0), 0.0)
         log_heat = ops.log(ops.maximum(heatmaps, 1e-4))
         offset_x = _parabola_offset(log_heat, axis=2)
@@ -157,21 +159,36 @@ def decode_fields(
     return peaks, scorer(affinity, peaks)
 
 
+def _highest_before(values: Any) -> Any:
+    """The highest of each cell's four neighbours that come before it in reading order."""
+    height, width = values.shape[1:3]
+    padded = ops.pad(values, [(0, 0), (1, 0), (1, 1), (0, 0)], constant_values=-1e9)
+    above = padded[:, :height]
+    return ops.maximum(
+        ops.maximum(above[:, :, :width], above[:, :, 1 : width + 1]),
+        ops.maximum(above[:, :, 2:], padded[:, 1:, :width]),
+    )
+
+
 def _parabola_offset(values: Any, axis: int) -> Any:
     """Offset in cells, within half a cell, of the vertex through each cell and its two neighbours.
 
-    At the border the missing neighbour repeats the cell, and the offset is half a cell at most.
+    At the border the missing neighbour continues the parabola through the three cells inside.
     """
-    pad = [(0, 0)] * 4
-    pad[axis] = (1, 1)
     size = values.shape[axis]
-    padded = ops.pad(values, pad, mode="symmetric")
 
-    def shifted(start: int) -> Any:
+    def cells(start: int, stop: int) -> Any:
         window = [slice(None)] * 4
-        window[axis] = slice(start, start + size)
-        return padded[tuple(window)]
+        window[axis] = slice(start, stop)
+        return values[tuple(window)]
 
-    before, after = shifted(0), shifted(2)
+    def beyond(border: int, inwards: int) -> Any:
+        near, next_, far = (
+            cells(border + step * inwards, border + step * inwards + 1) for step in range(3)
+        )
+        return 3 * near - 3 * next_ + far
+
+    before = ops.concatenate([beyond(0, 1), cells(0, size - 1)], axis=axis)
+    after = ops.concatenate([cells(1, size), beyond(size - 1, -1)], axis=axis)
     curvature = ops.minimum(before - 2 * values + after, -1e-6)
     return ops.clip(0.5 * (before - after) / curvature, -0.5, 0.5)

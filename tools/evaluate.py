@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from client.coco_eval import coco_results
+from client.coco_eval import CocoMetrics, annotated_sigmas, coco_results, evaluate_results
 from pose_runtime.grouping import people_in_image
 from pose_runtime.images import decode_image, letterbox_pixels
 from pose_runtime.poses import Poses
 from pose_runtime.spec import PipelineSpec
 
-from .dataset import ImageRecord
+from .artifacts import Artifact
+from .dataset import ImageRecord, read_coco
+from .onnx_contract import spec_in_onnx
 
 if TYPE_CHECKING:
     import keras
@@ -63,7 +65,6 @@ def coco_results_of(
 def network_predictor(network: keras.Model, spec: PipelineSpec) -> Predictor:
     """A predictor that shares a network's weights and decodes inside the graph."""
     import keras
-    import onnxruntime
 
     from .decoding import DecodeSettings, decode_fields
 
@@ -81,12 +82,46 @@ def network_predictor(network: keras.Model, spec: PipelineSpec) -> Predictor:
     return predict
 
 
-def onnx_session(path: Path) -> onnxruntime.InferenceSession:
-    """An ONNX Runtime session on the CPU, in float32, on all cores.
+def evaluate_model(
+    predict: Predictor,
+    spec: PipelineSpec,
+    annotations: Path,
+    images: Path,
+    limit: int | None = None,
+) -> CocoMetrics:
+    """COCO's ten numbers of a model on a split, or on its first `limit` images.
 
     Raises:
-        MissingArtifactError, StaleArtifactError: no such file, or it changed after its export.
+        DatasetError: the annotations or images are missing or of another skeleton.
     """
+    records = read_coco(annotations, images, spec.skeleton)[:limit]
+    return evaluate_results(
+        annotations,
+        coco_results_of(find_people(predict, records, spec), spec),
+        [record.image_id for record in records],
+        annotated_sigmas(spec.skeleton),
+    )
+
+
+def open_predictor(model: Path) -> tuple[Predictor, PipelineSpec, Artifact]:
+    """How to run a `.keras` or `.onnx` file, its pipeline, and the file.
+
+    Raises:
+        ModelFileError, OnnxError: not a model of ours.
+        MissingArtifactError, StaleArtifactError: no such file, or it changed after it was made.
+    """
+    if model.suffix == ".onnx":
+        artifact = Artifact.open(model)
+        spec = spec_in_onnx(model)
+        return onnx_predictor(model, spec), spec, artifact
+    from .keras_models import load_network
+
+    network, spec, artifact = load_network(model)
+    return network_predictor(network, spec), spec, artifact
+
+
+def onnx_session(path: Path) -> onnxruntime.InferenceSession:
+    """An ONNX Runtime session on the CPU, in float32, on all cores."""
     import onnxruntime
 
     return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])

@@ -24,6 +24,7 @@ from .artifacts import Artifact, atomic_path
 from .decoding import DecodeSettings, decode_fields
 from .evaluate import onnx_session
 from .keras_models import load_network
+from .onnx_contract import PIPELINE_KEY
 
 OPSET = 17
 MAX_PEAK_SHIFT = 0.5  # network pixels between Keras and ONNX, on sample images
@@ -125,7 +126,7 @@ def _convert(
     for output, name in zip(graph.graph.output, names, strict=True):
         _rename(graph.graph, output.name, name)
     _store_as_float16(graph.graph)
-    helper.set_model_props(graph, {"pipeline": pipeline.to_json()})
+    helper.set_model_props(graph, {PIPELINE_KEY: pipeline.to_json()})
     graph.producer_name, graph.producer_version = "bodypose-triton", ""
     onnx.checker.check_model(graph, full_check=True)
     return graph

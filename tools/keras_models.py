@@ -13,6 +13,7 @@ import keras
 import numpy as np
 
 from pose_runtime.errors import PoseError
+from pose_runtime.skeleton import Skeleton
 from pose_runtime.spec import PipelineSpec
 
 from .artifacts import Artifact, atomic_path
@@ -40,29 +41,39 @@ def save_network(
     with atomic_path(path) as temporary:
         network.save(temporary)
         temporary.write_bytes(_with_float16_weights(temporary.read_bytes()))
-    described = {"pipeline": pipeline.to_json(), **settings}
+    described = {
+        "skeleton": pipeline.skeleton.to_json(),
+        "network_hw": pipeline.network_hw,
+        **settings,
+    }
     return Artifact.record(path, stage, *parents, settings=described)
 
 
 def load_network(path: Path) -> tuple[keras.Model, PipelineSpec, Artifact]:
-    """A network, the pipeline that its record describes, and the file as an `Artifact`.
+    """A network, its pipeline, and the file as an `Artifact`.
+
+    Skeleton and input size are the record's; thresholds are today's defaults.
 
     Raises:
         ModelFileError: not a `.keras` file, or one whose record does not describe a pipeline.
         StaleArtifactError: the file changed after its record was written.
     """
     artifact = Artifact.open(path)
-    if "pipeline" not in artifact.settings:
+    if not {"skeleton", "network_hw"} <= set(artifact.settings):
         raise ModelFileError(
-            f"{path}: expected a record {path.name}.json with the pipeline, got none;"
+            f"{path}: expected a record {path.name}.json with skeleton and network_hw, got none;"
             " take the file that `tools train` wrote together with its record"
         )
+    height, width = artifact.settings["network_hw"]
+    pipeline = PipelineSpec(
+        skeleton=Skeleton.from_json(artifact.settings["skeleton"]), network_hw=(height, width)
+    )
     try:
         network = keras.saving.load_model(path, compile=False, safe_mode=True)
     except (ValueError, OSError, TypeError, KeyError) as error:
         reason = str(error).splitlines()[0]
         raise ModelFileError(f"{path}: expected a .keras model, got {reason}") from error
-    return network, PipelineSpec.from_json(artifact.settings["pipeline"]), artifact
+    return network, pipeline, artifact
 
 
 def _with_float16_weights(keras_file: bytes) -> bytes:

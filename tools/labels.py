@@ -140,10 +140,11 @@ def _limb_window(
     a: Floats, b: Floats, margin: float, centres_x: Floats, centres_y: Floats
 ) -> tuple[slice, slice]:
     """Cells whose centres lie in the limb's bounding box widened by `margin` pixels."""
-    left, right = np.searchsorted(
-        centres_x, [min(a[0], b[0]) - margin, max(a[0], b[0]) + margin]
-    ).tolist()
-    top, bottom = np.searchsorted(
-        centres_y, [min(a[1], b[1]) - margin, max(a[1], b[1]) + margin]
-    ).tolist()
-    return slice(top, bottom), slice(left, right)
+    low, high = np.minimum(a, b)[:2] - margin, np.maximum(a, b)[:2] + margin
+    columns = slice(
+        int(np.searchsorted(centres_x, low[0])), int(np.searchsorted(centres_x, high[0], "right"))
+    )
+    rows = slice(
+        int(np.searchsorted(centres_y, low[1])), int(np.searchsorted(centres_y, high[1], "right"))
+    )
+    return rows, columns

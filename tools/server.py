@@ -169,7 +169,8 @@ def reason_in_log(lines: Sequence[str]) -> str:
         if found := re.search(
             r"failed to load '(\S+)' version \d+: (?:[A-Z][a-z ]+: )?(.+)\"", line
         ):
-            why = found[2].split(r"\n\nAt:")[0].replace(r"\n", " ").strip()
+            why = found[2].split(r"\n\nAt:")[0].replace(r"\n", " ").replace(r"\"", '"').strip()
+            why = re.sub(r"Exception from \S+: ", "", why)  # OpenVINO's own source lines
             return f"{found[1]} does not load: {why}"
     errors = [line for line in lines if re.match(r"E\d{4} ", line)] or list(lines)
     return errors[0].split('] "')[-1].rstrip('"') if errors else "it said nothing"

@@ -14,14 +14,14 @@ from typing import Any
 import keras
 from keras import ops
 
-from client.coco_eval import CocoMetrics, annotated_sigmas, evaluate_results
+from client.coco_eval import CocoMetrics
 from pose_runtime.errors import PoseError
 from pose_runtime.spec import PipelineSpec
 
 from .artifacts import Artifact, atomic_path
 from .config import OptimizerConfig, Split, TrainSpec
 from .dataset import ImageRecord, read_coco
-from .evaluate import coco_results_of, find_people, network_predictor
+from .evaluate import evaluate_model, network_predictor
 from .import_backbone import load_backbone
 from .keras_models import load_network, save_network
 from .labels import LabelSettings
@@ -324,7 +324,6 @@ class _Keeper(keras.callbacks.Callback):
             network_hw=(loader.image_config.height, loader.image_config.width),
         )
         self._val = loader.dataset_config.val_data
-        self._val_records = [] if self._val is None else _records(spec, self._val)
         self._predict = network_predictor(network, self._pipeline)
         self._started = time.monotonic()
         self._first_epoch = state.epoch
@@ -356,12 +355,12 @@ class _Keeper(keras.callbacks.Callback):
     def _validate(self) -> CocoMetrics | None:
         if self._val is None:
             return None
-        found = find_people(self._predict, self._val_records, self._pipeline, batch_size=25)
         root = self._spec.dataloader.dataset_config.root_data_path
-        return evaluate_results(
+        return evaluate_model(
+            self._predict,
+            self._pipeline,
             root / self._val.annotation_path,
-            coco_results_of(found, self._pipeline),
-            sigmas=annotated_sigmas(self._pipeline.skeleton),
+            root / self._val.images_root_dir_path,
         )
 
     def _save(self, epoch: int, row: dict[str, Any], metrics: CocoMetrics | None) -> None:

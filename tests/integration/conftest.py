@@ -87,9 +87,7 @@ def _by_official_client(client, module, image: bytes) -> Poses:
         result = client.infer(ENSEMBLE, [tensor])
     except InferenceServerException as error:
         raise Refused(error.message()) from error
-    return _poses(
-        {name: result.as_numpy(name) for name in ("keypoints", "scores", "num_people")}
-    )
+    return _poses({name: result.as_numpy(name) for name in ("keypoints", "scores", "num_people")})
 
 
 def _by_raw_body(server: EmbeddedServer, image: bytes) -> Poses:

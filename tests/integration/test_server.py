@@ -43,25 +43,30 @@ def serve(repository: Path, tmp_path: Path):
 
     yield start
     for process in started:
-        process.terminate()
-        process.communicate(timeout=30)
+        process.kill()
+        process.communicate()
 
 
 def free_ports() -> tuple[str, ...]:
     return ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")
 
 
-def processes_of(repository: Path, program: str) -> set[int]:
-    """Processes of one program that serve this repository."""
-    found = set()
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (folder / "cmdline").read_bytes().decode()
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if str(repository) in command and Path(command.split("\0")[0]).name == program:
-            found.add(int(folder.name))
-    return found
+def command_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def processes_of(serving: subprocess.Popen[str], program: str) -> list[int]:
+    """The server, or its Python models, that one `serve` has started."""
+    name = f"bodypose_{serving.pid}_"  # see embedded_server
+    pids = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
+    return [
+        pid
+        for pid in pids
+        if name in command_of(pid) and Path(command_of(pid).split("\0")[0]).name == program
+    ]
 
 
 def wait_for(condition: Callable[[], object]) -> None:
@@ -80,20 +85,14 @@ def until_ready(process: subprocess.Popen[str]) -> str:
     return "".join(lines)
 
 
-@pytest.fixture
-def nothing_left(repository: Path, tmp_path: Path):
-    """Afterwards: no process more than before, no temporary folder, no shared memory."""
-
-    def everything() -> tuple[set[int], ...]:
-        return tuple(
-            processes_of(repository, program)
-            for program in ("tritonserver", "triton_python_backend_stub")
-        )
-
-    before = everything(), set(Path("/dev/shm").glob("bodypose_*"))
-    yield
-    assert (everything(), set(Path("/dev/shm").glob("bodypose_*"))) == before
-    assert list(tmp_path.iterdir()) == []
+def left_by(process: subprocess.Popen[str], folder: Path) -> list[str]:
+    """What remains of a finished `serve`: programs, temporary files, shared memory."""
+    programs = ("tritonserver", "triton_python_backend_stub")
+    return [
+        *(f"process {pid}" for program in programs for pid in processes_of(process, program)),
+        *map(str, folder.iterdir()),
+        *map(str, Path("/dev/shm").glob(f"bodypose_{process.pid}_*")),
+    ]
 
 
 def get(server, path: str) -> tuple[int, dict]:
@@ -133,7 +132,8 @@ def test_the_apis_that_could_change_the_server_are_closed(server):
 
 
 def test_serve_prints_its_addresses_and_is_reachable_there(serve):
-    said = until_ready(serve())
+    process = serve()
+    said = until_ready(process)
 
     (url,) = [line.split()[-1] for line in said.splitlines() if line.startswith("HTTP")]
     connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=30)
@@ -141,10 +141,12 @@ def test_serve_prints_its_addresses_and_is_reachable_there(serve):
     assert connection.getresponse().status == http.client.OK
     connection.close()
     assert said.count("127.0.0.1:") == 3
+    process.terminate()
+    process.communicate(timeout=15)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_it_cleanly_and_nothing_is_left(serve, nothing_left, number):
+def test_a_signal_stops_it_cleanly_and_nothing_is_left(serve, tmp_path, number):
     process = serve()
     until_ready(process)
 
@@ -152,20 +154,21 @@ def test_a_signal_stops_it_cleanly_and_nothing_is_left(serve, nothing_left, numb
     stdout, stderr = process.communicate(timeout=15)
 
     assert (process.returncode, stdout, stderr) == (0, "stopped\n", "")
+    assert left_by(process, tmp_path) == []
 
 
-def test_a_signal_while_it_starts_stops_it_too(serve, nothing_left, repository):
-    before = processes_of(repository, "tritonserver")
+def test_a_signal_while_it_starts_stops_it_too(serve, tmp_path):
     process = serve()
-    wait_for(lambda: processes_of(repository, "tritonserver") - before)
+    wait_for(lambda: processes_of(process, "tritonserver"))
 
     process.send_signal(signal.SIGTERM)
     stdout, stderr = process.communicate(timeout=15)
 
     assert (process.returncode, stdout, stderr) == (0, "stopped\n", "")
+    assert left_by(process, tmp_path) == []
 
 
-def test_a_client_that_stays_connected_does_not_keep_it(serve, nothing_left):
+def test_a_client_that_stays_connected_does_not_keep_it(serve, tmp_path):
     process = serve()
     said = until_ready(process)
     url = next(line.split()[-1] for line in said.splitlines() if line.startswith("HTTP"))
@@ -178,13 +181,13 @@ def test_a_client_that_stays_connected_does_not_keep_it(serve, nothing_left):
     connection.close()
 
     assert process.returncode == 0
+    assert left_by(process, tmp_path) == []
 
 
-def test_a_server_that_dies_is_an_error_in_one_line(serve, nothing_left, repository):
-    before = processes_of(repository, "tritonserver")
+def test_a_server_that_dies_is_an_error_in_one_line(serve, tmp_path):
     process = serve()
     until_ready(process)
-    (tritonserver,) = processes_of(repository, "tritonserver") - before
+    (tritonserver,) = processes_of(process, "tritonserver")
 
     os.kill(tritonserver, signal.SIGKILL)
     _, stderr = process.communicate(timeout=15)
@@ -192,9 +195,10 @@ def test_a_server_that_dies_is_an_error_in_one_line(serve, nothing_left, reposit
     assert process.returncode == 1
     assert stderr.startswith("error: tritonserver: expected it to run until stopped")
     assert stderr.count("\n") == 1
+    assert left_by(process, tmp_path) == []
 
 
-def test_a_taken_port_is_an_error_in_one_line(serve, nothing_left):
+def test_a_taken_port_is_an_error_in_one_line(serve, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         process = serve("--http-port", str(port), *free_ports()[2:])

@@ -59,7 +59,11 @@ def good_and_malformed(name: str) -> tuple[Inputs, Inputs, str]:
         case "bodypose_preprocess":
             return images(jpeg(64)), images(b"hello"), "image: expected JPEG"
         case "bodypose_network":
-            return pixels(64), {"pixels": np.zeros((1, 4, 4, 3), np.uint8)}, "pixels: expected UINT8"
+            return (
+                pixels(64),
+                {"pixels": np.zeros((1, 4, 4, 3), np.uint8)},
+                "pixels: expected UINT8",
+            )
         case _:
             return people(1), people(1, geometry_scale=0), "geometry: expected"
 

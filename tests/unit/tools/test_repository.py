@@ -275,9 +275,7 @@ def test_a_missing_file_is_found(repository, name):
 
 
 def test_two_pipelines_in_one_repository_are_found(repository):
-    problems = edited(
-        repository, f"{GROUPING}/1/{PIPELINE}", '"min_joints": 2', '"min_joints": 3'
-    )
+    problems = edited(repository, f"{GROUPING}/1/{PIPELINE}", '"min_joints": 2', '"min_joints": 3')
 
     assert any("expected the same pipeline as" in problem for problem in problems)
 

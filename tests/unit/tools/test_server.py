@@ -12,10 +12,10 @@ import pytest
 from tools import server
 from tools.server import Ports, ServerError, embedded_server, reason_in_log, until_interrupted
 
-LOADING = r'''E1124 11:54:00.228 6545 server.cc:241] "something else first"
+LOADING = r"""E1124 11:54:00.228 6545 server.cc:241] "something else first"
 E1124 11:54:00.228 6545 model_lifecycle.cc:642] "failed to load 'bodypose_network' version 1: Internal: SpecError: model.onnx: not the file that pipeline.json names; run `tools build-repo`\n\nAt:\n  /r/bodypose_network/1/model.py(24): initialize\n"
 E1124 11:54:00.229 6545 model_repository_manager.cc:703] "Invalid argument: ensemble 'bodypose' depends on 'bodypose_network' which has no loaded version."
-error: creating server: Internal - failed to load all models'''  # noqa: E501
+error: creating server: Internal - failed to load all models"""  # noqa: E501
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def test_the_reason_is_that_of_the_first_model_without_its_traceback():
 
 
 def test_the_reason_is_the_first_error_when_no_model_failed():
-    lines = ["W1124 1 a.cc:1] \"careful\"", "E1124 1 a.cc:2] \"no ports left\"", "bye"]
+    lines = ['W1124 1 a.cc:1] "careful"', 'E1124 1 a.cc:2] "no ports left"', "bye"]
     assert reason_in_log(lines) == "no ports left"
 
 

@@ -1,0 +1,34 @@
+# `make demo` and `make test` need nothing but python3.11+ and make; each sets up .venv for itself.
+PYTHON ?= python3
+PHOTO ?=
+OUT ?= build/demo.png
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test check clean
+
+demo: .venv/.demo  ## people found in a photo by a real Triton: make demo PHOTO=mine.jpg
+	$(BIN)/tools demo $(PHOTO) --output $(OUT)
+
+test: .venv/.dev  ## the whole test suite
+	$(BIN)/python -m pytest
+
+check: .venv/.dev  ## format, lint, types, unit tests: under a minute
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy pose_runtime tools client
+	$(BIN)/python -m pytest tests/unit -m "not slow"
+
+clean:
+	rm -rf build .venv
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/.demo: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) -e ".[embedded,demo]"
+	touch $@
+
+.venv/.dev: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) -e ".[embedded,demo,train,export,dev]"
+	touch $@ .venv/.demo

@@ -1,0 +1,150 @@
+"""Grouping alone, on hand-made peaks and limb scores of a three-joint skeleton."""
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pose_runtime.errors import ContractError
+from pose_runtime.grouping import group_poses, people_in_image
+from pose_runtime.letterbox import Letterbox
+from pose_runtime.skeleton import Skeleton
+from pose_runtime.spec import GroupingSettings, PipelineSpec
+
+CHAIN = Skeleton(
+    name="chain",
+    joints=("a", "b", "c"),
+    limbs=((0, 1), (1, 2)),
+    mirror=(0, 1, 2),
+    sigmas=(0.1, 0.1, 0.1),
+    annotated=(0, 1, 2),
+)
+EVERYTHING = GroupingSettings(min_peak_score=0.1, min_limb_score=0.05, min_joints=1)
+
+
+def peaks_of(*joints: list[tuple[float, float, float]], num_peaks: int = 4) -> np.ndarray:
+    peaks = np.zeros((len(joints), num_peaks, 3), np.float32)
+    for joint, rows in enumerate(joints):
+        peaks[joint, : len(rows)] = np.float32(rows).reshape(-1, 3)
+    return peaks
+
+
+def limb_scores_of(*links: tuple[int, int, int, float], num_peaks: int = 4) -> np.ndarray:
+    scores = np.zeros((2, num_peaks, num_peaks), np.float32)
+    for limb, first, second, score in links:
+        scores[limb, first, second] = score
+    return scores
+
+
+def test_nothing_in_nobody_out():
+    assert len(group_poses(peaks_of([], [], []), limb_scores_of(), CHAIN, EVERYTHING)) == 0
+
+
+def test_two_limbs_make_one_person_with_the_mean_score():
+    peaks = peaks_of([(1, 2, 0.9)], [(3, 4, 0.6)], [(5, 6, 0.3)])
+    poses = group_poses(peaks, limb_scores_of((0, 0, 0, 0.5), (1, 0, 0, 0.5)), CHAIN, EVERYTHING)
+    assert poses.keypoints.tolist() == peaks[:, :1].transpose(1, 0, 2).tolist()
+    assert poses.scores.tolist() == pytest.approx([0.6])
+
+
+def test_the_stronger_limb_wins_a_shared_joint():
+    peaks = peaks_of([(1, 1, 0.9), (9, 9, 0.8)], [(2, 2, 0.9)], [])
+    scores = limb_scores_of((0, 0, 0, 0.4), (0, 1, 0, 0.7))
+    poses = group_poses(peaks, scores, CHAIN, EVERYTHING)
+    assert poses.keypoints[0, 0, 0] == 9
+    assert poses.num_keypoints.tolist() == [2, 1]
+
+
+def test_two_people_who_both_have_a_joint_are_not_joined():
+    peaks = peaks_of([(1, 1, 0.9), (2, 2, 0.9)], [(3, 3, 0.9), (4, 4, 0.9)], [(5, 5, 0.9)])
+    scores = limb_scores_of((0, 0, 0, 0.9), (0, 1, 1, 0.8), (1, 0, 0, 0.7), (1, 1, 0, 0.6))
+    poses = group_poses(peaks, scores, CHAIN, EVERYTHING)
+    assert poses.num_keypoints.tolist() == [3, 2]
+
+
+def test_weak_peaks_and_weak_limbs_are_nothing():
+    peaks = peaks_of([(1, 1, 0.9)], [(2, 2, 0.09)], [(3, 3, 0.9)])
+    scores = limb_scores_of((0, 0, 0, 0.9), (1, 0, 0, 0.9))
+    assert group_poses(peaks, scores, CHAIN, EVERYTHING).num_keypoints.tolist() == [1, 1]
+    strong = peaks_of([(1, 1, 0.9)], [(2, 2, 0.9)], [])
+    weak = limb_scores_of((0, 0, 0, 0.04))
+    assert group_poses(strong, weak, CHAIN, EVERYTHING).num_keypoints.tolist() == [1, 1]
+
+
+def test_people_with_too_few_joints_are_dropped():
+    peaks = peaks_of([(1, 1, 0.9)], [(2, 2, 0.9)], [(8, 8, 0.9)])
+    two = GroupingSettings(min_joints=2)
+    poses = group_poses(peaks, limb_scores_of((0, 0, 0, 0.5)), CHAIN, two)
+    assert poses.num_keypoints.tolist() == [2]
+
+
+def test_unused_rows_are_no_joints_even_without_a_threshold():
+    peaks = peaks_of([(1, 1, 0.9)], [], [])
+    settings = GroupingSettings(min_peak_score=0, min_limb_score=0, min_joints=1)
+    assert len(group_poses(peaks, limb_scores_of(), CHAIN, settings)) == 1
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_a_network_that_gives_no_numbers_is_an_error(bad):
+    peaks = peaks_of([(1, 1, bad)], [], [])
+    with pytest.raises(ContractError, match="expected finite numbers"):
+        group_poses(peaks, limb_scores_of(), CHAIN, EVERYTHING)
+
+
+def test_people_come_back_in_the_images_own_pixels():
+    spec = PipelineSpec(skeleton=CHAIN, max_peaks=4, grouping=EVERYTHING)
+    letterbox = Letterbox.fit((576, 384), spec.network_hw)  # half size, 96 pixels to the right
+    peaks = peaks_of([(96 + 10, 20, 0.9)], [], [])
+    poses = people_in_image(peaks, limb_scores_of(), letterbox.to_geometry(), spec)
+    assert poses.keypoints[0, 0].tolist() == pytest.approx([20, 40, 0.9])
+    assert poses.keypoints[0, 1].tolist() == [0, 0, 0]
+
+
+def slow_grouping(peaks: np.ndarray, limb_scores: np.ndarray) -> list[set[tuple[int, int]]]:
+    """The rule of `group_poses`, as plainly as it can be said: people are sets of (joint, peak)."""
+    num_peaks = peaks.shape[1]
+    people = [
+        {(joint, peak)}
+        for joint, peak in itertools.product(range(3), range(num_peaks))
+        if peaks[joint, peak, 2] >= EVERYTHING.min_peak_score
+    ]
+    links = [
+        (-limb_scores[limb, first, second], limb, first, second)
+        for limb, first, second in itertools.product(range(2), range(num_peaks), range(num_peaks))
+        if limb_scores[limb, first, second] >= EVERYTHING.min_limb_score
+    ]
+    taken = []
+    for _, limb, first, second in sorted(links):
+        ends = [(CHAIN.limbs[limb][0], first), (CHAIN.limbs[limb][1], second)]
+        owners = [[person for person in people if end in person] for end in ends]
+        if not all(owners) or any((limb, end) in taken for end in ends):
+            continue
+        one, other = owners[0][0], owners[1][0]
+        if one is not other:
+            if {joint for joint, _ in one} & {joint for joint, _ in other}:
+                continue
+            people = [person for person in people if person is not one and person is not other]
+            people.append(one | other)
+        taken += [(limb, end) for end in ends]
+    return people
+
+
+@settings(max_examples=200, deadline=None)
+@given(seed=st.integers(0, 2**32 - 1), density=st.floats(0, 1))
+def test_the_slow_obvious_grouping_finds_the_same_people(seed, density):
+    rng = np.random.default_rng(seed)
+    peaks = rng.uniform(0, 1, (3, 4, 3)).astype(np.float32)
+    limb_scores = rng.uniform(0, 1, (2, 4, 4)).astype(np.float32)
+    limb_scores[rng.random(limb_scores.shape) > density] = 0
+    poses = group_poses(peaks, limb_scores, CHAIN, EVERYTHING)
+    expected = {
+        frozenset((joint, *peaks[joint, peak].tolist()) for joint, peak in person)
+        for person in slow_grouping(peaks, limb_scores)
+    }
+    got = {
+        frozenset((joint, *row) for joint, row in enumerate(person.tolist()) if row[2] > 0)
+        for person in poses.keypoints
+    }
+    assert got == expected

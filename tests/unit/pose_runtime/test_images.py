@@ -1,0 +1,141 @@
+import base64
+import struct
+import zlib
+
+import cv2
+import numpy as np
+import pytest
+
+from pose_runtime.errors import ImageError
+from pose_runtime.images import PADDING, decode_image, exif_orientation, letterbox_pixels
+from pose_runtime.spec import ImageLimits
+
+LIMITS = ImageLimits()
+
+
+def photo(height: int = 60, width: int = 80) -> np.ndarray:
+    """RGB whose four corners differ: red, green, blue, white; smooth between."""
+    corners = np.uint8([[[255, 0, 0], [0, 255, 0]], [[0, 0, 255], [255, 255, 255]]])
+    return cv2.resize(corners, (width, height), interpolation=cv2.INTER_LINEAR)
+
+
+def encoded(rgb: np.ndarray, suffix: str) -> bytes:
+    return cv2.imencode(suffix, np.ascontiguousarray(rgb[..., ::-1]))[1].tobytes()
+
+
+def with_exif(jpeg: bytes, orientation: int, order: str = "<") -> bytes:
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    tiff = mark + struct.pack(f"{order}IHHHIHHI", 8, 1, 0x0112, 3, 1, orientation, 0, 0)
+    segment = b"Exif\0\0" + tiff
+    return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(segment) + 2) + segment + jpeg[2:]
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp"])
+def test_lossless_formats_come_back_as_they_were(suffix):
+    assert (decode_image(encoded(photo(), suffix), LIMITS) == photo()).all()
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".webp"])
+def test_lossy_formats_come_back_nearly(suffix):
+    difference = decode_image(encoded(photo(), suffix), LIMITS).astype(int) - photo()
+    assert np.abs(difference).mean() < 6
+
+
+def test_base64_text_with_and_without_prefix_is_decoded():
+    png = encoded(photo(), ".png")
+    for text in (base64.b64encode(png), b"data:image/png;base64," + base64.b64encode(png)):
+        assert (decode_image(text, LIMITS) == photo()).all()
+
+
+def test_base64_in_lines_is_decoded():
+    assert decode_image(base64.encodebytes(encoded(photo(), ".png")), LIMITS).shape == (60, 80, 3)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_exif_orientation_is_applied_as_opencv_does(orientation, order):
+    jpeg = with_exif(encoded(photo(), ".jpg"), orientation, order)
+    upright = cv2.imdecode(np.frombuffer(jpeg, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
+    assert exif_orientation(jpeg) == orientation
+    ours = decode_image(jpeg, LIMITS)
+    assert ours.shape == upright.shape
+    assert np.abs(ours.astype(int) - upright).max() <= 3
+
+
+@pytest.mark.parametrize("orientation", [0, 9, 65535])
+def test_a_damaged_orientation_means_upright(orientation):
+    assert exif_orientation(with_exif(encoded(photo(), ".jpg"), orientation)) == 1
+
+
+def test_gray_jpegs_and_pngs_with_alpha_become_rgb():
+    gray = photo()[..., 1]
+    jpeg = cv2.imencode(".jpg", gray)[1].tobytes()
+    decoded = decode_image(jpeg, LIMITS)
+    assert decoded.shape == (60, 80, 3)
+    assert (decoded[..., 0] == decoded[..., 2]).all()
+    alpha = np.dstack([photo()[..., ::-1], np.full((60, 80), 128, np.uint8)])
+    png = cv2.imencode(".png", alpha)[1].tobytes()
+    assert (decode_image(png, LIMITS) == photo()).all()
+
+
+def test_sixteen_bit_pngs_become_eight_bit():
+    png = cv2.imencode(".png", photo()[..., ::-1].astype(np.uint16) * 257)[1].tobytes()
+    assert (decode_image(png, LIMITS) == photo()).all()
+
+
+def test_one_pixel_is_an_image():
+    pixels, letterbox = letterbox_pixels(
+        decode_image(encoded(photo()[:1, :1], ".png"), LIMITS), (288, 384)
+    )
+    assert (letterbox.scale, letterbox.offset_xy) == (288, (48, 0))
+    assert (pixels[0, 48] == photo()[0, 0]).all()
+    assert (pixels[:, :48] == PADDING).all()
+
+
+def bomb_png(width: int, height: int) -> bytes:
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + struct.pack(">I", 13)
+        + header
+        + struct.pack(">I", zlib.crc32(header))
+    )
+
+
+@pytest.mark.parametrize(
+    ("data", "complaint"),
+    [
+        (b"", "got no bytes"),
+        (b"a plain text file, nothing else", "expected JPEG, PNG, WebP or BMP"),
+        (b"GIF89a" + bytes(50), "expected JPEG, PNG, WebP or BMP"),
+        (b"\xff\xd8\xff", "damaged header"),
+        (b"\x89PNG\r\n\x1a\n", "damaged header"),
+        (b"BM", "damaged header"),
+        (b"RIFF\0\0\0\0WEBP", "damaged header"),
+        (bomb_png(20_000, 20_000), "at most 40000000 pixels, got PNG of 20000 x 20000"),
+        (bomb_png(0, 10), "at least 1 x 1"),
+        (bomb_png(10, 10), "a whole PNG"),
+        (bytes(16 * 2**20 + 1), "at most 16777216 bytes"),
+    ],
+)
+def test_bad_bytes_are_refused_in_one_line(data, complaint):
+    with pytest.raises(ImageError, match=complaint) as caught:
+        decode_image(data, LIMITS)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 200
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".webp", ".bmp"])
+@pytest.mark.parametrize("share", [0.05, 0.3, 0.5, 0.9, 0.98])
+def test_an_image_that_ends_early_is_an_error_or_nothing_worse(suffix, share):
+    noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    data = encoded(noise, suffix)
+    with pytest.raises(ImageError):
+        decode_image(data[: int(len(data) * share)], LIMITS)
+
+
+def test_large_images_are_averaged_and_not_skipped():
+    stripes = np.zeros((1152, 1536, 3), np.uint8)
+    stripes[:, ::2] = 200
+    pixels, _ = letterbox_pixels(stripes, (288, 384))
+    assert np.abs(pixels.astype(int) - 100).max() <= 1
