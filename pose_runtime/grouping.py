@@ -55,7 +55,9 @@ def group_poses(
         settings: thresholds.
 
     Returns:
-        Poses in network pixels. A person's score is the sum of its joints' scores over J.
+        Poses in network pixels. The score of a person with n joints is the mean of their scores
+        times sqrt(n / J): of the formulas tried on training images it ranks people best for AP
+        (docs/decisions.md).
 
     Source: greedy bipartite matching over all limbs at once as in OpenPose (Cao et al. 2017,
     arXiv:1611.08050, section 2.4, and its later "all limbs, sorted" parser), written anew.
@@ -135,6 +137,8 @@ def _poses_from_nodes(people: list[list[int]], peaks: Floats) -> Poses:
         np.array([node for members in people for node in members], np.intp), num_peaks
     )
     keypoints[rows, joints] = peaks[joints, chosen]
-    scores = np.minimum(keypoints[:, :, 2].sum(axis=1) / num_joints, 1).astype(np.float32)
+    sizes = np.array([len(members) for members in people], np.float32)
+    scores = keypoints[:, :, 2].sum(axis=1) / np.sqrt(np.maximum(sizes, 1) * num_joints)
+    scores = np.minimum(scores, 1).astype(np.float32)
     best = np.argsort(-scores, kind="stable")
     return Poses(keypoints[best], scores[best])

@@ -49,7 +49,11 @@ def decode_image(data: bytes, limits: ImageLimits) -> Pixels:
         raise ImageError(
             f"at most {limits.max_pixels} pixels", f"{image_format} of {width} x {height}"
         )
-    return _decode_jpeg(data) if image_format == "JPEG" else _decode_other(data, image_format)
+    if image_format == "JPEG":
+        return _decode_jpeg(data)
+    if image_format == "PNG":
+        _check_png_chunks(data)
+    return _decode_other(data, image_format)
 
 
 def letterbox_pixels(image: Pixels, network_hw: tuple[int, int]) -> tuple[Pixels, Letterbox]:
@@ -172,6 +176,20 @@ def _size_in_header(data: bytes, image_format: str) -> tuple[int, int]:
         raise ImageError(f"a whole {image_format}", f"{len(data)} bytes of damaged header") from (
             error
         )
+
+
+def _check_png_chunks(data: bytes) -> None:
+    """That every chunk up to the last is there.
+
+    OpenCV reserves (and clears) the memory that a chunk claims before it looks for the chunk: 40 KB
+    with one damaged length cost it 4 GB and 9 s.
+    """
+    position, kind = 8, b""
+    while kind != b"IEND":
+        kind = data[position + 4 : position + 8]
+        position += 12 + int.from_bytes(data[position : position + 4], "big")
+        if position > len(data):
+            raise ImageError("a whole PNG", f"{len(data)} bytes that end too early")
 
 
 def _size_in_webp(data: bytes) -> tuple[int, int]:

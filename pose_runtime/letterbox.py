@@ -43,12 +43,14 @@ class Letterbox:
         return _placed_hw(self.image_hw, self.scale)
 
     def to_network(self, image_xy: Floats) -> Floats:
-        return (image_xy * np.float32(self.scale) + np.array(self.offset_xy, np.float32)).astype(np.float32)
-
-    def to_image(self, network_xy: Floats) -> Floats:
-        return ((network_xy - np.array(self.offset_xy, np.float32)) / np.float32(self.scale)).astype(
+        return (image_xy * np.float32(self.scale) + np.array(self.offset_xy, np.float32)).astype(
             np.float32
         )
+
+    def to_image(self, network_xy: Floats) -> Floats:
+        return (
+            (network_xy - np.array(self.offset_xy, np.float32)) / np.float32(self.scale)
+        ).astype(np.float32)
 
     def to_geometry(self) -> Floats:
         """(5,): image height, image width, scale, x offset, y offset."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+# TensorFlow's start-up notes are about itself; set before anything imports it.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 KeyOption = Annotated[
     str | None, typer.Option("-k", "--key", help="Accepted for TAO's sake: nothing is encrypted.")

@@ -6,6 +6,7 @@ The graph takes uint8 `pixels` (B, H, W, 3) and carries the `PipelineSpec` in it
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -94,7 +95,7 @@ def export_onnx(
                 f"{out}: expected Keras and ONNX within {limit} on {len(images)} sample images,"
                 f" got {difference:.3g}; nothing was written"
             )
-    settings = {"pipeline": pipeline.to_json(), "outputs": list(names), "opset": OPSET}
+    settings = {"pipeline": json.loads(pipeline.to_json()), "outputs": list(names), "opset": OPSET}
     settings |= {"largest_difference": difference, "sample_images": len(images)}
     return Artifact.record(out, "export", parent, settings=settings), difference
 

@@ -18,7 +18,7 @@ from client.coco_eval import CocoMetrics
 from pose_runtime.errors import PoseError
 from pose_runtime.spec import PipelineSpec
 
-from .artifacts import Artifact, atomic_path
+from .artifacts import Artifact, atomic_path, sha256_of
 from .config import OptimizerConfig, Split, TrainSpec
 from .dataset import ImageRecord, read_coco
 from .evaluate import evaluate_model, network_predictor
@@ -324,6 +324,11 @@ class _Keeper(keras.callbacks.Callback):
             network_hw=(loader.image_config.height, loader.image_config.width),
         )
         self._val = loader.dataset_config.val_data
+        root, train_data = loader.dataset_config.root_data_path, loader.dataset_config.train_data
+        self._data = {
+            "train_annotations_sha256": sha256_of(root / train_data.annotation_path),
+            "initial_weights": [parent.settings for parent in parents],
+        }
         self._predict = network_predictor(network, self._pipeline)
         self._started = time.monotonic()
         self._first_epoch = state.epoch
@@ -375,6 +380,7 @@ class _Keeper(keras.callbacks.Callback):
                 "epoch": epoch + 1,
                 "loss": row["loss"],
                 "val": None if metrics is None else metrics.to_json(),
+                "data": self._data,
                 "spec": json.loads(self._spec.model_dump_json()),
             },
         )

@@ -48,6 +48,13 @@ def png_claiming(width: int, height: int) -> bytes:
     )
 
 
+def png_with_a_huge_chunk() -> bytes:
+    """OpenCV alone would clear 4 GB for it before it looks for the chunk."""
+    png = encoded(".png", 40, 60, 3)
+    length_at = png.index(b"IDAT") - 4
+    return png[:length_at] + struct.pack(">I", 0xF0000000) + png[length_at + 4 :]
+
+
 def bmp_claiming(width: int, height: int) -> bytes:
     header = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 24, 0, 0, 0, 0, 0, 0)
     return b"BM" + struct.pack("<IHHI", 54 + 100, 0, 0, 54) + header + b"\0" * 100
@@ -74,6 +81,7 @@ REFUSED = {
     "a text file": (b"Dear server,\nno picture today.\n", "image: expected JPEG, PNG, WebP or BMP"),
     "a PNG bomb": (png_claiming(20_000, 20_000), "image: expected at most 40000000 pixels"),
     "a BMP bomb": (bmp_claiming(20_000, 20_000), "image: expected at most 40000000 pixels"),
+    "a PNG with a chunk of 4 GB": (png_with_a_huge_chunk(), "bytes that end too early"),
     "a BMP without an end": (bmp_claiming(600, 400), "image: expected a whole BMP"),
 }
 

@@ -42,11 +42,17 @@ def test_nothing_in_nobody_out():
     assert len(group_poses(peaks_of([], [], []), limb_scores_of(), CHAIN, EVERYTHING)) == 0
 
 
-def test_two_limbs_make_one_person_with_the_mean_score():
+def test_two_limbs_make_one_whole_person_with_the_mean_score():
     peaks = peaks_of([(1, 2, 0.9)], [(3, 4, 0.6)], [(5, 6, 0.3)])
     poses = group_poses(peaks, limb_scores_of((0, 0, 0, 0.5), (1, 0, 0, 0.5)), CHAIN, EVERYTHING)
     assert poses.keypoints.tolist() == peaks[:, :1].transpose(1, 0, 2).tolist()
     assert poses.scores.tolist() == pytest.approx([0.6])
+
+
+def test_a_person_with_a_part_missing_scores_less():
+    peaks = peaks_of([(1, 2, 0.9)], [(3, 4, 0.6)], [])
+    poses = group_poses(peaks, limb_scores_of((0, 0, 0, 0.5)), CHAIN, EVERYTHING)
+    assert poses.scores.tolist() == pytest.approx([0.75 * (2 / 3) ** 0.5])
 
 
 def test_the_stronger_limb_wins_a_shared_joint():

@@ -7,11 +7,8 @@ import pytest
 from pose_runtime.errors import SpecError
 from pose_runtime.skeleton import BODYPOSE_18, Skeleton
 
-COCO_17 = (
-    "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow"
-    " right_elbow left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle"
-    " right_ankle"
-).split()
+SIDED = ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+COCO_17 = ["nose", *(f"{side}_{joint}" for joint in SIDED for side in ("left", "right"))]
 
 
 def test_the_default_skeleton_reads_coco_files():

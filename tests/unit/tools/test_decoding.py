@@ -10,24 +10,10 @@ from pose_runtime.spec import GroupingSettings
 from tools.decoding import DecodeSettings, decode_fields
 from tools.labels import LabelSettings, draw_fields, loss_mask
 
+from .people import person
+
 FIELD_HW = (36, 48)
 GROUPING = GroupingSettings(min_joints=1)
-
-# One standing person, 40 x 100 pixels, x and y of BODYPOSE_18's joints from the upper left.
-STANDING = np.float32(
-    [
-        *([20, 8], [20, 20]),
-        *([10, 20], [6, 36], [4, 50], [30, 20], [34, 36], [36, 50]),
-        *([14, 54], [13, 76], [12, 98], [26, 54], [27, 76], [28, 98]),
-        *([16, 4], [24, 4], [12, 7], [28, 7]),
-    ]
-)
-
-
-def person(x: float, y: float, scale: float = 1.0, missing: tuple[int, ...] = ()) -> np.ndarray:
-    joints = np.concatenate([STANDING * scale + [x, y], np.full((18, 1), 2)], axis=1)
-    joints[list(missing)] = 0
-    return joints.astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -135,4 +121,4 @@ def test_ignored_boxes_are_masked_except_where_someone_is_drawn():
     mask = loss_mask(np.float32([[0, 0, 160, 288]]), fields, 18)[:, :, 0]
     assert mask[:, 21:].all()
     assert not mask[:, :8].any()
-    assert mask[int(88 // 8), int(120 // 8)] == 1
+    assert mask[(88 // 8), (120 // 8)] == 1

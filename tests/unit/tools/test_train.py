@@ -1,0 +1,135 @@
+"""Training on two drawn images: the slow tests take a minute on two cores."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pose_runtime.skeleton import BODYPOSE_18
+from tools.config import TrainSpec
+from tools.dataset import DatasetError
+from tools.evaluate import evaluate_model, open_predictor
+from tools.keras_models import ModelFileError, load_network
+from tools.train import SoftstartAnnealing, TrainingError, masked_l2, train
+
+from .conftest import HEIGHT, WIDTH
+
+
+def spec_for(folder: Path, num_epoch: int, **changes: object) -> TrainSpec:
+    split = {"annotation_path": "people.json", "images_root_dir_path": "."}
+    raw = {
+        "num_epoch": num_epoch,
+        "checkpoint_n_epoch": 2,
+        "validation_every_n_epoch": num_epoch,
+        "dataloader": {
+            "batch_size": 2,
+            "workers": 1,
+            "image_config": {"height": HEIGHT, "width": WIDTH},
+            "dataset_config": {
+                "root_data_path": folder,
+                "train_data": split,
+                "val_data": split,
+            },
+            "augmentation_config": {"identity": True},
+        },
+        "model": {"architecture": "bodypose-s", "stages": 2},
+        "optimizer": {
+            "ema_momentum": 0,
+            "learning_rate_schedule": {
+                "annealing": 0.3,
+                "base_learning_rate": 3e-3,
+                "min_learning_rate": 1e-6,
+            },
+        },
+    }
+    return TrainSpec.model_validate(raw | changes)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_two_images_are_learnt_by_heart(drawn_coco, tmp_path):
+    """Labels, decoding layers and grouping are each other's inverse, through a real network."""
+    best = train(spec_for(drawn_coco, 180), tmp_path, resume=False, say=lambda line: None)
+    found = losses(tmp_path)
+    assert found[-1] < found[0] / 100
+    assert best.settings["val"]["AP"] > 0.95
+
+    predict, spec, _ = open_predictor(best.path)
+    metrics = evaluate_model(predict, spec, drawn_coco / "people.json", drawn_coco)
+    assert metrics.ap == pytest.approx(best.settings["val"]["AP"], abs=0.01)  # float16 storage
+
+
+def losses(folder: Path) -> list[float]:
+    lines = (folder / "log.csv").read_text().splitlines()
+    return [float(row["loss"]) for row in csv.DictReader(lines)]
+
+
+@pytest.mark.slow
+def test_a_resumed_run_has_the_losses_of_an_unbroken_one(drawn_coco, tmp_path):
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    spec = spec_for(drawn_coco, 4)
+    train(spec, whole, resume=False, say=lambda line: None)
+
+    class Unplugged(Exception):
+        pass
+
+    def pull_the_plug(line: str) -> None:
+        if line.startswith("epoch 3"):
+            raise Unplugged
+
+    with pytest.raises(Unplugged):
+        train(spec, broken, resume=False, say=pull_the_plug)
+    with pytest.raises(TrainingError, match="add --resume"):
+        train(spec, broken, resume=False, say=lambda line: None)
+    train(spec, broken, resume=True, say=lambda line: None)
+    assert losses(broken) == pytest.approx(losses(whole), rel=1e-3)
+
+
+def test_an_unreadable_image_is_named(drawn_coco, tmp_path):
+    content = json.loads((drawn_coco / "people.json").read_text())
+    for image in content["images"]:
+        (tmp_path / image["file_name"]).write_bytes(b"not an image")
+    (tmp_path / "people.json").write_text(json.dumps(content))
+    with pytest.raises(DatasetError, match=r"image \d .*png"):
+        train(spec_for(tmp_path, 2), tmp_path / "run", resume=False, say=lambda line: None)
+
+
+def test_fewer_images_than_a_batch_are_refused(drawn_coco, tmp_path):
+    spec = spec_for(drawn_coco, 2)
+    loader = spec.dataloader.model_copy(update={"batch_size": 3})
+    with pytest.raises(DatasetError, match="expected at least one batch of 3, got 2"):
+        train(
+            spec.model_copy(update={"dataloader": loader}),
+            tmp_path,
+            resume=False,
+            say=lambda line: None,
+        )
+
+
+def test_the_loss_counts_every_stage_where_the_mask_is_one():
+    target = np.zeros((1, 2, 2, 57 + 1), np.float32)
+    target[0, :, 0, -1] = 1  # the left column counts
+    target[0, 0, 0, 0] = 1  # one heatmap cell is wanted there
+    heat, paf = np.zeros((1, 2, 2, 19), np.float32), np.zeros((1, 2, 2, 38), np.float32)
+    assert float(masked_l2(target, [heat, heat, paf, paf])) == pytest.approx(2 * 0.5)
+    wrong_in_the_right_column = heat.copy()
+    wrong_in_the_right_column[0, :, 1] = 5
+    assert float(masked_l2(target, [wrong_in_the_right_column, paf])) == pytest.approx(0.5)
+
+
+def test_the_learning_rate_rises_stays_and_falls():
+    schedule = SoftstartAnnealing(1e-2, 1e-4, soft_start=0.1, annealing=0.5, steps=100)
+    rates = [float(schedule(step)) for step in (0, 5, 10, 30, 50, 75, 100)]
+    assert rates == pytest.approx([1e-4, 1e-3, 1e-2, 1e-2, 1e-2, 1e-3, 1e-4], rel=1e-4)
+
+
+def test_a_keras_file_without_record_is_refused(tmp_path):
+    (tmp_path / "model.keras").write_bytes(b"something")
+    with pytest.raises(ModelFileError, match=r"expected a record model.keras.json"):
+        load_network(tmp_path / "model.keras")
+
+
+def test_the_default_spec_is_about_the_default_skeleton(drawn_coco):
+    assert spec_for(drawn_coco, 2).skeleton == BODYPOSE_18
