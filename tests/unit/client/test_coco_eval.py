@@ -43,7 +43,11 @@ def stick_file(*people, num_images=2):
 
 def stick_results(image_id, *people):
     """(top x, top y, bottom x, bottom y, score) of each person."""
-    keypoints = [[(tx, ty, 0.5), (bx, by, 0.5)] for tx, ty, bx, by, _ in people]
+    centre = 0.5  # COCO's 10 is the centre of pixel 10, which is 10.5 in our frame
+    keypoints = [
+        [(tx + centre, ty + centre, 0.5), (bx + centre, by + centre, 0.5)]
+        for tx, ty, bx, by, _ in people
+    ]
     poses = Poses(np.float32(keypoints), np.float32([score for *_, score in people]))
     return coco_results(image_id, poses, STICK)
 
@@ -60,7 +64,7 @@ def test_results_are_in_the_order_of_the_file_and_keep_their_decimals():
     assert result == {
         "image_id": 7,
         "category_id": 1,
-        "keypoints": [3, float(np.float32(4.1)), 0.25, 1.25, 2, 0.5],
+        "keypoints": [2.5, float(np.float32(4.1) - np.float32(0.5)), 0.25, 0.75, 1.5, 0.5],
         "score": 0.75,
     }
     assert json.loads(json.dumps(result)) == result
@@ -220,6 +224,7 @@ def truth_as_results(val_file, shift_px=0.0):
     for person in people:
         labelled = np.float32(person["keypoints"]).reshape(1, 17, 3)
         joints = BODYPOSE_18.joints_from_annotation(labelled)
+        joints[..., :2] += 0.5  # from COCO's frame to ours
         joints[..., 0] += shift_px
         poses = Poses(joints, np.float32([1]))
         results += coco_results(person["image_id"], poses, BODYPOSE_18)

@@ -1,0 +1,115 @@
+"""The shipped model: the same people from Keras, from ONNX and through a real server."""
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from client.evaluation import evaluate_server, open_split
+from client.pose_client import PoseClient
+from pose_runtime.poses import Poses
+from tools.cli import app
+from tools.dataset import read_coco
+from tools.evaluate import evaluate_model, find_people, open_predictor
+from tools.repository import SHIPPED_MODEL, build_repository
+from tools.server import EmbeddedServer, embedded_server
+
+pytestmark = pytest.mark.triton
+
+ROOT = Path(__file__).parents[2]
+COCO = Path(os.environ.get("COCO_DIR", ROOT.parent / "shared" / "coco"))
+KERAS_MODEL = SHIPPED_MODEL.with_suffix(".keras")
+IMAGES = 40
+
+
+@pytest.fixture(scope="module")
+def coco() -> Path:
+    if not (COCO / "val").is_dir():
+        pytest.skip("needs real COCO images: set COCO_DIR or put them at ../shared/coco")
+    return COCO
+
+
+@pytest.fixture(scope="module")
+def shipped(tmp_path_factory) -> Iterator[EmbeddedServer]:
+    repository = tmp_path_factory.mktemp("shipped") / "repository"
+    build_repository(SHIPPED_MODEL, repository)
+    with embedded_server(repository) as server:
+        yield server
+
+
+def people_by(model: Path, coco: Path) -> list[Poses]:
+    predict, spec, _ = open_predictor(model)
+    records = read_coco(coco / "person_keypoints_val.json", coco / "val", spec.skeleton)
+    found = find_people(predict, records[:IMAGES], spec)
+    return [poses for _, poses in islice(found, IMAGES)]
+
+
+def assert_same_people(ours: list[Poses], theirs: list[Poses], scale: float) -> None:
+    """Sure people are the same, their sure joints within half a network pixel."""
+    for one, other in zip(ours, theirs, strict=True):
+        for person, score in zip(one.keypoints, one.scores, strict=True):
+            if score < 0.2:
+                continue
+            sure = person[:, 2] > 0.15
+            gaps = np.linalg.norm(other.keypoints[:, sure, :2] - person[sure, :2], axis=2)
+            assert gaps.max(axis=1).min() <= 0.5 * scale
+
+
+@pytest.mark.coco
+def test_keras_onnx_and_server_find_the_same_people(shipped, coco):
+    keras_people = people_by(KERAS_MODEL, coco)
+    onnx_people = people_by(SHIPPED_MODEL, coco)
+    split = open_split(coco / "person_keypoints_val.json", coco / "val", IMAGES)
+    with PoseClient(f"grpc://{shipped.grpc_url}") as client:
+        served_people = [client.infer(image.path) for image in split.images]
+    assert sum(len(poses.above(0.2)) for poses in served_people) > IMAGES
+    scale = 640 / 384  # network pixels to these images' pixels
+    for one, other in (
+        (keras_people, onnx_people),
+        (onnx_people, keras_people),
+        (onnx_people, served_people),
+        (served_people, onnx_people),
+    ):
+        assert_same_people(one, other, scale)
+
+
+@pytest.mark.coco
+@pytest.mark.slow
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_the_server_has_the_ap_of_its_model(shipped, coco, protocol):
+    annotations, images = coco / "person_keypoints_val.json", coco / "val"
+    address = shipped.grpc_url if protocol == "grpc" else shipped.http_url
+    with PoseClient(f"{protocol}://{address}") as client:
+        served = evaluate_server(client, open_split(annotations, images, None), in_flight=4)
+    assert served.metrics.images == 250
+    assert served.metrics.ap >= 0.25
+    for model in (SHIPPED_MODEL, KERAS_MODEL) if protocol == "grpc" else (SHIPPED_MODEL,):
+        predict, spec, _ = open_predictor(model)
+        offline = evaluate_model(predict, spec, annotations, images)
+        assert offline.ap == pytest.approx(served.metrics.ap, abs=0.001)
+
+
+def test_the_demo_finds_the_astronaut_and_stops_its_server(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    result = CliRunner().invoke(app, ["demo", "-o", "people.png"])
+    assert result.exit_code == 0, result.output
+    assert "1 person in" in result.output
+    assert "nose" in result.output
+    assert (tmp_path / "people.png").stat().st_size > 10_000
+
+
+def test_the_demo_says_what_is_wrong_with_a_photo(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "note.jpg").write_text("no photo")
+    result = CliRunner().invoke(app, ["demo", "note.jpg"])
+    assert result.exit_code == 1
+    assert "expected JPEG, PNG, WebP or BMP bytes" in str(result.exception)
+
+
+def test_the_shipped_files_fit_the_package():
+    files = (SHIPPED_MODEL, KERAS_MODEL)
+    assert sum(file.stat().st_size for file in files) <= 25_000_000

@@ -1,0 +1,96 @@
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+
+import numpy as np
+import pytest
+
+from pose_runtime.skeleton import BODYPOSE_18
+from tools.config import AugmentationConfig
+from tools.dataset import DatasetError, read_coco
+from tools.labels import LabelSettings
+from tools.samples import SampleSettings, SampleStream, make_sample
+
+from .conftest import DRAWN, HEIGHT, WIDTH
+
+SETTINGS = SampleSettings(BODYPOSE_18, (HEIGHT, WIDTH), LabelSettings(), AugmentationConfig())
+PLAIN = replace(SETTINGS, augmentation=AugmentationConfig(identity=True))
+
+
+@pytest.fixture(scope="module")
+def records(drawn_coco):
+    return read_coco(drawn_coco / "people.json", drawn_coco, BODYPOSE_18)
+
+
+def test_without_augmentation_the_image_is_letterboxed_and_nothing_else(records):
+    pixels, target = make_sample(records[0], PLAIN, np.random.default_rng(0))
+    assert pixels.shape == (HEIGHT, WIDTH, 3)
+    assert target.shape == (HEIGHT // 8, WIDTH // 8, 58)
+    nose = DRAWN[1][0][0]
+    row, column = np.unravel_index(target[:, :, 0].argmax(), target.shape[:2])
+    assert (row, column) == (int(nose[1] // 8), int(nose[0] // 8))
+    assert target[:, :, -1].all()
+
+
+def test_the_same_seed_is_the_same_sample(records):
+    one, two = (make_sample(records[1], SETTINGS, np.random.default_rng(7)) for _ in range(2))
+    assert (one[0] == two[0]).all()
+    assert (one[1] == two[1]).all()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_labels_move_with_the_pixels(records, seed):
+    """The nose and neck of a drawn person are joined by a line of one colour, wherever it goes."""
+    limb = BODYPOSE_18.limbs.index((1, 0))
+    colour = np.random.default_rng(limb).integers(0, 256, 3)[::-1]
+    still = replace(SETTINGS, augmentation=AugmentationConfig(color_jitter=0, gray_prob=0))
+    pixels, target = make_sample(records[0], still, np.random.default_rng(seed))
+    nose, neck = target[:, :, 0], target[:, :, 1]
+    if min(nose.max(), neck.max()) < 0.7:  # a joint left the picture
+        return
+    ends = [np.array(np.unravel_index(heat.argmax(), heat.shape)) * 8 + 4 for heat in (nose, neck)]
+    middle = (sum(ends) / 2).astype(int)
+    near = pixels[middle[0] - 9 : middle[0] + 10, middle[1] - 9 : middle[1] + 10].astype(int)
+    assert np.abs(near - colour).sum(axis=2).min() < 60
+
+
+def test_a_mirrored_image_has_its_sides_swapped(records):
+    def shoulders(flip: float) -> list[int]:
+        flipped = AugmentationConfig(
+            flip_lr_prob=flip,
+            rotate_deg_max=0,
+            translate_max=0,
+            zoom_ratio_min=1,
+            zoom_ratio_max=1,
+            person_centric_prob=0,
+        )
+        still = replace(SETTINGS, augmentation=flipped)
+        target = make_sample(records[0], still, np.random.default_rng(0))[1]
+        return [int(target[:, :, joint].max(axis=0).argmax()) for joint in (2, 5)]
+
+    right, left = shoulders(0)
+    mirrored_right, mirrored_left = shoulders(1)
+    last = WIDTH // 8 - 1
+    assert right < left
+    assert [mirrored_right, mirrored_left] == pytest.approx([last - left, last - right], abs=1)
+
+
+def some_batches(records, workers: int, first_epoch: int) -> Iterator[np.ndarray]:
+    with SampleStream(records, SETTINGS, batch_size=2, seed=3, workers=workers) as stream:
+        for pixels, _ in islice(stream.batches(first_epoch), 3):
+            yield pixels
+
+
+def test_batches_depend_on_the_seed_and_the_epoch_but_not_on_the_workers(records):
+    one = list(some_batches(records, workers=1, first_epoch=0))
+    two = list(some_batches(records, workers=2, first_epoch=0))
+    later = list(some_batches(records, workers=1, first_epoch=1))
+    assert all((a == b).all() for a, b in zip(one, two, strict=True))
+    assert all((a == b).all() for a, b in zip(one[1:], later, strict=False))
+    assert not (one[0] == one[1]).all()
+
+
+def test_an_image_of_another_size_than_annotated_is_refused(records):
+    wrong = replace(records[0], image_hw=(10, 10))
+    with pytest.raises(DatasetError, match=r"expected \(10, 10\) as annotated"):
+        make_sample(wrong, SETTINGS, np.random.default_rng(0))
