@@ -116,6 +116,7 @@ class _FieldTraining(keras.Model):
     def __init__(self, network: keras.Model) -> None:
         super().__init__(name="field_training")
         self.network = network
+        self.built = True  # the network is; what `load_weights` asks for
 
     def call(self, pixels: Any, training: bool = False) -> Any:
         return self.network(pixels, training=training)
