@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import os
+from collections.abc import Mapping
 from enum import StrEnum
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from client.coco_eval import CocoMetrics
 
 # TensorFlow's start-up notes are about itself; set before anything imports it.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -24,6 +29,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command("train")(train)
     app.command("import-backbone")(import_backbone)
     app.command("evaluate")(evaluate)
+    app.command("oracle")(oracle)
     app.command("export")(export)
 
 
@@ -93,27 +99,80 @@ def evaluate(
 
     `pose-client evaluate` does the same through a server and gives the same numbers.
     """
-    import json
-
-    from .artifacts import atomic_path
     from .evaluate import evaluate_model, open_predictor
 
     predict, spec, artifact = open_predictor(model)
     metrics = evaluate_model(predict, spec, annotations, images, limit)
+    _say_metrics(metrics, annotations)
+    if json_out:
+        _write_metrics(
+            json_out, metrics, annotations, {"name": model.name, "sha256": artifact.sha256}
+        )
+
+
+def oracle(
+    annotations: Annotated[
+        Path, typer.Option("--annotations", "-a", help="COCO keypoints file.", dir_okay=False)
+    ],
+    images: Annotated[
+        Path,
+        typer.Option("--images", "-i", help="Folder of its images.", exists=True, file_okay=False),
+    ],
+    sigma: Annotated[float, typer.Option(min=0.1, help="Of the heatmaps, network pixels.")] = 7.0,
+    max_peaks: Annotated[
+        int, typer.Option("--max_peaks", "--max-peaks", min=1, help="Peaks kept per joint.")
+    ] = 20,
+    min_joints: Annotated[
+        int | None, typer.Option(min=1, help="Smallest person kept.", show_default="as served")
+    ] = None,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", metavar="OUT", help="Write the numbers as JSON.")
+    ] = None,
+) -> None:
+    """The AP that decoding reaches on ideal fields drawn from the labels: no network can do better.
+
+    Example: `tools oracle -a person_keypoints_val.json -i val --json oracle.json`
+    """
+    from dataclasses import asdict, replace
+
+    from pose_runtime.spec import PipelineSpec
+
+    from .decoding import DecodeSettings
+    from .labels import LabelSettings
+    from .oracle import oracle_metrics
+
+    spec = PipelineSpec(max_peaks=max_peaks)
+    if min_joints is not None:
+        spec = replace(spec, grouping=replace(spec.grouping, min_joints=min_joints))
+    labels, decode = LabelSettings(sigma), DecodeSettings(max_peaks)
+    metrics = oracle_metrics(annotations, images, spec, labels, decode)
+    _say_metrics(metrics, annotations)
+    if json_out:
+        settings = {**asdict(labels), **asdict(decode), **asdict(spec.grouping)}
+        _write_metrics(json_out, metrics, annotations, {"name": "oracle", "settings": settings})
+
+
+def _say_metrics(metrics: CocoMetrics, annotations: Path) -> None:
     for name, value, meaning in metrics.table():
         typer.echo(f"{name:5} {value:>6}  {meaning}")
     typer.echo(f"{metrics.images} images with {metrics.people} people, {annotations.name}")
-    if json_out:
-        record = {
-            "schema": "bodypose-evaluation/1",
-            "split": annotations.name,
-            "images": metrics.images,
-            "people": metrics.people,
-            "metrics": metrics.numbers,
-            "model": {"name": model.name, "sha256": artifact.sha256},
-        }
-        with atomic_path(json_out) as temporary:
-            temporary.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def _write_metrics(
+    out: Path, metrics: CocoMetrics, annotations: Path, model: Mapping[str, Any]
+) -> None:
+    from .artifacts import atomic_path
+
+    record = {
+        "schema": "bodypose-evaluation/1",
+        "split": annotations.name,
+        "images": metrics.images,
+        "people": metrics.people,
+        "metrics": metrics.numbers,
+        "model": model,
+    }
+    with atomic_path(out) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n")
 
 
 class DataType(StrEnum):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
@@ -13,6 +14,8 @@ from typing import Any
 
 import keras
 from keras import ops
+from rich.console import Console
+from rich.progress import Progress
 
 from client.coco_eval import CocoMetrics
 from pose_runtime.errors import PoseError
@@ -83,6 +86,7 @@ def train(spec: TrainSpec, results_dir: Path, *, resume: bool, say: Say) -> Arti
                 checkpoint,
                 _SwapToAverage(spec),
                 keeper,
+                *([_Bar(spec, state)] if sys.stderr.isatty() else []),
             ],
         )
     if keeper.best is None:
@@ -403,6 +407,30 @@ class _Keeper(keras.callbacks.Callback):
             f"epoch {row['epoch']}/{self._spec.num_epoch}  loss {row['loss']:.2f}{found}"
             f"  {row['seconds']:.0f} s, {left:.0f} s to go"
         )
+
+
+class _Bar(keras.callbacks.Callback):
+    """A bar over all steps of the run, for a terminal."""
+
+    def __init__(self, spec: TrainSpec, state: _State) -> None:
+        super().__init__()
+        self._epochs, self._done = spec.num_epoch, state.epoch
+        self._progress = Progress(
+            *Progress.get_default_columns(), console=Console(stderr=True), transient=True
+        )
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        steps = self.params["steps"]
+        self._task = self._progress.add_task(
+            "training", total=self._epochs * steps, completed=self._done * steps
+        )
+        self._progress.start()
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self._progress.advance(self._task)
+
+    def on_train_end(self, logs: Any = None) -> None:
+        self._progress.stop()
 
 
 def _validates(spec: TrainSpec, epoch: int) -> bool:

@@ -1,0 +1,59 @@
+"""What the documents say is what the repository holds."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from typer.main import get_command
+
+from client.cli import app as client_app
+from tools.cli import app as tools_app
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "MODEL_CARD.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)#]+)\)|src=\"([^\"]+)\"", page.read_text()):
+        link = next(filter(None, target))
+        assert (page.parent / link).exists(), f"{page.name} links to {link}"
+
+
+def results_rows() -> list[list[str]]:
+    rows = re.findall(r"^\|.*docs/results/.*\|$", (ROOT / "README.md").read_text(), re.M)
+    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
+
+
+def test_the_results_table_is_what_the_commands_wrote():
+    rows = results_rows()
+    assert len(rows) == 5
+    for row in rows:
+        path = re.search(r"\((docs/results/[^)]+)\)", row[-1]).group(1)
+        metrics = json.loads((ROOT / path).read_text())["metrics"]
+        named = ("AP", "AP50", "AP75", "APm", "APl", "AR")
+        assert row[1:7] == [f"{metrics[name]:.3f}" for name in named], path
+
+
+def test_served_results_are_of_the_shipped_model():
+    shipped = json.loads((ROOT / "tools/models/bodypose-s.onnx.json").read_text())["sha256"]
+    for name in ("val-onnx", "val-server-grpc", "val-server-http"):
+        result = json.loads((ROOT / f"docs/results/{name}.json").read_text())
+        assert result["model"]["sha256"] == shipped, f"{name}.json is of another model"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_commands_in_the_documents_exist(page):
+    commands = {
+        "tools": set(get_command(tools_app).commands),
+        "pose-client": set(get_command(client_app).commands),
+    }
+    for program, command in re.findall(
+        r"^(?: {4})?(tools|pose-client) ([a-z-]+)", page.read_text(), re.M
+    ):
+        assert command in commands[program], f"{page.name}: {program} {command}"
+
+
+def test_the_readme_is_one_page():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 80
