@@ -17,6 +17,10 @@ from pose_runtime.skeleton import Skeleton
 
 from .labels import STRIDE
 
+# Below what differs between cells that are not equal, above float32's resolution at 1.
+_TIE_STEP = 1e-6
+_MIN_HEAT = 1e-4  # the logarithm of less says nothing
+
 
 @dataclass(frozen=True, slots=True)
 class DecodeSettings:
@@ -48,23 +52,29 @@ class PeakDecoder(keras.layers.Layer):
 
     def call(self, heatmaps: Any) -> Any:
         height, width, joints = heatmaps.shape[1:]
-        is_peak = ops.max_pool(heatmaps, 3, strides=1, padding="same") <= heatmaps
-        is_peak &= heatmaps > _highest_before(heatmaps)
+        # So small a ramp only decides between equal cells: the upper left one is higher.
+        order = np.arange(height * width, dtype=np.float32).reshape(1, height, width, 1)
+        ranked = heatmaps - _TIE_STEP * order
+        is_peak = ops.max_pool(ranked, 3, strides=1, padding="same") <= ranked
         score = ops.where(is_peak, ops.maximum(heatmaps, 0.0), 0.0)
-        log_heat = ops.log(ops.maximum(heatmaps, 1e-4))
-        offset_x = _parabola_offset(log_heat, axis=2)
-        offset_y = _parabola_offset(log_heat, axis=1)
+        score = ops.reshape(ops.transpose(score, (0, 3, 1, 2)), (-1, joints, height * width))
+        best, cells = ops.top_k(score, self.max_peaks)
+        cells = ops.cast(cells, "float32")  # exact: fewer than 2 ** 24 cells
+        rows = ops.floor(cells / width)
+        columns = cells - rows * width
 
-        def per_joint(field: Any) -> Any:
-            return ops.reshape(ops.transpose(field, (0, 3, 1, 2)), (-1, joints, height * width))
-
-        best, cells = ops.top_k(per_joint(score), self.max_peaks)
-        rows = cells // width
-        centre_x = ops.cast(cells - rows * width, "float32") + 0.5
-        centre_y = ops.cast(rows, "float32") + 0.5
-        x = (centre_x + ops.take_along_axis(per_joint(offset_x), cells, axis=2)) * self.stride
-        y = (centre_y + ops.take_along_axis(per_joint(offset_y), cells, axis=2)) * self.stride
-        return ops.stack([x, y, ops.minimum(best, 1.0)], axis=-1)
+        middle_row = ops.clip(rows, 1, height - 2)
+        middle_column = ops.clip(columns, 1, width - 2)
+        around = [rows * width + middle_column + step for step in (-1, 0, 1)]
+        around += [(middle_row + step) * width + columns for step in (-1, 0, 1)]
+        first_cell = _first_of_each_image(heatmaps, height * width * joints, rank=4)
+        channel = np.arange(joints, dtype=np.int32)[None, :, None, None]
+        where = ops.cast(ops.stack(around, axis=-1), "int32") * joints + channel + first_cell
+        values = ops.take(ops.reshape(heatmaps, (-1,)), where, axis=0)
+        values = ops.log(ops.maximum(values, _MIN_HEAT))
+        x = _vertex(values[..., 0:3], middle_column, columns)
+        y = _vertex(values[..., 3:6], middle_row, rows)
+        return ops.stack([x * self.stride, y * self.stride, ops.minimum(best, 1.0)], axis=-1)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "max_peaks": self.max_peaks, "stride": self.stride}
@@ -99,31 +109,25 @@ class LimbScorer(keras.layers.Layer):
 
     def call(self, affinity: Any, peaks: Any) -> Any:
         height, width = affinity.shape[1:3]
-        num_limbs, num_peaks = len(self.limbs), peaks.shape[2]
+        limbs = len(self.limbs)
         first = ops.take(peaks, np.array([a for a, _ in self.limbs], np.int32), axis=1)
         second = ops.take(peaks, np.array([b for _, b in self.limbs], np.int32), axis=1)
-        start = ops.expand_dims(first[..., :2], 3)  # (B, L, P, 1, 2)
-        line = ops.expand_dims(second[..., :2], 2) - start  # (B, L, P, P, 2)
-        length = ops.sqrt(ops.sum(line * line, axis=-1, keepdims=True))
-        unit = line / ops.maximum(length, 1e-3)
-
-        steps = np.linspace(0, 1, self.num_samples, dtype=np.float32)[:, None]
-        points = ops.expand_dims(start, 4) + ops.expand_dims(line, 4) * steps
-        columns = ops.clip(ops.floor(points[..., 0] / self.stride), 0, width - 1)
-        rows = ops.clip(ops.floor(points[..., 1] / self.stride), 0, height - 1)
-        cells = ops.cast(rows * width + columns, "int32")
-        cells = ops.reshape(cells, (-1, num_limbs, num_peaks**2 * self.num_samples))
-
-        table = ops.reshape(
-            ops.transpose(affinity, (0, 3, 1, 2)), (-1, num_limbs, 2, height * width)
-        )
-        shape = (-1, num_limbs, num_peaks, num_peaks, self.num_samples)
-        field_x = ops.reshape(ops.take_along_axis(table[:, :, 0], cells, axis=2), shape)
-        field_y = ops.reshape(ops.take_along_axis(table[:, :, 1], cells, axis=2), shape)
-        along = field_x * unit[..., 0:1] + field_y * unit[..., 1:2]
-        on_limb = ops.mean(ops.cast(along > self.min_affinity, "float32"), axis=-1)
-        score = ops.clip(ops.mean(along, axis=-1), 0.0, 1.0)
-        both = ops.expand_dims(first[..., 2] > 0, 3) & ops.expand_dims(second[..., 2] > 0, 2)
+        # Cells; axes are (B, point on the line, L, P of the first joint, P of the second).
+        start_x, start_y = (first[:, None, :, :, None, axis] / self.stride for axis in (0, 1))
+        line_x = second[:, None, :, None, :, 0] / self.stride - start_x
+        line_y = second[:, None, :, None, :, 1] / self.stride - start_y
+        steps = np.linspace(0, 1, self.num_samples, dtype=np.float32).reshape(1, -1, 1, 1, 1)
+        columns = ops.clip(ops.floor(start_x + line_x * steps), 0, width - 1)
+        rows = ops.clip(ops.floor(start_y + line_y * steps), 0, height - 1)
+        cells = ops.cast(rows * width + columns, "int32") * limbs
+        limb = np.arange(limbs, dtype=np.int32).reshape(1, 1, -1, 1, 1)
+        where = cells + limb + _first_of_each_image(affinity, height * width * limbs, rank=5)
+        field = ops.take(ops.reshape(affinity, (-1, 2)), where, axis=0)
+        length = ops.maximum(ops.sqrt(line_x * line_x + line_y * line_y), 1e-3)
+        along = field[..., 0] * (line_x / length) + field[..., 1] * (line_y / length)
+        on_limb = ops.mean(ops.cast(along > self.min_affinity, "float32"), axis=1)
+        score = ops.clip(ops.mean(along, axis=1), 0.0, 1.0)
+        both = (first[:, :, :, None, 2] > 0) & (second[:, :, None, :, 2] > 0)
         return ops.where(both & (on_limb >= self.min_on_limb - 1e-6), score, 0.0)
 
     def get_config(self) -> dict[str, Any]:
@@ -159,36 +163,24 @@ def decode_fields(
     return peaks, scorer(affinity, peaks)
 
 
-def _highest_before(values: Any) -> Any:
-    """The highest of each cell's four neighbours that come before it in reading order."""
-    height, width = values.shape[1:3]
-    padded = ops.pad(values, [(0, 0), (1, 0), (1, 1), (0, 0)], constant_values=-1e9)
-    above = padded[:, :height]
-    return ops.maximum(
-        ops.maximum(above[:, :, :width], above[:, :, 1 : width + 1]),
-        ops.maximum(above[:, :, 2:], padded[:, 1:, :width]),
-    )
+def _first_of_each_image(batch: Any, size: int, rank: int) -> Any:
+    """Where each image starts in the flattened batch: (B, 1, ..., 1) int32 of `rank` axes."""
+    images = ops.cast(ops.arange(ops.shape(batch)[0]), "int32")
+    return ops.reshape(images * size, (-1,) + (1,) * (rank - 1))
 
 
-def _parabola_offset(values: Any, axis: int) -> Any:
-    """Offset in cells, within half a cell, of the vertex through each cell and its two neighbours.
+def _vertex(log_heat: Any, middle: Any, peak: Any) -> Any:
+    """Centre of the Gaussian through three neighbouring cells, within half a cell of its peak.
 
-    At the border the missing neighbour continues the parabola through the three cells inside.
+    Args:
+        log_heat: (..., 3), of the cells middle - 1, middle, middle + 1.
+        middle: (...), index of the middle cell; at the border it is the peak's neighbour.
+        peak: (...), index of the peak's cell.
+
+    Returns:
+        (...) in cells, whose centres are at + 0.5.
     """
-    size = values.shape[axis]
-
-    def cells(start: int, stop: int) -> Any:
-        window = [slice(None)] * 4
-        window[axis] = slice(start, stop)
-        return values[tuple(window)]
-
-    def beyond(border: int, inwards: int) -> Any:
-        near, next_, far = (
-            cells(border + step * inwards, border + step * inwards + 1) for step in range(3)
-        )
-        return 3 * near - 3 * next_ + far
-
-    before = ops.concatenate([beyond(0, 1), cells(0, size - 1)], axis=axis)
-    after = ops.concatenate([cells(1, size), beyond(size - 1, -1)], axis=axis)
-    curvature = ops.minimum(before - 2 * values + after, -1e-6)
-    return ops.clip(0.5 * (before - after) / curvature, -0.5, 0.5)
+    before, centre, after = log_heat[..., 0], log_heat[..., 1], log_heat[..., 2]
+    curvature = ops.minimum(before - 2 * centre + after, -1e-6)
+    offset = 0.5 * (before - after) / curvature + (middle - peak)
+    return peak + 0.5 + ops.clip(offset, -0.5, 0.5)

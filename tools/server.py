@@ -32,7 +32,7 @@ _SHARED_MEMORY = Path("/dev/shm")
 # Shared memory of one Python model: a batch of 8 network inputs takes 2.7 MB; it grows on demand.
 _SHM_BYTES = 8 * 2**20
 # APIs that could change the server from outside; nobody here needs them.
-_CLOSED_APIS = "shared-memory,model-repository,trace,logging"
+CLOSED_APIS = ("shared-memory", "model-repository", "trace", "logging")
 _ABOUT_MISSING_GPU = ("CUDA", "Cuda", "pinned", "DCGM", "NVML")
 
 
@@ -90,7 +90,10 @@ def ignore(line: str) -> None:
 
 @contextlib.contextmanager
 def embedded_server(
-    repository: Path, ports: Ports = Ports(), report: Callable[[str], None] = ignore
+    repository: Path,
+    ports: Ports = Ports(),
+    report: Callable[[str], None] = ignore,
+    closed_apis: Sequence[str] = CLOSED_APIS,
 ) -> Iterator[EmbeddedServer]:
     """A running server with every model of `repository` loaded; stopped when the block ends.
 
@@ -98,6 +101,7 @@ def embedded_server(
         repository: from `tools build-repo`.
         ports: where to listen.
         report: gets the running server's warnings and errors by the line, from another thread.
+        closed_apis: in Triton's names; the client's own tests leave "shared-memory" open.
 
     Raises:
         ServerError: nothing to start, a port is taken, or a model does not load (and why).
@@ -109,7 +113,8 @@ def embedded_server(
     name = f"bodypose_{os.getpid()}_{secrets.token_hex(4)}"
     with tempfile.TemporaryDirectory(prefix="bodypose-triton-") as folder:
         copy_backend(wheel, Path(folder))
-        process = _start(_command(wheel, repository, Path(folder), ports, name), environment)
+        command = _command(wheel, repository, Path(folder), ports, name, closed_apis)
+        process = _start(command, environment)
         log = _Log(process)
         try:
             _wait_until_ready(process, log, ports, models)
@@ -209,8 +214,14 @@ def _free_ports(wanted: Ports) -> Ports:
 
 
 def _command(
-    wheel: Path, repository: Path, backends: Path, ports: Ports, name: str
+    wheel: Path,
+    repository: Path,
+    backends: Path,
+    ports: Ports,
+    name: str,
+    closed_apis: Sequence[str],
 ) -> list[str | Path]:
+    closed = ",".join(closed_apis)
     return [
         wheel / "bin" / "tritonserver",
         f"--id={name}",
@@ -221,8 +232,8 @@ def _command(
         *(f"--http-address={HOST}", f"--http-port={ports.http}"),
         *(f"--grpc-address={HOST}", f"--grpc-port={ports.grpc}"),
         *(f"--metrics-address={HOST}", f"--metrics-port={ports.metrics}"),
-        f"--http-restricted-api={_CLOSED_APIS}:closed={secrets.token_hex(16)}",
-        f"--grpc-restricted-protocol={_CLOSED_APIS}:closed={secrets.token_hex(16)}",
+        f"--http-restricted-api={closed}:closed={secrets.token_hex(16)}",
+        f"--grpc-restricted-protocol={closed}:closed={secrets.token_hex(16)}",
         *("--log-info=false", "--log-verbose=0"),
         *("--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"),
         f"--backend-config=python,shm-default-byte-size={_SHM_BYTES}",
