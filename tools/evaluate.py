@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from client.coco_eval import CocoMetrics, annotated_sigmas, coco_results, evaluate_results
 from pose_runtime.grouping import people_in_image
-from pose_runtime.images import decode_image, letterbox_pixels
+from pose_runtime.images import network_pixels
 from pose_runtime.poses import Poses
 from pose_runtime.spec import PipelineSpec
 
@@ -39,7 +39,7 @@ def find_people(
     for start in range(0, len(records), batch_size):
         batch = records[start : start + batch_size]
         placed = [
-            letterbox_pixels(decode_image(record.path.read_bytes(), spec.limits), spec.network_hw)
+            network_pixels(record.path.read_bytes(), spec.network_hw, spec.limits)
             for record in batch
         ]
         pixels = np.stack([image for image, _ in placed])

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pose_runtime.errors import ImageError, PoseError
-from pose_runtime.images import decode_image, letterbox_pixels
+from pose_runtime.images import letterbox_pixels, network_pixels
 from pose_runtime.spec import ImageLimits
 
 MAX_IMAGES = 8
@@ -27,10 +27,10 @@ def images_in(folder: Path, network_hw: tuple[int, int]) -> NDArray[np.uint8]:
     placed = []
     for path in paths:
         try:
-            image = decode_image(path.read_bytes(), ImageLimits())
+            pixels, _ = network_pixels(path.read_bytes(), network_hw, ImageLimits())
         except ImageError as error:
             raise SampleImagesError(f"{path}: {error}") from error
-        placed.append(letterbox_pixels(image, network_hw)[0])
+        placed.append(pixels)
     return np.stack(placed)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import triton_python_backend_utils as pb_utils
 
 from .pose_runtime.door import Door  # pose_runtime/ is placed here by `tools build-repo`
-from .pose_runtime.images import decode_image, letterbox_pixels
+from .pose_runtime.images import network_pixels
 from .pose_runtime.spec import PipelineSpec
 
 
@@ -19,6 +19,5 @@ class TritonPythonModel:
         return self.door.answer_each(requests, self._place)
 
     def _place(self, image):
-        decoded = decode_image(image[0], self.spec.limits)
-        pixels, letterbox = letterbox_pixels(decoded, self.spec.network_hw)
+        pixels, letterbox = network_pixels(image[0], self.spec.network_hw, self.spec.limits)
         return pixels, letterbox.to_geometry()

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from pose_runtime.errors import ImageError
-from pose_runtime.images import PADDING, decode_image, exif_orientation, letterbox_pixels
+from pose_runtime.images import (
+    PADDING,
+    decode_image,
+    exif_orientation,
+    letterbox_pixels,
+    network_pixels,
+)
 from pose_runtime.spec import ImageLimits
 
 LIMITS = ImageLimits()
@@ -139,3 +145,22 @@ def test_large_images_are_averaged_and_not_skipped():
     stripes[:, ::2] = 200
     pixels, _ = letterbox_pixels(stripes, (288, 384))
     assert np.abs(pixels.astype(int) - 100).max() <= 1
+
+
+@pytest.mark.parametrize("size", [(60, 80), (480, 640), (1080, 1920), (2160, 3840), (1000, 300)])
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_jpeg_decoded_small_is_the_whole_one_made_small(size, orientation):
+    jpeg = with_exif(encoded(photo(*size), ".jpg"), orientation)
+    small, letterbox = network_pixels(jpeg, (288, 384), LIMITS)
+    whole, expected = letterbox_pixels(decode_image(jpeg, LIMITS), (288, 384))
+    assert letterbox == expected
+    assert np.abs(small.astype(int) - whole).mean() < 1
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".bmp"])
+def test_other_formats_are_placed_whole(suffix):
+    data = encoded(photo(), suffix)
+    small, letterbox = network_pixels(data, (288, 384), LIMITS)
+    whole, expected = letterbox_pixels(decode_image(data, LIMITS), (288, 384))
+    assert letterbox == expected
+    assert (small == whole).all()
