@@ -1,5 +1,8 @@
 # `make demo` and `make test` need nothing but python3.11+ and make; each sets up .venv for itself.
-PYTHON ?= python3
+# The embedded server's wheel needs numpy 1.26, which exists for Python 3.11 and 3.12.
+FITS := 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))'
+PYTHON ?= $(shell for python in python3 python3.12 python3.11; do \
+	$$python -c $(FITS) 2>/dev/null && echo $$python && break; done)
 PHOTO ?=
 OUT ?= build/demo.png
 BIN := .venv/bin
@@ -23,6 +26,9 @@ clean:
 	rm -rf build .venv
 
 .venv/bin/python:
+	@$(PYTHON) -c $(FITS) 2>/dev/null || { echo "error: expected Python 3.11 or 3.12," \
+		"got $$($(or $(PYTHON),python3) --version 2>&1); run make with PYTHON=/path/to/python3.12" >&2; \
+		exit 1; }
 	$(PYTHON) -m venv .venv
 
 .venv/.demo: .venv/bin/python pyproject.toml constraints.txt
