@@ -64,69 +64,69 @@ def group_poses(
     """
     if not (np.isfinite(peaks).all() and np.isfinite(limb_scores).all()):
         raise ContractError("peaks and limb_scores", "finite numbers", "NaN or infinity")
-    num_joints, num_peaks = peaks.shape[:2]
-    is_joint = peaks[:, :, 2] >= max(settings.min_peak_score, _ABOVE_ZERO)
-    first_of, second_of = np.array(skeleton.limbs, np.intp).T
-    usable = limb_scores >= max(settings.min_limb_score, _ABOVE_ZERO)
-    usable &= is_joint[first_of][:, :, None] & is_joint[second_of][:, None, :]
-    limbs, firsts, seconds = np.nonzero(usable)
-    strongest = np.argsort(-limb_scores[limbs, firsts, seconds], kind="stable")
-    limbs, firsts, seconds = limbs[strongest], firsts[strongest], seconds[strongest]
-
-    people = _People(num_joints, num_peaks)
-    taken: set[tuple[int, int]] = set()
-    nodes_a = first_of[limbs] * num_peaks + firsts
-    nodes_b = second_of[limbs] * num_peaks + seconds
-    for limb, a, b in zip(limbs.tolist(), nodes_a.tolist(), nodes_b.tolist(), strict=True):
-        if (limb, a) in taken or (limb, b) in taken:
-            continue
-        if people.join(a, b):
-            taken.update(((limb, a), (limb, b)))
-
-    nodes = people.nodes()
+    num_peaks = peaks.shape[1]
+    is_joint = peaks[:, :, 2].ravel() >= max(settings.min_peak_score, _ABOVE_ZERO)
+    candidates = _strongest_first(limb_scores, is_joint, skeleton, settings)
+    people = _join_nodes(candidates, skeleton.num_limbs, num_peaks)
     if settings.min_joints <= 1:
-        loose = set(np.flatnonzero(is_joint).tolist()).difference(*nodes)
-        nodes += [[node] for node in sorted(loose)]
+        loose = set(np.flatnonzero(is_joint).tolist()).difference(*people)
+        people += [[node] for node in sorted(loose)]
     return _poses_from_nodes(
-        [members for members in nodes if len(members) >= settings.min_joints], peaks
+        [members for members in people if len(members) >= settings.min_joints], peaks
     )
 
 
-class _People:
-    """Which peak belongs to whom. A node is joint * P + peak; each person has a joint once."""
+def _strongest_first(
+    limb_scores: Floats,
+    is_joint: NDArray[np.bool_],
+    skeleton: Skeleton,
+    settings: GroupingSettings,
+) -> list[tuple[int, int, int]]:
+    """Candidate limbs as (limb, node, node), strongest first; a node is joint * P + peak."""
+    num_peaks = limb_scores.shape[1]
+    scores = limb_scores.ravel()
+    candidates = np.flatnonzero(scores >= max(settings.min_limb_score, _ABOVE_ZERO))
+    limbs, pairs = np.divmod(candidates, num_peaks * num_peaks)
+    firsts, seconds = np.divmod(pairs, num_peaks)
+    ends = np.array(skeleton.limbs, np.intp)[limbs] * num_peaks
+    nodes_a, nodes_b = ends[:, 0] + firsts, ends[:, 1] + seconds
+    both = is_joint[nodes_a] & is_joint[nodes_b]
+    order = np.argsort(-scores[candidates[both]], kind="stable")
+    columns = (column[both][order].tolist() for column in (limbs, nodes_a, nodes_b))
+    return list(zip(*columns, strict=True))
 
-    def __init__(self, num_joints: int, num_peaks: int) -> None:
-        self._num_peaks = num_peaks
-        self._owner: list[int] = [-1] * (num_joints * num_peaks)
-        self._members: list[list[int]] = []
-        self._joints: list[int] = []  # bit j: the person has joint j
 
-    def join(self, a: int, b: int) -> bool:
-        """Put two nodes into one person, if no joint would be there twice."""
-        first, second = self._owner_of(a), self._owner_of(b)
-        if first == second:
-            return True
-        if self._joints[first] & self._joints[second]:
-            return False
-        if len(self._members[first]) < len(self._members[second]):
-            first, second = second, first
-        for node in self._members[second]:
-            self._owner[node] = first
-        self._members[first] += self._members[second]
-        self._members[second] = []
-        self._joints[first] |= self._joints[second]
-        self._joints[second] = 0
-        return True
-
-    def nodes(self) -> list[list[int]]:
-        return [members for members in self._members if len(members) > 1]
-
-    def _owner_of(self, node: int) -> int:
-        if self._owner[node] < 0:
-            self._owner[node] = len(self._members)
-            self._members.append([node])
-            self._joints.append(1 << node // self._num_peaks)
-        return self._owner[node]
+def _join_nodes(
+    candidates: list[tuple[int, int, int]], num_limbs: int, num_peaks: int
+) -> list[list[int]]:
+    """People as lists of nodes, two or more each, in no particular order."""
+    owner: dict[int, int] = {}  # node -> person
+    members: list[list[int]] = []
+    joints: list[int] = []  # bit j: the person has joint j
+    taken: set[int] = set()  # node * L + limb: the node has its limb of that kind
+    for limb, a, b in candidates:
+        limb_of_a, limb_of_b = a * num_limbs + limb, b * num_limbs + limb
+        if limb_of_a in taken or limb_of_b in taken:
+            continue
+        for node in (a, b):
+            if node not in owner:
+                owner[node] = len(members)
+                members.append([node])
+                joints.append(1 << node // num_peaks)
+        one, other = owner[a], owner[b]
+        if one != other:
+            if joints[one] & joints[other]:
+                continue
+            if len(members[one]) < len(members[other]):
+                one, other = other, one
+            for node in members[other]:
+                owner[node] = one
+            members[one] += members[other]
+            joints[one] |= joints[other]
+            members[other] = []
+        taken.add(limb_of_a)
+        taken.add(limb_of_b)
+    return [nodes for nodes in members if len(nodes) > 1]
 
 
 def _poses_from_nodes(people: list[list[int]], peaks: Floats) -> Poses:
