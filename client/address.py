@@ -1,4 +1,7 @@
-"""Owns server URLs: `grpc://127.0.0.1:8001/bodypose` is protocol, host, port and model."""
+"""Owns server URLs: `grpc://127.0.0.1:8001/bodypose` is protocol, host, port and model.
+
+`grpcs://` and `https://` are the same, encrypted.
+"""
 
 from __future__ import annotations
 
@@ -19,6 +22,8 @@ class Protocol(StrEnum):
 
 
 DEFAULT_PORTS = {Protocol.GRPC: 8001, Protocol.HTTP: 8000}
+DEFAULT_TLS_PORT = 443
+_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 DEFAULT_URLS = {
     protocol: f"{protocol}://127.0.0.1:{port}" for protocol, port in DEFAULT_PORTS.items()
 }
@@ -33,6 +38,15 @@ class Address:
     port: int
     model: str = DEFAULT_MODEL
     version: str = ""
+    secure: bool = False  # through TLS
+
+    @property
+    def scheme(self) -> str:
+        return f"{self.protocol}s" if self.secure else self.protocol.value
+
+    @property
+    def is_loopback(self) -> bool:
+        return self.host in _LOOPBACK
 
     @property
     def netloc(self) -> str:
@@ -42,7 +56,7 @@ class Address:
 
     def __str__(self) -> str:
         version = f"/{self.version}" if self.version else ""
-        return f"{self.protocol}://{self.netloc}/{self.model}{version}"
+        return f"{self.scheme}://{self.netloc}/{self.model}{version}"
 
     @classmethod
     def parse(cls, url: str) -> Address:
@@ -53,7 +67,7 @@ class Address:
         """
         parts = urlsplit(url)
         try:
-            protocol, port = Protocol(parts.scheme), parts.port
+            protocol, port = Protocol(parts.scheme.removesuffix("s")), parts.port
         except ValueError:
             raise _not_an_address(url) from None
         path = [part for part in parts.path.split("/") if part]
@@ -62,12 +76,15 @@ class Address:
         model, version = [*path, *("", "")[len(path) :]]
         if version and not version.isdigit():
             raise AddressError(f"url {url!r}: expected a version number, got {version!r}")
+        secure = parts.scheme.endswith("s")
+        default_port = DEFAULT_TLS_PORT if secure else DEFAULT_PORTS[protocol]
         return cls(
             protocol,
             parts.hostname,
-            DEFAULT_PORTS[protocol] if port is None else port,
+            default_port if port is None else port,
             model or DEFAULT_MODEL,
             version,
+            secure,
         )
 
 

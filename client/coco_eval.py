@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -19,6 +20,7 @@ from pose_runtime.poses import Poses
 from pose_runtime.skeleton import BODYPOSE_18, Skeleton
 
 from .errors import AnnotationError, FileError
+from .oks_matches import OksMatches, matches_of
 
 PERSON_CATEGORY = 1
 
@@ -87,7 +89,7 @@ def _coco_name(name: str) -> str:
     return name[:2].upper() + name[2:]
 
 
-def coco_results(image_id: int, poses: Poses, skeleton: Skeleton) -> list[Result]:
+def coco_results(image_id: int | str, poses: Poses, skeleton: Skeleton) -> list[Result]:
     """One image's people in COCO's results format, best first.
 
     `keypoints` are x, y and the joint's score in the order of annotation files; a joint that was
@@ -124,6 +126,16 @@ def evaluate_results(
     Raises:
         AnnotationError: annotations or results do not fit each other or `sigmas`.
     """
+    return evaluate_with_matches(annotations, results, image_ids, sigmas)[0]
+
+
+def evaluate_with_matches(
+    annotations: Annotations,
+    results: Sequence[Mapping[str, Any]],
+    image_ids: Iterable[int] | None = None,
+    sigmas: Sequence[float] = COCO_SIGMAS,
+) -> tuple[CocoMetrics, OksMatches]:
+    """`evaluate_results`, and the matches behind its numbers, for questions about images."""
     content = load_annotations(annotations)
     known = [image["id"] for image in content["images"]]
     chosen = known if image_ids is None else list(dict.fromkeys(image_ids))
@@ -132,22 +144,20 @@ def evaluate_results(
     people = _labelled(content["annotations"])
     _check_num_keypoints([*people, *results], len(sigmas))
     used = set(chosen)
-    ap, ap50, ap75, apm, apl, ar, ar50, ar75, arm, arl = _ten_numbers(
+    numbers, evaluated = _numbers_and_matches(
         {**content, "annotations": people},
         [dict(result) for result in results if result["image_id"] in used],
         sorted(used),
         sigmas,
     )
-    count = sum(
-        person["image_id"] in used and person["num_keypoints"] > 0 and not person["iscrowd"]
+    counted = Counter(
+        person["image_id"]
         for person in people
+        if person["image_id"] in used and person["num_keypoints"] > 0 and not person["iscrowd"]
     )
-    return CocoMetrics(
-        *(ap, ap50, ap75, apm, apl),
-        *(ar, ar50, ar75, arm, arl),
-        images=len(chosen),
-        people=count,
-    )
+    named = dict(zip(_NUMBER_NAMES, numbers, strict=True))
+    metrics = CocoMetrics(**named, images=len(chosen), people=counted.total())
+    return metrics, matches_of(sorted(used), counted, evaluated)
 
 
 def load_annotations(annotations: Annotations) -> Mapping[str, Any]:
@@ -221,14 +231,15 @@ def _check_num_keypoints(entries: Iterable[Mapping[str, Any]], count: int) -> No
             )
 
 
-def _ten_numbers(
+def _numbers_and_matches(
     content: Mapping[str, Any],
     results: list[Result],
     image_ids: list[int],
     sigmas: Sequence[float],
-) -> list[float]:
+) -> tuple[list[float], list[Any]]:
+    """The ten numbers, and pycocotools' matches of people of any size, one entry an image."""
     if not results:  # pycocotools cannot load an empty list
-        return [0.0] * len(_NUMBER_NAMES)
+        return [0.0] * len(_NUMBER_NAMES), []
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
@@ -242,4 +253,5 @@ def _ten_numbers(
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()
-    return [float(number) for number in evaluation.stats]
+    numbers = [float(number) for number in evaluation.stats]
+    return numbers, evaluation.evalImgs[: len(image_ids)]

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
-import time
+import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -14,14 +15,13 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from pose_runtime.errors import PoseError
-from pose_runtime.images import decode_image
 from pose_runtime.spec import ImageLimits
 
 from .demo_link import ServerLink
-from .demo_steps import StepClock
+from .demo_steps import timed_by_model
 from .drawing import Side, joint_sides
 from .errors import ClientError, RequestRejected, ServerBusy, ServerTimeout
-from .formats import DISPLAY_MIN_SCORE, ImageInfo, image_record
+from .formats import DISPLAY_MIN_SCORE, image_record
 from .pose_client import PoseClient
 
 HOST = "127.0.0.1"
@@ -71,7 +71,6 @@ class DemoApi:
     """What the page may ask, as JSON values."""
 
     link: ServerLink
-    clock: StepClock
     url: str
 
     def status(self) -> dict[str, Any]:
@@ -90,13 +89,9 @@ class DemoApi:
             PoseError: the server is away, or does not accept the image.
         """
         with self.link.client() as client:
-            self.clock.start()
-            started = time.perf_counter()
-            poses = client.infer(data)
-            request_ms = (time.perf_counter() - started) * 1000
-            height, width = decode_image(data, client.spec.limits).shape[:2]
-            timing_ms = {"request": request_ms, **self.clock.split_ms()}
-            return image_record(poses, ImageInfo(name, width, height), client.model, timing_ms)
+            poses, split_ms = timed_by_model(client, partial(client.infer, data))
+            image = replace(poses.image, id=name)
+            return image_record(poses, image, client.model, {**poses.timing_ms, **split_ms})
 
 
 def _about(client: PoseClient) -> dict[str, Any]:
@@ -146,8 +141,6 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A browser that went away is no news; anything else keeps its traceback."""
-        import sys
-
         if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 

@@ -1,106 +1,63 @@
 """Owns the split of a request's time over the server's models, from Triton's statistics extension.
 
-A server that is plain KServe v2 has no statistics; then there is no split.
+A server that is plain KServe v2 has no statistics, another forbids them: then there is no split.
 """
 
 from __future__ import annotations
 
-import json
-import threading
+import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException
+from typing import TypeVar
 
-from .address import Address, Protocol
+from .errors import ClientError
+from .pose_client import PoseClient
+from .transport import ModelStatistics
 
-_PHASES = ("compute_input", "compute_infer", "compute_output")
-_TIMEOUT_S = 2.0
+Answer = TypeVar("Answer")
+Counts = Mapping[str, ModelStatistics]  # by model
 
-
-@dataclass(frozen=True, slots=True)
-class ModelTimes:
-    """What one model has done since its server started."""
-
-    requests: int
-    queue_ns: int
-    compute_ns: int
+# A model counts a request a moment after its answer is on its way.
+_READS = 3
+_PAUSE_S = 0.002
 
 
-Statistics = Callable[[], Mapping[str, ModelTimes]]  # by model; empty: not available
+def timed_by_model(
+    client: PoseClient, ask: Callable[[], Answer]
+) -> tuple[Answer, dict[str, float]]:
+    """The answer of `ask`, and milliseconds of each of the server's models while it was asked.
+
+    Keys are `queue` (all models together) and the models' names, for their computing. When others
+    ask at the same time, the numbers are means over their requests and ours.
+    """
+    before = _counts(client)
+    answer = ask()
+    for _ in range(_READS):
+        after = _counts(client)
+        if all(after[name].requests > before[name].requests for name in after if name in before):
+            break
+        time.sleep(_PAUSE_S)
+    return answer, _split_ms(before, after)
 
 
-@dataclass(slots=True)
-class StepClock:
-    """Means over the requests between `start()` and `split_ms()`: one, if nobody else asks."""
-
-    read: Statistics
-    ensemble: str
-    _before: threading.local = field(default_factory=threading.local)
-
-    def start(self) -> None:
-        self._before.times = self.read()
-
-    def split_ms(self) -> dict[str, float]:
-        """Milliseconds `queue` (all models together) and of each model's own computing, by name."""
-        before: Mapping[str, ModelTimes] = getattr(self._before, "times", {})
-        split: dict[str, float] = {}
-        for model, now in self.read().items():
-            was = before.get(model)
-            # An ensemble's own numbers are sums over its models. A restart begins at 0 again.
-            if model == self.ensemble or was is None or now.requests <= was.requests:
-                continue
-            requests = (now.requests - was.requests) * 1e6
-            split["queue"] = split.get("queue", 0) + (now.queue_ns - was.queue_ns) / requests
-            split[model] = (now.compute_ns - was.compute_ns) / requests
-        return split
+def _counts(client: PoseClient) -> Counts:
+    """Of the models that the ensemble consists of; its own numbers are their sums."""
+    try:
+        models = client.inspect().models
+    except ClientError:  # forbidden, or the server is away: then the question itself will tell
+        return {}
+    steps = f"{client.model.name}_"
+    return {model.name: model for model in models if model.name.startswith(steps)}
 
 
-def server_statistics(address: Address) -> Statistics:
-    """How to read the statistics of the server at `address`."""
-    return {Protocol.GRPC: _over_grpc, Protocol.HTTP: _over_http}[address.protocol](address)
-
-
-def _over_grpc(address: Address) -> Statistics:
-    from tritonclient.grpc import InferenceServerClient
-    from tritonclient.utils import InferenceServerException
-
-    options = [("grpc.enable_http_proxy", 0)] if address.host in ("127.0.0.1", "localhost") else []
-
-    def read() -> Mapping[str, ModelTimes]:
-        try:
-            with InferenceServerClient(address.netloc, channel_args=options) as client:
-                answer = client.get_inference_statistics(client_timeout=_TIMEOUT_S)
-        except InferenceServerException:
-            return {}
-        return {
-            model.name: ModelTimes(
-                model.inference_stats.success.count,
-                model.inference_stats.queue.ns,
-                sum(getattr(model.inference_stats, phase).ns for phase in _PHASES),
-            )
-            for model in answer.model_stats
-        }
-
-    return read
-
-
-def _over_http(address: Address) -> Statistics:
-    def read() -> Mapping[str, ModelTimes]:
-        connection = HTTPConnection(address.host, address.port, timeout=_TIMEOUT_S)
-        try:
-            connection.request("GET", "/v2/models/stats")
-            models = json.loads(connection.getresponse().read())["model_stats"]
-        except (OSError, HTTPException, ValueError, KeyError, TypeError):
-            return {}
-        finally:
-            connection.close()
-        return {
-            model["name"]: ModelTimes(
-                model["inference_stats"]["success"]["count"],
-                model["inference_stats"]["queue"]["ns"],
-                sum(model["inference_stats"][phase]["ns"] for phase in _PHASES),
-            )
-            for model in models
-        }
-
-    return read
+def _split_ms(before: Counts, after: Counts) -> dict[str, float]:
+    split: dict[str, float] = {}
+    for name, now in after.items():
+        was = before.get(name)
+        requests = now.requests - was.requests if was else 0
+        if was is None or requests <= 0:  # nothing to say, or a restart
+            continue
+        queue_ms = now.queue_ms * now.requests - was.queue_ms * was.requests
+        compute_ms = now.compute_ms * now.requests - was.compute_ms * was.requests
+        split["queue"] = split.get("queue", 0) + queue_ms / requests
+        split[name] = compute_ms / requests
+    return split

@@ -37,6 +37,7 @@ _WIDTH_PER_PERSON = 0.022
 _WIDTH_PER_PICTURE = (1 / 420, 1 / 110)  # thinnest, thickest; of the root of the picture's area
 _WIDTH_PER_LIMB = 0.22
 _THINNEST = 0.9
+_TINY = 1.2  # pixels: lines of people about as tall as 50 pixels
 _RADIUS_PER_WIDTH = 0.95
 _CORE = 0.5  # of a joint's radius: a light dot, the larger the surer the joint
 _SMALLEST_WITH_CORE = 2.0  # pixels
@@ -106,7 +107,8 @@ class _Figure:
         self._limbs = limbs_to_draw(keypoints, skeleton)
         self._widths = [self._limb_width(a, b, width) for a, b in self._limbs]
         self._joints = np.flatnonzero(keypoints[:, 2] > 0).tolist()
-        self._outline_width = max(0.4, width * 0.28)
+        self._is_tiny = width < _TINY
+        self._outline_width = width * 0.28 if self._is_tiny else max(0.4, width * 0.28)
         found = keypoints[self._joints, :2]
         margin = 3 * width + 2
         self._origin = np.floor(found.min(axis=0) - margin).astype(int)
@@ -135,7 +137,10 @@ class _Figure:
 
     def _joint_radius(self, joint: int, width: float) -> float:
         widths = [w for limb, w in zip(self._limbs, self._widths, strict=True) if joint in limb]
-        return _RADIUS_PER_WIDTH * max(widths, default=width)
+        widest = max(widths, default=width)
+        if self._is_tiny:  # dots wider than the limbs would run together
+            return 0.5 * widest
+        return _RADIUS_PER_WIDTH * widest
 
     def _surety(self, *joints: int) -> float:
         return min(float(self._keypoints[list(joints), 2].min()) / _SURE_SCORE, 1)

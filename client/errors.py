@@ -3,13 +3,18 @@
 PoseError                    (pose_runtime/errors.py)
 ├── AnnotationError          a COCO annotation or results file is not what it should be
 ├── FileError                a file cannot be read or written
+├── MissingLibrary           a conversion needs a library that is not installed
 └── ClientError              base of everything that comes from talking to a server
-    ├── AddressError         the URL cannot be understood
+    ├── ClientClosed         asked after `close`
+    ├── AddressError         the URL cannot be understood, or does not fit the other options
     ├── ServerUnavailable    nobody who speaks the protocol answers at the address
+    ├── TlsFailed            the two sides do not agree on an encrypted connection
+    ├── AccessDenied         the server wants a token, a header or a certificate
     ├── ServerTimeout        the answer did not come in time
     ├── ModelNotFound        the server does not have the model
     ├── NotAPoseModel        the model does not describe itself as one of ours
     ├── ServerBusy           its queue is full: the same request may succeed later
+    ├── SharedMemoryRefused  the server does not read this host's shared memory
     └── RequestRejected      the server does not accept this request, such as a damaged image
 """
 
@@ -31,6 +36,13 @@ class FileError(PoseError):
         super().__init__(f"{path}: expected {expected}, got {(error.strerror or str(error))!r}")
 
 
+class MissingLibrary(PoseError):
+    """A library that only this conversion needs."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name}: expected it installed, got nothing; run `pip install {name}`")
+
+
 class ClientError(PoseError):
     """Base of what can go wrong between a caller and the server."""
 
@@ -39,12 +51,39 @@ class AddressError(ClientError):
     """A URL that names no server and model."""
 
 
+class ClientClosed(ClientError):
+    """The caller's own `close` came before the question."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(f"{address}: expected an open client, got a closed one; make another")
+
+
 class ServerUnavailable(ClientError):
     """Nobody answers, or whoever answers speaks another protocol."""
 
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(
             f"{address}: expected a pose server, got {reason!r}; start one with `tools serve`"
+        )
+
+
+class TlsFailed(ClientError):
+    """A certificate that the other side does not trust, or no TLS at all."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"{address}: expected a trusted TLS connection, got {reason!r}; give the server's"
+            " authority (`--ca-file`) and, where it wants one, your certificate (`--cert-file`)"
+        )
+
+
+class AccessDenied(ClientError):
+    """The server, or a proxy before it, does not serve just anybody."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"{address}: expected access, got {reason!r}; send a token (`--token`) or another"
+            " header (`--header`)"
         )
 
 
@@ -79,6 +118,17 @@ class ServerBusy(ClientError):
         super().__init__(
             f"{address}: expected a place in the queue, got {reason!r}; send fewer requests at once"
             " (`--in-flight`)"
+        )
+
+
+class SharedMemoryRefused(ClientError):
+    """The server forbids shared memory, or is not on this host."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"{address}: expected a server on this host that reads shared memory, got {reason!r};"
+            " allow it there (`--allow-client-shm=true` since Triton 26.04, no restricted"
+            " `shared-memory` API) or leave `shared_memory` out"
         )
 
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from pose_runtime.skeleton import Skeleton
 
@@ -18,11 +21,12 @@ from .coco_eval import (
     Result,
     annotated_sigmas,
     coco_results,
-    evaluate_results,
+    evaluate_with_matches,
     load_annotations,
 )
-from .errors import AnnotationError, RequestRejected
+from .errors import AnnotationError, FileError, RequestRejected
 from .in_flight import map_in_order
+from .oks_matches import OksMatches
 from .pose_client import PoseClient, ServedModel
 
 SCHEMA = "bodypose-evaluation/1"
@@ -55,10 +59,24 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Group:
+    """Images that have something in common; AP is -1 when there are none."""
+
+    name: str
+    ap: float
+    images: int
+    people: int
+
+
+_PEOPLE_PER_IMAGE = (("1", 1, 1), ("2-4", 2, 4), ("5+", 5, 10**9))
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """How well and how fast one server answered one split."""
 
     metrics: CocoMetrics
+    matches: OksMatches
     answers: tuple[Answer, ...]
     seconds: float
     split: str
@@ -75,6 +93,20 @@ class Evaluation:
         return [answer for answer in self.answers if answer.problem]
 
     @property
+    def by_people(self) -> list[Group]:
+        """AP of images with 1, 2 to 4, and 5 or more annotated people who count."""
+        return [
+            Group(
+                name,
+                float(self.matches.average_precision(inside.astype(np.float64))),
+                int(inside.sum()),
+                int(self.matches.people[inside].sum()),
+            )
+            for name, low, high in _PEOPLE_PER_IMAGE
+            for inside in [(self.matches.people >= low) & (self.matches.people <= high)]
+        ]
+
+    @property
     def images_per_s(self) -> float:
         return len(self.answers) / self.seconds
 
@@ -85,6 +117,10 @@ class Evaluation:
             "images": self.metrics.images,
             "people": self.metrics.people,
             "metrics": self.metrics.numbers,
+            "by_people_per_image": {
+                group.name: {"AP": group.ap, "images": group.images, "people": group.people}
+                for group in self.by_people
+            },
             "model": {
                 "name": self.model.name,
                 "version": self.model.version,
@@ -126,10 +162,15 @@ def open_split(annotations: Path, folder: Path, limit: int | None) -> Split:
 
 
 Progress = Callable[[Iterable[Answer]], Iterable[Answer]]
+Until = Callable[[Iterable[SplitImage]], Iterable[SplitImage]]
 
 
 def evaluate_server(
-    client: PoseClient, split: Split, in_flight: int, progress: Progress = iter
+    client: PoseClient,
+    split: Split,
+    in_flight: int,
+    progress: Progress = iter,
+    until: Until = iter,
 ) -> Evaluation:
     """Send the split's images to the server and score its answers.
 
@@ -140,6 +181,7 @@ def evaluate_server(
         split: images and annotations.
         in_flight: requests at a time.
         progress: sees each answer as it comes.
+        until: may end the images early; the numbers are then of those that were sent.
 
     Raises:
         AnnotationError: the annotations are about other joints than the server's.
@@ -147,16 +189,16 @@ def evaluate_server(
     """
     check_keypoint_names(split, client.skeleton)
     started = time.perf_counter()
-    asked = map_in_order(partial(_ask, client), split.images, in_flight)
+    asked = map_in_order(partial(ask, client), until(split.images), in_flight)
     answers = tuple(progress(asked))
     seconds = time.perf_counter() - started
-    metrics = evaluate_results(
+    metrics, matches = evaluate_with_matches(
         split.content,
         [result for answer in answers for result in answer.results],
-        [image.id for image in split.images],
+        [answer.image.id for answer in answers],
         annotated_sigmas(client.skeleton),
     )
-    return Evaluation(metrics, answers, seconds, split.name, client.model, client.address)
+    return Evaluation(metrics, matches, answers, seconds, split.name, client.model, client.address)
 
 
 def check_keypoint_names(split: Split, skeleton: Skeleton) -> None:
@@ -174,9 +216,34 @@ def check_keypoint_names(split: Split, skeleton: Skeleton) -> None:
             )
 
 
-def _ask(client: PoseClient, image: SplitImage) -> Answer:
+def ask(client: PoseClient, image: SplitImage) -> Answer:
+    """The people of one image, or why the server refused it."""
     try:
         poses = client.infer(image.path)
     except RequestRejected as error:
         return Answer(image, (), f"{image.path}: {error}")
     return Answer(image, tuple(coco_results(image.id, poses, client.skeleton)))
+
+
+def load_results(path: Path) -> list[Result]:
+    """A COCO results file, as `--results` writes it.
+
+    Raises:
+        FileError: it cannot be read.
+        AnnotationError: it is something else.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise FileError(path, "a COCO results file", error) from error
+    except ValueError as error:
+        raise AnnotationError(f"{path}: expected JSON, got {error}") from error
+    needed = {"image_id", "keypoints", "score"}
+    if not isinstance(content, list) or not all(
+        isinstance(entry, dict) and needed <= set(entry) for entry in content
+    ):
+        raise AnnotationError(
+            f"{path}: expected a list of people with image_id, keypoints and score, got something"
+            " else; `pose-client evaluate --results` writes one"
+        )
+    return content

@@ -1,4 +1,4 @@
-"""Owns the JSON forms of people: `bodypose/1`, this project's own, and OpenPose's.
+"""Owns the forms in which people leave the client: `bodypose/1`, OpenPose, supervision, CSV rows.
 
 COCO's results format is in `coco_eval.py`.
 """
@@ -13,9 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pose_runtime.poses import Poses
+from pose_runtime.skeleton import Skeleton
 
-from .errors import AnnotationError
-from .pose_client import ServedModel
+from .errors import AnnotationError, MissingLibrary
 
 # People below this score are not shown; evaluation keeps them all.
 DISPLAY_MIN_SCORE = 0.15
@@ -24,10 +24,19 @@ SCHEMA = "bodypose/1"
 
 
 @dataclass(frozen=True, slots=True)
-class ImageInfo:
-    """Which image a record is about."""
+class ServedModel:
+    """Which model answered."""
 
-    id: str
+    name: str
+    version: str
+    sha256: str  # of the network, from its PipelineSpec
+
+
+@dataclass(frozen=True, slots=True)
+class ImageInfo:
+    """Which image a record is about; sizes are after EXIF orientation."""
+
+    id: str  # the file's name; "" for bytes and pixels
     width: int
     height: int
 
@@ -83,6 +92,40 @@ def openpose_record(poses: Poses) -> dict[str, Any]:
             for keypoints in poses.keypoints
         ],
     }
+
+
+def csv_header(skeleton: Skeleton) -> list[str]:
+    """Columns of `csv_rows`."""
+    joints = (f"{joint}_{part}" for joint in skeleton.joints for part in ("x", "y", "score"))
+    return ["image", "person", "score", "x", "y", "width", "height", *joints]
+
+
+def csv_rows(image_id: str, poses: Poses) -> list[list[str | int | float]]:
+    """One row for each person, best first; a joint that was not found is 0, 0, 0."""
+    people = zip(poses.scores, poses.boxes, poses.keypoints, strict=True)
+    return [
+        [image_id, number, _short(score), *_shorts(box), *_shorts(keypoints.ravel())]
+        for number, (score, box, keypoints) in enumerate(people, 1)
+    ]
+
+
+def supervision_keypoints(poses: Poses) -> Any:
+    """As `supervision.KeyPoints` (0.29 or later), for its annotators; one class, the person.
+
+    Raises:
+        MissingLibrary: supervision is not installed.
+    """
+    try:
+        import supervision
+    except ImportError as error:
+        raise MissingLibrary("supervision") from error
+    return supervision.KeyPoints(
+        xy=poses.keypoints[:, :, :2].copy(),
+        class_id=np.zeros(len(poses), np.int64),
+        keypoint_confidence=poses.keypoints[:, :, 2].copy(),
+        detection_confidence=poses.scores.copy(),
+        visible=poses.keypoints[:, :, 2] > 0,
+    )
 
 
 def _short(value: np.float32) -> float:

@@ -1,71 +1,35 @@
-"""Owns KServe v2 over HTTP, with its binary tensor extension.
+"""Owns blocking HTTP: the standard library's sockets, one for each request in flight.
 
-tritonclient writes and reads the bodies. The sockets are the standard library's: tritonclient's own
-belong to gevent, whose connections must stay in the thread that opened them.
+tritonclient's own sockets belong to gevent, whose connections must stay in the thread that opened
+them.
 """
 
 from __future__ import annotations
 
 import contextlib
-import json
+import io
+import socket
+import ssl
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from http.client import HTTPConnection, HTTPException, HTTPResponse
+from functools import partial
+from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
-from urllib.parse import quote
 
-from numpy.typing import NDArray
-from tritonclient.http import InferenceServerClient, InferInput
-from tritonclient.utils import np_to_triton_dtype
-
+from .access import Access
 from .address import Address
-from .errors import ServerTimeout, ServerUnavailable
-from .transport import Connection, Model, ModelInfo, Tensors, server_error
+from .blocking import dressed
+from .deadline import Deadline
+from .errors import ServerTimeout, ServerUnavailable, TlsFailed
+from .http_messages import Answer, Question, http_connection
+from .transport import Connection
 
-_HEADER_LENGTH = "Inference-Header-Content-Length"
 
-
-def connect_http(address: Address, timeout_s: float) -> Connection:
+def connect_http(address: Address, access: Access) -> Connection:
     """A connection for any number of threads: each request in flight has its own socket."""
-    sockets = _Sockets(address, timeout_s)
-
-    def infer(model: Model, inputs: Tensors) -> Tensors:
-        tensors = [_tensor(name, array) for name, array in inputs.items()]
-        body, json_size = InferenceServerClient.generate_request_body(tensors)
-        headers = {"Content-Type": "application/octet-stream", _HEADER_LENGTH: str(json_size)}
-        answer = sockets.ask("POST", f"{_path(model)}/infer", body, headers)
-        result = InferenceServerClient.parse_response_body(
-            answer.body, header_length=answer.headers.get(_HEADER_LENGTH)
-        )
-        names = [output["name"] for output in result.get_response()["outputs"]]
-        return {name: result.as_numpy(name) for name in names}
-
-    def describe(model: Model) -> ModelInfo:
-        metadata = json.loads(sockets.ask("GET", _path(model)).body)
-        config = json.loads(sockets.ask("GET", f"{_path(model)}/config").body)
-        parameters = {
-            key: value["string_value"] for key, value in config.get("parameters", {}).items()
-        }
-        return ModelInfo(tuple(metadata["versions"]), parameters)
-
-    return Connection(infer, describe, sockets.close)
-
-
-def _path(model: Model) -> str:
-    version = f"/versions/{quote(model.version)}" if model.version else ""
-    return f"/v2/models/{quote(model.name)}{version}"
-
-
-def _tensor(name: str, array: NDArray[Any]) -> Any:
-    tensor = InferInput(name, array.shape, np_to_triton_dtype(array.dtype))
-    return tensor.set_data_from_numpy(array)
-
-
-@dataclass(frozen=True, slots=True)
-class _Answer:
-    headers: Mapping[str, str]
-    body: bytes
+    sockets = _Sockets(address, access.tls.context(address) if address.secure else None)
+    return http_connection(address, access, dressed(sockets.ask), dressed(sockets.close))
 
 
 @dataclass(slots=True)
@@ -73,24 +37,20 @@ class _Sockets:
     """Kept-alive connections to one server; as many are open as requests are in flight."""
 
     address: Address
-    timeout_s: float
+    tls: ssl.SSLContext | None
     _idle: list[HTTPConnection] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def ask(
-        self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None
-    ) -> _Answer:
+    def ask(self, question: Question, deadline: Deadline) -> Answer:
         """One request and its whole answer.
 
         Raises:
-            ClientError: nobody answers, too late, or with an error status.
+            ClientError: nobody answers, or too late.
         """
-        with self._borrowed() as connection:
-            response = self._respond(connection, method, path, body, headers or {})
-            answer = _Answer(dict(response.getheaders()), response.read())
-        if response.status != 200:
-            raise server_error(self.address, str(response.status), _error_text(answer.body))
-        return answer
+        with self._borrowed(deadline) as connection:
+            response = _respond(connection, question, deadline)
+            headers = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, headers, response.read())
 
     def close(self) -> None:
         with self._lock:
@@ -98,56 +58,87 @@ class _Sockets:
         for connection in idle:
             connection.close()
 
-    def _respond(
-        self,
-        connection: HTTPConnection,
-        method: str,
-        path: str,
-        body: bytes,
-        headers: Mapping[str, str],
-    ) -> HTTPResponse:
-        was_open = connection.sock is not None
-        try:
-            connection.request(method, path, body, dict(headers))
-            return connection.getresponse()
-        except (ConnectionError, HTTPException):
-            if not was_open:
-                raise
-        # The server closed a connection that had been idle: that says nothing about this request.
-        connection.close()
-        connection.request(method, path, body, dict(headers))
-        return connection.getresponse()
-
     @contextlib.contextmanager
-    def _borrowed(self) -> Iterator[HTTPConnection]:
+    def _borrowed(self, deadline: Deadline) -> Iterator[HTTPConnection]:
         with self._lock:
             connection = self._idle.pop() if self._idle else None
-        if connection is None:
-            connection = HTTPConnection(
-                self.address.host, self.address.port, timeout=self.timeout_s
-            )
+        connection = connection or self._opened()
         try:
             yield connection
-        except TimeoutError as error:
+        except BaseException as error:
             connection.close()
-            raise ServerTimeout(str(self.address), self.timeout_s) from error
-        except HTTPException as error:
-            connection.close()
-            reason = f"an answer that is not HTTP ({type(error).__name__})"
-            raise ServerUnavailable(str(self.address), reason) from error
-        except OSError as error:
-            connection.close()
-            raise ServerUnavailable(str(self.address), error.strerror or str(error)) from error
-        except BaseException:
-            connection.close()
-            raise
+            ours = _our_error(self.address, deadline, error)
+            if ours is error:
+                raise
+            raise ours from error
         with self._lock:
             self._idle.append(connection)
 
+    def _opened(self) -> HTTPConnection:
+        if self.tls:
+            return HTTPSConnection(self.address.host, self.address.port, context=self.tls)
+        return HTTPConnection(self.address.host, self.address.port)
 
-def _error_text(body: bytes) -> str:
-    """What Triton wrote into `{"error": ...}`, or the body itself when it is something else."""
+
+def _respond(connection: HTTPConnection, question: Question, deadline: Deadline) -> HTTPResponse:
+    was_open = connection.sock is not None
     try:
-        return str(json.loads(body)["error"])
-    except (ValueError, KeyError, TypeError):
-        return body[:200].decode(errors="replace")
+        return _respond_once(connection, question, deadline)
+    except (ConnectionError, HTTPException):
+        if not was_open:
+            raise
+    # The server closed a connection that had been idle: that says nothing about this request.
+    connection.close()
+    return _respond_once(connection, question, deadline)
+
+
+def _respond_once(
+    connection: HTTPConnection, question: Question, deadline: Deadline
+) -> HTTPResponse:
+    connection.timeout = deadline.left_s()
+    if connection.sock is None:
+        connection.connect()
+    sock: socket.socket = connection.sock  # connected
+    sock.settimeout(deadline.left_s())
+    connection.response_class = partial(_timed_response, deadline)  # type: ignore[assignment]
+    connection.request(question.method, question.path, question.body, dict(question.headers))
+    return connection.getresponse()
+
+
+def _timed_response(deadline: Deadline, sock: socket.socket, **options: Any) -> HTTPResponse:
+    """A response whose reads together end at the deadline; a socket's own timeout is for each."""
+    response = HTTPResponse(sock, **options)
+    response.fp = io.BufferedReader(_TimedReads(response.fp.detach(), sock, deadline))
+    return response
+
+
+class _TimedReads(io.RawIOBase):
+    def __init__(self, raw: io.RawIOBase, sock: socket.socket, deadline: Deadline) -> None:
+        self._raw, self._sock, self._deadline = raw, sock, deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._sock.settimeout(self._deadline.left_s())
+        return self._raw.readinto(buffer)
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+def _our_error(address: Address, deadline: Deadline, error: BaseException) -> BaseException:
+    """The error in our tree; itself, if it is not about the connection."""
+    match error:
+        case TimeoutError():
+            return ServerTimeout(str(address), deadline.timeout_s)
+        case ssl.SSLError():
+            return TlsFailed(str(address), getattr(error, "verify_message", "") or error.reason)
+        case HTTPException():
+            reason = f"an answer that is not HTTP ({type(error).__name__})"
+            return ServerUnavailable(str(address), reason)
+        case OSError():
+            return ServerUnavailable(str(address), error.strerror or str(error))
+        case _:
+            return error

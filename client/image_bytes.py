@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +13,20 @@ from pose_runtime.spec import ImageLimits
 
 from .errors import FileError
 
-Image = Path | str | bytes | NDArray[np.uint8]
+
+class PilImage(Protocol):
+    """What a `PIL.Image.Image` has; Pillow itself is not needed."""
+
+    def convert(self, mode: str) -> Any: ...
+
+
+Image = Path | str | bytes | NDArray[np.uint8] | PilImage
 
 _BMP_HEADER_BYTES = 54
 
 
 def image_bytes(image: Image, limits: ImageLimits) -> bytes:
-    """Encoded bytes of a path, of encoded bytes, or of RGB pixels (height, width, 3) uint8.
+    """Encoded bytes of a path, of encoded bytes, of a PIL image, or of RGB pixels.
 
     Pixels are encoded without loss: as BMP, which costs nothing, while that is within the server's
     limit of bytes, else as PNG.
@@ -32,9 +39,9 @@ def image_bytes(image: Image, limits: ImageLimits) -> bytes:
         return image
     if isinstance(image, str | Path):
         return read_image_file(Path(image))
-    _check_pixels(image)
-    bmp_bytes = _BMP_HEADER_BYTES + image.shape[0] * (3 * image.shape[1] + 3)
-    return _encode(image, ".bmp" if bmp_bytes <= limits.max_bytes else ".png")
+    pixels = _pixels(image)
+    bmp_bytes = _BMP_HEADER_BYTES + pixels.shape[0] * (3 * pixels.shape[1] + 3)
+    return _encode(pixels, ".bmp" if bmp_bytes <= limits.max_bytes else ".png")
 
 
 def read_image_file(path: Path) -> bytes:
@@ -44,12 +51,16 @@ def read_image_file(path: Path) -> bytes:
         raise FileError(path, "an image file", error) from error
 
 
-def _check_pixels(image: Any) -> None:
-    expected = "a path, bytes, or RGB pixels (height, width, 3) uint8"
+def _pixels(image: Any) -> NDArray[np.uint8]:
+    expected = "a path, bytes, a PIL image, or RGB pixels (height, width, 3) uint8"
+    pixels = image
     if not isinstance(image, np.ndarray):
-        raise ContractError("image", expected, type(image).__name__)
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise ContractError("image", expected, f"{image.dtype} {image.shape}")
+        if not hasattr(image, "convert"):
+            raise ContractError("image", expected, type(image).__name__)
+        pixels = np.asarray(image.convert("RGB"))
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3 or not pixels.size:
+        raise ContractError("image", expected, f"{pixels.dtype} {pixels.shape}")
+    return pixels
 
 
 def _encode(pixels: NDArray[np.uint8], suffix: str) -> bytes:

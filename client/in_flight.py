@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -32,3 +34,41 @@ def map_in_order(
         finally:
             for future in waiting:
                 future.cancel()
+
+
+async def map_in_order_asyncio(
+    ask: Callable[[Question], Awaitable[Answer]],
+    questions: Iterable[Question] | AsyncIterable[Question],
+    in_flight: int,
+) -> AsyncIterator[Answer]:
+    """`map_in_order` for an event loop, with the same bounds and order."""
+    places = asyncio.Semaphore(in_flight)
+    waiting: deque[asyncio.Task[Answer]] = deque()
+
+    async def ask_in_turn(question: Question) -> Answer:
+        async with places:
+            return await ask(question)
+
+    try:
+        async for question in _one_by_one(questions):
+            waiting.append(asyncio.create_task(ask_in_turn(question)))
+            if len(waiting) == 2 * in_flight:
+                yield await waiting.popleft()
+        while waiting:
+            yield await waiting.popleft()
+    finally:
+        for task in waiting:
+            task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def _one_by_one(
+    questions: Iterable[Question] | AsyncIterable[Question],
+) -> AsyncIterator[Question]:
+    if isinstance(questions, AsyncIterable):
+        async for question in questions:
+            yield question
+        return
+    for question in questions:
+        yield question

@@ -2,36 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 
-import numpy as np
-from numpy.typing import NDArray
-
-from pose_runtime.errors import ContractError
-from pose_runtime.poses import Poses, unpack_poses
 from pose_runtime.skeleton import Skeleton
-from pose_runtime.spec import PipelineSpec, TensorSpec
+from pose_runtime.spec import PipelineSpec
 
+from .access import Access, Tls
 from .address import DEFAULT_URLS, Address, Protocol
-from .errors import NotAPoseModel
-from .image_bytes import Image, image_bytes
+from .blocking import dressed, run
+from .formats import ServedModel as ServedModel
+from .image_bytes import Image
 from .in_flight import map_in_order
-from .retries import Retries, with_retries
-from .transport import PIPELINE_PARAMETER, Connect, Model, ModelInfo, Tensors, connect
-
-DEFAULT_TIMEOUT_S = 10.0
-DEFAULT_IN_FLIGHT = 4
-
-
-@dataclass(frozen=True, slots=True)
-class ServedModel:
-    """Which model answers."""
-
-    name: str
-    version: str
-    sha256: str  # of the network, from its PipelineSpec
+from .results import ImagePoses
+from .retries import Retries
+from .session import DEFAULT_IN_FLIGHT as DEFAULT_IN_FLIGHT
+from .session import DEFAULT_TIMEOUT_S as DEFAULT_TIMEOUT_S
+from .session import Session, Settings, Waiting, read_image
+from .shared_memory import SharedMemory
+from .transport import Connect, ServerInfo, connect
 
 
 class PoseClient:
@@ -43,8 +34,8 @@ class PoseClient:
         with PoseClient("grpc://127.0.0.1:8001/bodypose") as client:
             poses = client.infer("photo.jpg")
 
-    An image is a path, the bytes of a JPEG, PNG, WebP or BMP file, or RGB pixels (height, width, 3)
-    uint8.
+    An image is a path, the bytes of a JPEG, PNG, WebP or BMP file, RGB pixels (height, width, 3)
+    uint8, or a PIL image.
     """
 
     def __init__(
@@ -53,81 +44,100 @@ class PoseClient:
         *,
         timeout_s: float = DEFAULT_TIMEOUT_S,
         retries: Retries = Retries(),  # noqa: B008  frozen
+        shared_memory: SharedMemory = SharedMemory.OFF,
+        tls: Tls | None = None,
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
         connect: Connect = connect,
     ) -> None:
         """Connect and learn the pipeline from the server.
 
         Args:
-            url: `grpc://host:port/model/version` or `http://...`; only the protocol and host are
-                needed.
-            timeout_s: longest wait for one answer.
+            url: `grpc://host:port/model/version` or `http://...`, encrypted `grpcs://` or
+                `https://`; only the protocol and host are needed.
+            timeout_s: longest wait for one call's answer, all tries together.
             retries: how often to ask again when nobody answers or the queue is full.
+            shared_memory: how images reach a server on this host.
+            tls: certificate files for `grpcs://` and `https://`.
+            token: sent as `authorization: Bearer ...`.
+            headers: sent with every request.
             connect: opens the connection; a test passes its own.
 
         Raises:
             ClientError: no such server, or no pose model there.
         """
-        self.address = Address.parse(url)
-        self._model = Model(self.address.model, self.address.version)
-        self._connection = connect(self.address, timeout_s)
-        try:
-            info = self._connection.describe(self._model)
-            self.spec = _spec_in(info, self.address)
-        except BaseException:
-            self._connection.close()
-            raise
-        self._versions = info.versions
-        self._infer = with_retries(self._connection.infer, retries)
+        access = Access.of(tls, token, headers)
+        settings = Settings(Address.parse(url), access, timeout_s, retries, shared_memory)
+        waiting = Waiting(connect, dressed(time.sleep), dressed(read_image))
+        self._session = run(Session.open(settings, waiting))
+
+    @property
+    def address(self) -> Address:
+        return self._session.settings.address
+
+    @property
+    def spec(self) -> PipelineSpec:
+        return self._session.spec
 
     @property
     def skeleton(self) -> Skeleton:
-        return self.spec.skeleton
+        return self._session.skeleton
 
     @property
     def model(self) -> ServedModel:
-        version = self._model.version or (self._versions[-1] if self._versions else "")
-        return ServedModel(self._model.name, version, self.spec.model_sha256)
+        return self._session.model
 
-    def infer(self, image: Image) -> Poses:
+    def infer(
+        self, image: Image, *, timeout_s: float | None = None, traceparent: str | None = None
+    ) -> ImagePoses:
         """The people of one image, best first, in its own pixels.
+
+        Args:
+            image: in any of the forms above.
+            timeout_s: instead of the client's.
+            traceparent: the caller's W3C trace context; None starts a new trace.
 
         Raises:
             FileError: the path cannot be read.
             RequestRejected: the server does not accept this image.
             ClientError: the server does not answer.
         """
-        return self.infer_batch([image])[0]
+        return self.infer_batch([image], timeout_s=timeout_s, traceparent=traceparent)[0]
 
-    def infer_batch(self, images: Sequence[Image]) -> list[Poses]:
+    def infer_batch(
+        self,
+        images: Sequence[Image],
+        *,
+        timeout_s: float | None = None,
+        traceparent: str | None = None,
+    ) -> list[ImagePoses]:
         """The people of each image, in one request.
 
         The server answers all of them or none, and limits their number; `infer_stream` does not.
         """
-        if not images:
-            return []
-        payload = np.empty((len(images), *self.spec.image.dims), np.object_)
-        payload[:, 0] = [image_bytes(image, self.spec.limits) for image in images]
-        outputs = self._infer(self._model, {self.spec.image.name: payload})
-        rows = zip(
-            *(
-                _read(outputs, tensor, len(images))
-                for tensor in (self.spec.keypoints, self.spec.scores, self.spec.num_people)
-            ),
-            strict=True,
-        )
-        return [unpack_poses(*row) for row in rows]
+        return run(self._session.infer_batch(images, timeout_s, traceparent))
 
     def infer_stream(
-        self, images: Iterable[Image], in_flight: int = DEFAULT_IN_FLIGHT
-    ) -> Iterator[Poses]:
+        self,
+        images: Iterable[Image],
+        in_flight: int = DEFAULT_IN_FLIGHT,
+        *,
+        timeout_s: float | None = None,
+        traceparent: str | None = None,
+    ) -> Iterator[ImagePoses]:
         """The people of each image, in order, one request each, `in_flight` of them at a time.
 
         `images` may be endless: it is read as answers are taken.
         """
-        return map_in_order(self.infer, images, in_flight)
+        ask = partial(self.infer, timeout_s=timeout_s, traceparent=traceparent)
+        return map_in_order(ask, images, in_flight)
+
+    def inspect(self) -> ServerInfo:
+        """The server's name, version, and what each of its models has done so far."""
+        return run(self._session.inspect())
 
     def close(self) -> None:
-        self._connection.close()
+        run(self._session.close())
 
     def __enter__(self) -> PoseClient:
         return self
@@ -142,22 +152,3 @@ class PoseClient:
 
     def __repr__(self) -> str:
         return f"PoseClient({str(self.address)!r})"
-
-
-def _spec_in(info: ModelInfo, address: Address) -> PipelineSpec:
-    text = info.parameters.get(PIPELINE_PARAMETER)
-    if text is None:
-        raise NotAPoseModel(
-            f"{address}: expected parameter {PIPELINE_PARAMETER!r} in the model's config, got"
-            f" {sorted(info.parameters)}; ask the ensemble, or run `tools build-repo` again"
-        )
-    return PipelineSpec.from_json(text)
-
-
-def _read(outputs: Tensors, tensor: TensorSpec, count: int) -> NDArray[np.float32]:
-    if tensor.name not in outputs:
-        raise ContractError(tensor.name, "an output of the model", f"only {sorted(outputs)}")
-    array = tensor.check(outputs[tensor.name])
-    if len(array) != count:
-        raise ContractError(tensor.name, f"{count} rows, one for each image", f"{len(array)}")
-    return array

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import random
-import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from .deadline import Deadline
 from .errors import ServerBusy, ServerUnavailable
-from .transport import Model, Tensors, Transport
+from .transport import Request, Tensors, Transport
+
+Sleep = Callable[[float], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,21 +24,30 @@ class Retries:
         """After the failed try number `attempt` (from 0)."""
         return self.first_pause_s * 2**attempt * random.uniform(0.5, 1)
 
+    def allow(self, attempt: int, pause_s: float, deadline: Deadline) -> bool:
+        """Whether there is another try, and time for it."""
+        return attempt + 1 < self.attempts and deadline.has(pause_s)
+
 
 NO_RETRIES = Retries(attempts=1)
 
 
-def with_retries(
-    transport: Transport, retries: Retries, sleep: Callable[[float], None] = time.sleep
-) -> Transport:
-    """`transport`, asked again when nobody answered or the queue was full, and only then."""
+def with_retries(transport: Transport, retries: Retries, sleep: Sleep) -> Transport:
+    """`transport`, asked again when nobody answered or the queue was full, and only then.
 
-    def infer(model: Model, inputs: Tensors) -> Tensors:
-        for attempt in range(retries.attempts - 1):
+    The request's deadline is for all tries and pauses together.
+    """
+
+    async def infer(request: Request) -> Tensors:
+        attempt = 0
+        while True:
             try:
-                return transport(model, inputs)
+                return await transport(request)
             except (ServerUnavailable, ServerBusy):
-                sleep(retries.pause_s(attempt))
-        return transport(model, inputs)
+                pause_s = retries.pause_s(attempt)
+                if not retries.allow(attempt, pause_s, request.deadline):
+                    raise
+            await sleep(pause_s)
+            attempt += 1
 
     return infer

@@ -1,16 +1,29 @@
-"""Owns the seam between the client and the wire: tensors go in by name and come out by name."""
+"""Owns the seam between the client and the wire: tensors go in by name and come out by name.
+
+Every function of a `Connection` is a coroutine function. A blocking connection's never wait, so
+that `blocking.run` can call them; an asyncio one's do.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
+from .access import Access
 from .address import Address, Protocol
-from .errors import ClientError, ModelNotFound, RequestRejected, ServerBusy, ServerUnavailable
+from .deadline import Deadline
+from .errors import (
+    AccessDenied,
+    ClientError,
+    ModelNotFound,
+    RequestRejected,
+    ServerBusy,
+    ServerUnavailable,
+)
 
 # In the ensemble's config.pbtxt: the `PipelineSpec` as JSON.
 PIPELINE_PARAMETER = "pipeline"
@@ -23,8 +36,28 @@ class Model(NamedTuple):
     version: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class InRegion:
+    """A tensor that waits in a shared memory region, from its first byte on."""
+
+    region: str
+    byte_size: int
+    dtype: str  # KServe's name
+    shape: tuple[int, ...]
+
+
 Tensors = Mapping[str, NDArray[Any]]
-Transport = Callable[[Model, Tensors], Tensors]
+Inputs = Mapping[str, NDArray[Any] | InRegion]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question to a model."""
+
+    model: Model
+    inputs: Inputs
+    deadline: Deadline
+    headers: Mapping[str, str] = field(default_factory=dict)  # besides those of `Access`
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,36 +69,98 @@ class ModelInfo:
 
 
 @dataclass(frozen=True, slots=True)
-class Connection:
-    """An open way to one server. All three functions may be called from any thread.
+class ModelStatistics:
+    """What one version of a model has done since the server started; times are means."""
 
-    Only `infer` is in the hot path, and it is plain KServe v2.
+    name: str
+    version: str
+    requests: int
+    failures: int
+    images: int
+    executions: int
+    queue_ms: float
+    compute_ms: float
+    request_ms: float
+
+
+@dataclass(frozen=True, slots=True)
+class ServerInfo:
+    """Who serves; `models` is empty when the server keeps no statistics."""
+
+    name: str
+    version: str
+    models: tuple[ModelStatistics, ...]
+
+
+class SharedRegion(NamedTuple):
+    """A region of system shared memory as the server is told of it."""
+
+    name: str
+    key: str
+    byte_size: int
+
+
+async def _nothing(*_: Any) -> None:
+    """Closing, or sharing memory with, a server that is a function of a test."""
+
+
+async def _no_server(_: Deadline) -> ServerInfo:
+    return ServerInfo("", "", ())
+
+
+Transport = Callable[[Request], Coroutine[Any, Any, Tensors]]
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """An open way to one server; a blocking one may be used from any thread.
+
+    Only `infer` is in the hot path, and it is plain KServe v2; `inspect` needs the statistics
+    extension, `share` and `unshare` that of system shared memory.
     """
 
     infer: Transport
-    describe: Callable[[Model], ModelInfo]
-    close: Callable[[], None] = lambda: None
+    describe: Callable[[Model, Deadline], Coroutine[Any, Any, ModelInfo]]
+    close: Callable[[], Coroutine[Any, Any, None]] = _nothing
+    inspect: Callable[[Deadline], Coroutine[Any, Any, ServerInfo]] = _no_server
+    share: Callable[[SharedRegion, Deadline], Coroutine[Any, Any, None]] = _nothing
+    unshare: Callable[[str, Deadline], Coroutine[Any, Any, None]] = _nothing
 
 
-Connect = Callable[[Address, float], Connection]
+Connect = Callable[[Address, Access], Connection]
 
 
-def connect(address: Address, timeout_s: float) -> Connection:
-    """A connection over the address's protocol. Nothing is sent yet.
+def connect(address: Address, access: Access) -> Connection:
+    """A blocking connection over the address's protocol. Nothing is sent yet.
 
-    Args:
-        address: where the server is.
-        timeout_s: longest wait for one answer.
+    Raises:
+        FileError: a TLS file cannot be read.
+        TlsFailed: a TLS file is not what it should be.
     """
+    access.check(address)
     match address.protocol:
         case Protocol.GRPC:
             from .grpc_transport import connect_grpc
 
-            return connect_grpc(address, timeout_s)
+            return connect_grpc(address, access)
         case Protocol.HTTP:
             from .http_transport import connect_http
 
-            return connect_http(address, timeout_s)
+            return connect_http(address, access)
+
+
+def connect_asyncio(address: Address, access: Access) -> Connection:
+    """A connection for the running event loop, otherwise as `connect`."""
+    access.check(address)
+    match address.protocol:
+        case Protocol.GRPC:
+            from .grpc_transport import connect_grpc_asyncio
+
+            return connect_grpc_asyncio(address, access)
+        case Protocol.HTTP:
+            from .http_asyncio import connect_http_asyncio
+
+            return connect_http_asyncio(address, access)
 
 
 def server_error(address: Address, code: str, message: str) -> ClientError:
@@ -79,6 +174,10 @@ def server_error(address: Address, code: str, message: str) -> ClientError:
     words = _without_triton_prefixes(message)
     if code in ("NOT_FOUND", "404") or "has no available versions" in words:
         return ModelNotFound(str(address), words)
+    if code in ("UNAUTHENTICATED", "PERMISSION_DENIED", "401", "403") or "is restricted" in words:
+        return AccessDenied(str(address), words)
+    if code == "RESOURCE_EXHAUSTED" and "larger than max" in words:
+        return RequestRejected(words)  # of one message, by gRPC: it will never fit
     if code in ("UNAVAILABLE", "503", "RESOURCE_EXHAUSTED", "429"):
         if "queue" in words or code in ("RESOURCE_EXHAUSTED", "429"):
             return ServerBusy(str(address), words)

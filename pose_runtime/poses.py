@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,10 +56,10 @@ class Poses:
         boxes: Floats = np.where(nothing, 0, np.concatenate([low, high - low], axis=1))
         return boxes.astype(np.float32)
 
-    def above(self, min_score: float) -> Poses:
+    def above(self, min_score: float) -> Self:
         """The people whose score is at least `min_score`."""
         keep = self.scores >= min_score
-        return Poses(self.keypoints[keep], self.scores[keep])
+        return replace(self, keypoints=self.keypoints[keep], scores=self.scores[keep])
 
 
 def pack_poses(poses: Poses, max_people: int) -> tuple[Floats, Floats, Ints]:

@@ -9,9 +9,12 @@ import pytest
 from typer.testing import CliRunner
 
 from client import cli
+from client.access import Access
+from client.blocking import run
+from client.deadline import Deadline
 from client.errors import ModelNotFound, RequestRejected
 from client.pose_client import PoseClient
-from client.transport import Model, connect
+from client.transport import Model, Request, connect
 
 pytestmark = pytest.mark.triton
 
@@ -119,13 +122,14 @@ def test_an_absent_model_is_named(url):
         PoseClient(f"{url}/nobody")
 
 
-def test_a_wrong_tensor_is_rejected(client, url):
-    connection = connect(client.address, 5.0)
+def test_a_wrong_tensor_is_rejected(client):
+    connection = connect(client.address, Access())
+    wrong = {"picture": np.array([[b"x"]], np.object_)}
     try:
         with pytest.raises(RequestRejected, match="unexpected inference input"):
-            connection.infer(Model("bodypose"), {"picture": np.array([[b"x"]], np.object_)})
+            run(connection.infer(Request(Model("bodypose"), wrong, Deadline.after(5))))
     finally:
-        connection.close()
+        run(connection.close())
 
 
 def test_the_command_answers_good_and_bad_images(url, photo, tmp_path):

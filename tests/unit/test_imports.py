@@ -19,8 +19,9 @@ MAY_IMPORT = {
     "pose_runtime/images.py": "numpy cv2 simplejpeg",
     "model_repository": "triton_python_backend_utils numpy",
     "model_repository/bodypose_network": "triton_python_backend_utils numpy openvino",
-    "client": "client pose_runtime numpy cv2 grpc google pycocotools rich simplejpeg skimage"
-    " tritonclient typer",
+    "client": "client pose_runtime numpy aiohttp cv2 grpc google pycocotools rich simplejpeg"
+    " skimage supervision tritonclient typer",
+    "client/video_files.py": "numpy av cv2 pose_runtime",
     "loadtest": "loadtest client pose_runtime numpy gevent grpc locust rich tritonclient typer",
     "tools": "tools client pose_runtime numpy cv2 google h5py jax keras matplotlib onnx onnxruntime"
     " openvino pycocotools pydantic rich simplejpeg skimage tensorflow tensorrt tf2onnx"

@@ -45,3 +45,11 @@ def test_an_address_prints_as_its_url():
 def test_what_is_no_address_is_named(url):
     with pytest.raises(AddressError, match="expected"):
         Address.parse(url)
+
+
+@pytest.mark.parametrize(("scheme", "protocol"), [("grpcs", "grpc"), ("https", "http")])
+def test_an_encrypted_address(scheme, protocol):
+    address = Address.parse(f"{scheme}://host/mine")
+
+    assert (address.protocol, address.port, address.secure) == (protocol, 443, True)
+    assert str(address) == f"{scheme}://host:443/mine"

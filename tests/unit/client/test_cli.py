@@ -4,26 +4,13 @@ import sys
 import time
 
 import cv2
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from client import cli
 from client.formats import poses_from_record
-from pose_runtime.poses import Poses
-from pose_runtime.skeleton import BODYPOSE_18
 
 UNUSED = "grpc://127.0.0.1:9"
-
-
-@pytest.fixture
-def run(fake_server, one_person):
-    """`pose-client ARGS` against a server that finds one person in every image."""
-
-    def call(*args, answer=one_person):
-        return CliRunner().invoke(cli.app, [str(arg) for arg in args], obj=fake_server(answer))
-
-    return call
 
 
 def test_infer_says_who_was_found(run, write_image):
@@ -131,115 +118,7 @@ def test_a_server_that_is_not_there_is_one_line(monkeypatch, capsys, write_image
     )
 
 
-@pytest.fixture
-def split(tmp_path, write_image):
-    """Two images; in the first stands one person, where `one_person` will find it."""
-    write_image("val/1.jpg", (100, 60))
-    write_image("val/2.jpg", (100, 60))
-    joints = np.linspace(1, 99, 18)[list(BODYPOSE_18.annotated)]
-    content = {
-        "images": [{"id": n, "file_name": f"{n}.jpg"} for n in (1, 2)],
-        "annotations": [
-            {
-                "id": 1,
-                "image_id": 1,
-                "category_id": 1,
-                "keypoints": [value for y in joints for value in (30, float(y), 2)],
-                "num_keypoints": 17,
-                "bbox": [0, 0, 60, 100],
-                "area": 6000,
-                "iscrowd": 0,
-            }
-        ],
-        "categories": [
-            {"id": 1, "name": "person", "keypoints": list(BODYPOSE_18.annotated_joints)}
-        ],
-    }
-    path = tmp_path / "person_keypoints.json"
-    path.write_text(json.dumps(content))
-    return path, tmp_path / "val"
-
-
-def test_evaluate_prints_and_writes_the_ten_numbers(run, split, tmp_path):
-    annotations, images = split
-    scores, people = tmp_path / "new" / "scores.json", tmp_path / "people.json"
-
-    result = run(
-        *("evaluate", "-a", annotations, "-i", images, "--limit", "1"),
-        *("--json", scores, "--results", people, "--url", "http://host:1"),
-    )
-
-    assert result.exit_code == 0
-    lines = result.stdout.splitlines()
-    assert lines[0].split()[:2] == ["AP", "1.000"]
-    assert lines[10].startswith("1 images with 1 people, person_keypoints.json; ")
-    written = json.loads(scores.read_text())
-    assert written["metrics"]["AP"] == pytest.approx(1)
-    assert len(written["metrics"]) == 10
-    assert written["model"]["sha256"] == "ab" * 32
-    assert (written["images"], written["protocol"], written["url"]) == (
-        1,
-        "http",
-        "http://host:1/bodypose",
-    )
-    (person,) = json.loads(people.read_text())
-    assert (person["image_id"], len(person["keypoints"])) == (1, 51)
-
-
-def test_evaluate_counts_people_invented_in_images_without_people(run, split):
-    annotations, images = split
-
-    result = run("evaluate", "-a", annotations, "-i", images)
-
-    # Both images have the same score; the invented person may come first or second.
-    assert result.exit_code == 0
-    assert "2 images with 1 people" in result.stdout
-
-
-def test_evaluate_when_nobody_is_found(run, split):
-    annotations, images = split
-
-    result = run("evaluate", "-a", annotations, "-i", images, answer=lambda _: Poses.empty(18))
-
-    assert result.exit_code == 0
-    assert result.stdout.splitlines()[0].split()[:2] == ["AP", "0.000"]
-
-
-def test_evaluate_goes_on_after_a_refused_image_and_says_so(run, split):
-    annotations, images = split
-    (images / "2.jpg").write_bytes(b"hello")
-
-    result = run("evaluate", "-a", annotations, "-i", images)
-
-    assert result.exit_code == 1
-    assert result.stderr.startswith(f"error: {images / '2.jpg'}: image: expected JPEG")
-    assert result.stdout.splitlines()[0].split()[:2] == ["AP", "1.000"]
-
-
-@pytest.mark.parametrize(
-    ("break_it", "words"),
-    [
-        (lambda annotations, images: (images / "2.jpg").unlink(), "2.jpg is missing"),
-        (lambda annotations, images: annotations.write_text("{}"), "expected lists"),
-        (
-            lambda annotations, images: annotations.write_text(
-                annotations.read_text().replace('"nose"', '"beak"')
-            ),
-            "expected keypoints nose",
-        ),
-    ],
-)
-def test_evaluate_names_what_does_not_fit(run, split, break_it, words):
-    annotations, images = split
-    break_it(annotations, images)
-
-    result = run("evaluate", "-a", annotations, "-i", images)
-
-    assert isinstance(result.exception, cli.PoseError)
-    assert words in str(result.exception)
-
-
-@pytest.mark.parametrize("command", ["infer", "evaluate"])
+@pytest.mark.parametrize("command", ["infer", "evaluate", "describe"])
 def test_every_command_shows_an_example(command):
     assert "Example: " in CliRunner().invoke(cli.app, [command, "--help"]).stdout
 

@@ -4,7 +4,8 @@ import cv2
 import numpy as np
 import pytest
 
-from client.errors import FileError, NotAPoseModel, RequestRejected
+from client.blocking import dressed
+from client.errors import ClientClosed, FileError, NotAPoseModel, RequestRejected
 from client.pose_client import PoseClient, ServedModel
 from client.transport import Connection, ModelInfo
 from pose_runtime.errors import ContractError, SpecError
@@ -46,11 +47,7 @@ def test_pixels_travel_without_loss_within_the_limit_of_bytes(fake_server, spec,
         arrived.append(image)
         return Poses.empty(spec.skeleton.num_joints)
 
-    # The fake server decodes with its own, generous limits.
-    connect = fake_server(answer)
-    client = PoseClient(URL, connect=connect)
-    client.spec = served
-    client.infer(pixels)
+    PoseClient(URL, connect=fake_server(answer, served, ImageLimits())).infer(pixels)
 
     assert np.array_equal(arrived[0], pixels)
 
@@ -68,9 +65,9 @@ def test_a_batch_is_one_request(fake_server, spec, one_person):
     requests = []
     inner = fake_server(one_person)(None, 1.0)
 
-    def infer(model, inputs):
-        requests.append(inputs[spec.image.name].shape)
-        return inner.infer(model, inputs)
+    async def infer(request):
+        requests.append(request.inputs[spec.image.name].shape)
+        return await inner.infer(request)
 
     client = PoseClient(URL, connect=lambda *_: Connection(infer, inner.describe))
     poses = client.infer_batch([np.zeros((8, width, 3), np.uint8) for width in (4, 6, 8)])
@@ -100,7 +97,7 @@ def test_the_pipeline_comes_from_the_server(fake_server, spec, one_person):
 def test_the_connection_is_closed_at_the_end(fake_server, one_person):
     closed = []
     inner = fake_server(one_person)(None, 1.0)
-    connection = replace(inner, close=lambda: closed.append(True))
+    connection = replace(inner, close=dressed(lambda: closed.append(True)))
 
     with PoseClient(URL, connect=lambda *_: connection):
         assert closed == []
@@ -114,8 +111,8 @@ def test_a_model_that_is_not_ours_is_named_and_left(parameters, error):
     closed = []
     connection = Connection(
         infer=pytest.fail,
-        describe=lambda model: ModelInfo(("1",), parameters),
-        close=lambda: closed.append(True),
+        describe=dressed(lambda model, deadline: ModelInfo(("1",), parameters)),
+        close=dressed(lambda: closed.append(True)),
     )
 
     with pytest.raises(error, match="expected"):
@@ -143,7 +140,7 @@ def test_the_servers_words_about_a_bad_image_come_through(fake_server):
 def test_an_answer_of_another_shape_is_named(spec):
     info = ModelInfo(("1",), {"pipeline": spec.to_json()})
     outputs = {spec.keypoints.name: np.zeros((1, 4, 17, 3), np.float32)}
-    connection = Connection(lambda model, inputs: outputs, lambda model: info)
+    connection = Connection(dressed(lambda request: outputs), dressed(lambda model, deadline: info))
     client = PoseClient(URL, connect=lambda *_: connection)
 
     with pytest.raises(ContractError, match=r"keypoints: expected FP32 \(batch, 4, 18, 3\)"):
@@ -171,3 +168,12 @@ def test_a_custom_skeleton_works_unchanged(fake_server, spec):
     assert client.infer(np.zeros((4, 4, 3), np.uint8)).keypoints.tolist() == [
         [[1, 2, 0.5], [3, 4, 0.5]]
     ]
+
+
+def test_a_closed_client_answers_no_more(fake_server, one_person):
+    client = PoseClient(URL, connect=fake_server(one_person))
+    client.close()
+    client.close()
+
+    with pytest.raises(ClientClosed, match="expected an open client"):
+        client.infer(b"x")

@@ -1,17 +1,22 @@
 import pytest
 
+from client.blocking import dressed, run
+from client.deadline import Deadline
 from client.errors import RequestRejected, ServerBusy, ServerTimeout, ServerUnavailable
 from client.retries import NO_RETRIES, Retries, with_retries
-from client.transport import Model
+from client.transport import Model, Request
 
-MODEL = Model("bodypose")
+
+def ask(transport, retries, sleep, timeout_s=60.0):
+    request = Request(Model("bodypose"), {}, Deadline.after(timeout_s))
+    return run(with_retries(transport, retries, dressed(sleep))(request))
 
 
 def failing(*errors):
     """A transport that raises these errors one after the other, then answers."""
     left = list(errors)
 
-    def infer(model, inputs):
+    async def infer(request):
         if left:
             raise left.pop(0)
         return {}
@@ -23,7 +28,7 @@ def test_busy_and_absent_servers_are_asked_again():
     pauses = []
     transport = failing(ServerBusy("a", "full"), ServerUnavailable("a", "reset"))
 
-    assert with_retries(transport, Retries(attempts=3), pauses.append)(MODEL, {}) == {}
+    assert ask(transport, Retries(attempts=3), pauses.append) == {}
     assert len(pauses) == 2
 
 
@@ -38,15 +43,22 @@ def test_the_last_error_comes_out():
     transport = failing(*[ServerBusy("a", "full")] * 3)
 
     with pytest.raises(ServerBusy):
-        with_retries(transport, Retries(attempts=3), lambda pause: None)(MODEL, {})
+        ask(transport, Retries(attempts=3), lambda pause: None)
 
 
 @pytest.mark.parametrize("error", [RequestRejected("bad image"), ServerTimeout("a", 1)])
 def test_other_errors_are_not_repeated(error):
     with pytest.raises(type(error)):
-        with_retries(failing(error), Retries(), pytest.fail)(MODEL, {})
+        ask(failing(error), Retries(), pytest.fail)
 
 
 def test_no_retries_asks_once():
     with pytest.raises(ServerBusy):
-        with_retries(failing(ServerBusy("a", "full")), NO_RETRIES, pytest.fail)(MODEL, {})
+        ask(failing(ServerBusy("a", "full")), NO_RETRIES, pytest.fail)
+
+
+def test_the_deadline_is_for_all_tries_together():
+    transport = failing(*[ServerBusy("a", "full")] * 3)
+
+    with pytest.raises(ServerBusy):
+        ask(transport, Retries(attempts=3, first_pause_s=20), pytest.fail, timeout_s=5)

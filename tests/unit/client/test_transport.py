@@ -9,15 +9,19 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
+from client.access import Access
 from client.address import Address
+from client.blocking import run
+from client.deadline import Deadline
 from client.errors import (
+    AccessDenied,
     ModelNotFound,
     RequestRejected,
     ServerBusy,
     ServerTimeout,
     ServerUnavailable,
 )
-from client.transport import Model, connect, server_error
+from client.transport import Model, Request, connect, server_error
 
 IMAGE = {"image": np.array([[b"jpeg"]], np.object_)}
 PROTOCOLS = pytest.mark.parametrize("protocol", ["grpc", "http"])
@@ -30,19 +34,34 @@ def closed_port():
         return probe.getsockname()[1]
 
 
-@contextlib.contextmanager
-def opened(url, timeout_s=5.0):
-    connection = connect(Address.parse(url), timeout_s)
-    try:
-        yield connection
-    finally:
-        connection.close()
+ANYBODY = Access()
+
+
+class Opened:
+    """A blocking connection with ordinary functions."""
+
+    def __init__(self, url, timeout_s=5.0, access=ANYBODY):
+        self._connection = connect(Address.parse(url), access)
+        self._timeout_s = timeout_s
+
+    def infer(self, model, inputs, headers=None):
+        request = Request(model, inputs, Deadline.after(self._timeout_s), headers or {})
+        return run(self._connection.infer(request))
+
+    def describe(self, model):
+        return run(self._connection.describe(model, Deadline.after(self._timeout_s)))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        run(self._connection.close())
 
 
 @PROTOCOLS
 def test_a_refused_connection_says_what_to_run(protocol, closed_port):
     with (
-        opened(f"{protocol}://127.0.0.1:{closed_port}") as connection,
+        Opened(f"{protocol}://127.0.0.1:{closed_port}") as connection,
         pytest.raises(ServerUnavailable) as caught,
     ):
         connection.infer(Model("bodypose"), IMAGE)
@@ -58,7 +77,7 @@ def test_a_server_that_says_nothing_is_a_timeout(protocol):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"{protocol}://127.0.0.1:{silent.getsockname()[1]}"
         with (
-            opened(url, timeout_s=0.2) as connection,
+            Opened(url, timeout_s=0.2) as connection,
             pytest.raises(ServerTimeout, match=r"0\.2 s"),
         ):
             connection.describe(Model("bodypose"))
@@ -69,7 +88,7 @@ def test_a_server_of_another_protocol_is_no_pose_server(protocol):
     with socket.create_server(("127.0.0.1", 0)) as stranger:
         threading.Thread(target=_greet, args=(stranger,), daemon=True).start()
         url = f"{protocol}://127.0.0.1:{stranger.getsockname()[1]}"
-        with opened(url) as connection, pytest.raises(ServerUnavailable, match="expected a pose"):
+        with Opened(url) as connection, pytest.raises(ServerUnavailable, match="expected a pose"):
             connection.infer(Model("bodypose"), IMAGE)
 
 
@@ -92,6 +111,11 @@ def _greet(server):
         ("INTERNAL", "in ensemble 'b', image: expected JPEG, got no bytes", RequestRejected),
         ("500", "in ensemble 'b', image: expected JPEG, got no bytes", RequestRejected),
         ("UNIMPLEMENTED", "unknown service", ServerUnavailable),
+        ("UNAVAILABLE", "This protocol is restricted, expecting header 'x'", AccessDenied),
+        ("403", "This API is restricted, expecting header 'x'", AccessDenied),
+        ("PERMISSION_DENIED", "no", AccessDenied),
+        ("429", "slow down", ServerBusy),
+        ("RESOURCE_EXHAUSTED", "Received message larger than max (9 vs. 4)", RequestRejected),
     ],
 )
 def test_both_protocols_share_one_tree(code, message, kind):
@@ -147,7 +171,7 @@ def kserve_url():
 
 
 def test_http_reads_tensors_and_model_config(kserve_url):
-    with opened(kserve_url) as connection:
+    with Opened(kserve_url) as connection:
         outputs = connection.infer(Model("bodypose"), IMAGE)
         info = connection.describe(Model("bodypose"))
 
@@ -156,12 +180,12 @@ def test_http_reads_tensors_and_model_config(kserve_url):
 
 
 def test_http_asks_again_when_the_server_had_hung_up(kserve_url):
-    with opened(kserve_url) as connection:
+    with Opened(kserve_url) as connection:
         answers = [connection.infer(Model("bodypose"), IMAGE)["scores"].shape for _ in range(5)]
 
     assert answers == [(1, 2)] * 5
 
 
 def test_http_names_the_model_that_is_not_there(kserve_url):
-    with opened(kserve_url) as connection, pytest.raises(ModelNotFound, match="unknown model"):
+    with Opened(kserve_url) as connection, pytest.raises(ModelNotFound, match="unknown model"):
         connection.describe(Model("other", "2"))

@@ -1,0 +1,33 @@
+"""Owns how long one call may take, however many steps and tries it needs."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Deadline:
+    """`timeout_s` seconds from the call's start, until `end` on the monotonic clock."""
+
+    timeout_s: float
+    end: float
+
+    @classmethod
+    def after(cls, timeout_s: float) -> Deadline:
+        return cls(timeout_s, time.monotonic() + timeout_s)
+
+    def left_s(self) -> float:
+        """Seconds left, more than 0.
+
+        Raises:
+            TimeoutError: none are.
+        """
+        left = self.end - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        return left
+
+    def has(self, seconds: float) -> bool:
+        """Whether so much time is left."""
+        return time.monotonic() + seconds < self.end
