@@ -7,11 +7,11 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from .errors import ClientError, RequestRejected, ServerBusy, ServerTimeout
+from .errors import ClientError, RateLimited, RequestRejected, ServerBusy, ServerTimeout
 from .pose_client import PoseClient
 
 # Trouble with one request; after any other error the connection is opened anew.
-_PASSING = (RequestRejected, ServerBusy, ServerTimeout)
+_PASSING = (RateLimited, RequestRejected, ServerBusy, ServerTimeout)
 
 
 @dataclass(slots=True, eq=False)

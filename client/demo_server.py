@@ -20,7 +20,7 @@ from pose_runtime.spec import ImageLimits
 from .demo_link import ServerLink
 from .demo_steps import timed_by_model
 from .drawing import Side, joint_sides
-from .errors import ClientError, RequestRejected, ServerBusy, ServerTimeout
+from .errors import ClientError, RateLimited, RequestRejected, ServerBusy, ServerTimeout
 from .formats import DISPLAY_MIN_SCORE, image_record
 from .pose_client import PoseClient
 
@@ -60,6 +60,7 @@ _STATUS = {
     _TooLarge: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
     RequestRejected: HTTPStatus.UNPROCESSABLE_ENTITY,
     ServerBusy: HTTPStatus.TOO_MANY_REQUESTS,
+    RateLimited: HTTPStatus.TOO_MANY_REQUESTS,
     ServerTimeout: HTTPStatus.GATEWAY_TIMEOUT,
     ClientError: HTTPStatus.SERVICE_UNAVAILABLE,  # the page waits until the server is back
     PoseError: HTTPStatus.UNPROCESSABLE_ENTITY,

@@ -14,6 +14,7 @@ PoseError                    (pose_runtime/errors.py)
     ├── ModelNotFound        the server does not have the model
     ├── NotAPoseModel        the model does not describe itself as one of ours
     ├── ServerBusy           its queue is full: the same request may succeed later
+    ├── RateLimited          something in front of the server allows fewer requests
     ├── SharedMemoryRefused  the server does not read this host's shared memory
     └── RequestRejected      the server does not accept this request, such as a damaged image
 """
@@ -118,6 +119,15 @@ class ServerBusy(ClientError):
         super().__init__(
             f"{address}: expected a place in the queue, got {reason!r}; send fewer requests at once"
             " (`--in-flight`)"
+        )
+
+
+class RateLimited(ClientError):
+    """Something in front of the server allows fewer requests; to ask again would not help."""
+
+    def __init__(self, address: str, reason: str) -> None:
+        super().__init__(
+            f"{address}: expected to be let through, got {reason!r}; send fewer requests"
         )
 
 

@@ -21,6 +21,7 @@ from .address import Address
 from .deadline import Deadline
 from .errors import (
     ClientError,
+    RateLimited,
     RequestRejected,
     ServerBusy,
     ServerTimeout,
@@ -105,7 +106,7 @@ class SharedInputs:
                     raise
                 await self._share(region, request.deadline)
                 outputs = await self._connection.infer(replace(request, inputs=inputs))
-        except (RequestRejected, ServerBusy):
+        except (RateLimited, RequestRejected, ServerBusy):
             self._put_back(region)
             raise
         except BaseException:

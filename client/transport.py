@@ -20,6 +20,7 @@ from .errors import (
     AccessDenied,
     ClientError,
     ModelNotFound,
+    RateLimited,
     RequestRejected,
     ServerBusy,
     ServerUnavailable,
@@ -178,10 +179,11 @@ def server_error(address: Address, code: str, message: str) -> ClientError:
         return AccessDenied(str(address), words)
     if code == "RESOURCE_EXHAUSTED" and "larger than max" in words:
         return RequestRejected(words)  # of one message, by gRPC: it will never fit
-    if code in ("UNAVAILABLE", "503", "RESOURCE_EXHAUSTED", "429"):
-        if "queue" in words or code in ("RESOURCE_EXHAUSTED", "429"):
-            return ServerBusy(str(address), words)
-        return ServerUnavailable(str(address), words)
+    if code in ("RESOURCE_EXHAUSTED", "429"):
+        return RateLimited(str(address), words)
+    if code in ("UNAVAILABLE", "503"):
+        busy = ServerBusy if "queue" in words else ServerUnavailable
+        return busy(str(address), words)
     if code == "UNIMPLEMENTED":
         return ServerUnavailable(str(address), f"a server without KServe v2: {words}")
     return RequestRejected(words)

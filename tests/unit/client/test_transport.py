@@ -16,6 +16,7 @@ from client.deadline import Deadline
 from client.errors import (
     AccessDenied,
     ModelNotFound,
+    RateLimited,
     RequestRejected,
     ServerBusy,
     ServerTimeout,
@@ -114,7 +115,8 @@ def _greet(server):
         ("UNAVAILABLE", "This protocol is restricted, expecting header 'x'", AccessDenied),
         ("403", "This API is restricted, expecting header 'x'", AccessDenied),
         ("PERMISSION_DENIED", "no", AccessDenied),
-        ("429", "slow down", ServerBusy),
+        ("429", "slow down", RateLimited),
+        ("RESOURCE_EXHAUSTED", "slow down", RateLimited),
         ("RESOURCE_EXHAUSTED", "Received message larger than max (9 vs. 4)", RequestRejected),
     ],
 )
