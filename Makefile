@@ -36,5 +36,5 @@ clean:
 	touch $@
 
 .venv/.dev: .venv/bin/python pyproject.toml constraints.txt
-	$(PIP) -e ".[embedded,demo,train,export,dev]"
+	$(PIP) -e ".[embedded,demo,train,export,engine,dev]"
 	touch $@ .venv/.demo

@@ -8,7 +8,7 @@ import typer
 
 from pose_runtime.errors import PoseError
 
-from . import cli_serving, cli_training
+from . import cli_export, cli_quantisation, cli_serving, cli_training
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,6 +19,8 @@ app = typer.Typer(
 )
 cli_training.add_commands(app)
 cli_serving.add_commands(app)
+cli_export.add_commands(app)
+cli_quantisation.add_commands(app)
 
 
 def main() -> None:

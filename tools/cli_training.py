@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,8 +27,8 @@ def add_commands(app: typer.Typer) -> None:
     app.command("train")(train)
     app.command("import-backbone")(import_backbone)
     app.command("evaluate")(evaluate)
+    app.command("inference")(inference)
     app.command("oracle")(oracle)
-    app.command("export")(export)
 
 
 def train(
@@ -110,6 +108,42 @@ def evaluate(
         )
 
 
+def inference(
+    model: Annotated[Path, typer.Argument(help="A .keras or .onnx file.", dir_okay=False)],
+    images: Annotated[
+        list[str], typer.Argument(metavar="IMAGE|DIR", help="Files, folders, patterns.")
+    ],
+    results: Annotated[
+        Path, typer.Option("-o", "-r", "--results_dir", "--results-dir", help="Folder to write.")
+    ],
+    visualize: Annotated[
+        bool,
+        typer.Option(
+            "--visualize",
+            "--dump_visualizations",
+            "--dump-visualizations",
+            help="Draw the people, too, into images_annotated/.",
+        ),
+    ] = False,
+) -> None:
+    """Find the people in photos without a server: detections.json, and pictures if asked.
+
+    Example: `tools inference MODEL.onnx photos/ -o found --visualize`
+    """
+    from .inference import DETECTIONS, draw_picture, infer_files
+
+    refused = infer_files(
+        model,
+        images,
+        results,
+        draw=draw_picture if visualize else None,
+        complain=lambda line: typer.secho(f"error: {line}", err=True, fg=typer.colors.RED),
+    )
+    typer.echo(f"{results / DETECTIONS}")
+    if refused:
+        raise typer.Exit(1)
+
+
 def oracle(
     annotations: Annotated[
         Path, typer.Option("--annotations", "-a", help="COCO keypoints file.", dir_okay=False)
@@ -173,86 +207,6 @@ def _write_metrics(
     }
     with atomic_path(out) as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n")
-
-
-class DataType(StrEnum):
-    """Arithmetic of an exported graph."""
-
-    FP32 = "fp32"
-
-
-def export(
-    model: Annotated[Path, typer.Option("-m", "--model", help="A .keras file.", dir_okay=False)],
-    output_file: Annotated[
-        Path | None,
-        typer.Option("-o", "--output_file", "--output-file", show_default="MODEL.onnx"),
-    ] = None,
-    input_dims: Annotated[
-        str | None,
-        typer.Option(
-            "-d", "--input_dims", "--input-dims", help="H,W,3", show_default="as it was trained"
-        ),
-    ] = None,
-    data_type: Annotated[DataType, typer.Option("--data_type", "--data-type")] = DataType.FP32,
-    sdk_compatible_model: Annotated[
-        bool,
-        typer.Option(
-            "--sdk_compatible_model",
-            "--sdk-compatible-model",
-            help="Append the decoding layers: what `tools build-repo` serves.",
-        ),
-    ] = False,
-    max_peaks: Annotated[
-        int, typer.Option("--max_peaks", "--max-peaks", min=1, help="Peaks kept per joint.")
-    ] = 20,
-    sample_images: Annotated[
-        Path | None,
-        typer.Option(
-            "--sample_images",
-            "--sample-images",
-            help="Folder of images to compare Keras and ONNX on.",
-            show_default="a photo that scikit-image ships",
-            exists=True,
-            file_okay=False,
-        ),
-    ] = None,
-    key: KeyOption = None,
-) -> None:
-    """Write a network as ONNX, and refuse when Keras and ONNX do not find the same joints.
-
-    Example: `tools export -m best.keras -o model.onnx -d 288,384,3 --sdk_compatible_model`
-    """
-    say_that_keys_do_nothing(key)
-    network_hw = None if input_dims is None else _network_hw(input_dims)
-    from . import export as stage
-    from .decoding import DecodeSettings
-    from .sample_images import images_in, packaged_images
-
-    made, difference = stage.export_onnx(
-        model,
-        output_file or model.with_suffix(".onnx"),
-        network_hw=network_hw,
-        decode=DecodeSettings(max_peaks=max_peaks) if sdk_compatible_model else None,
-        samples=partial(images_in, sample_images) if sample_images else packaged_images,
-    )
-    unit = "network pixels" if sdk_compatible_model else "of a field's value"
-    typer.echo(
-        f"{made.path}  {made.sha256[:12]}  {data_type}; Keras and ONNX differ by at most"
-        f" {difference:.2g} {unit}"
-    )
-
-
-def _network_hw(input_dims: str) -> tuple[int, int]:
-    try:
-        height, width, channels = (int(side) for side in input_dims.split(","))
-    except ValueError:
-        height = width = channels = 0
-    if channels != 3 or min(height, width) < 32 or height % 32 or width % 32:
-        raise typer.BadParameter(
-            f"expected H,W,3 with H and W multiples of 32, got {input_dims}",
-            param_hint="--input_dims",
-        )
-    return height, width
 
 
 def say_that_keys_do_nothing(key: str | None) -> None:

@@ -12,7 +12,7 @@ from pose_runtime.images import letterbox_pixels, network_pixels
 from pose_runtime.spec import ImageLimits
 
 MAX_IMAGES = 8
-_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp", ".bmp"}
 
 
 class SampleImagesError(PoseError):
@@ -21,9 +21,11 @@ class SampleImagesError(PoseError):
 
 def images_in(folder: Path, network_hw: tuple[int, int]) -> NDArray[np.uint8]:
     """The first images of a folder by name, letterboxed: (B, H, W, 3) with B <= `MAX_IMAGES`."""
-    paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in _SUFFIXES)[:MAX_IMAGES]
+    paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)[:MAX_IMAGES]
     if not paths:
-        raise SampleImagesError(f"{folder}: expected images ({', '.join(sorted(_SUFFIXES))}), none")
+        raise SampleImagesError(
+            f"{folder}: expected images ({', '.join(sorted(IMAGE_SUFFIXES))}), none"
+        )
     placed = []
     for path in paths:
         try:

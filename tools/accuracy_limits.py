@@ -1,0 +1,7 @@
+"""Owns how much a graph of lower precision may lose; light, because command lines show it."""
+
+from __future__ import annotations
+
+MAX_JOINT_SHIFT = 4.0  # network pixels: half a cell of the fields
+MIN_AGREEMENT = 0.99  # share of joints that may not be further away, or gone
+MAX_AP_DROP = 0.005

@@ -1,0 +1,279 @@
+"""The `tools export` command: a network becomes an ONNX graph in the arithmetic asked for."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from .accuracy_limits import MAX_AP_DROP, MIN_AGREEMENT
+from .cli_training import KeyOption, say_that_keys_do_nothing
+
+if TYPE_CHECKING:
+    from .lower_precision import Gates, Source
+
+FOR_INT8 = "INT8"
+_EXISTING = {"exists": True, "dir_okay": False}
+
+
+class DataType(StrEnum):
+    """Arithmetic of an exported graph."""
+
+    FP32 = "fp32"
+    FP16 = "fp16"
+    INT8 = "int8"
+
+
+class CalibrationMethod(StrEnum):
+    """How far the values of an activation are taken to reach; `tools.calibration.Method`."""
+
+    ENTROPY = "entropy"
+    PERCENTILE = "percentile"
+    MAX = "max"
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Register this command on the `tools` app."""
+    app.command("export")(export)
+
+
+def export(
+    model: Annotated[
+        Path,
+        typer.Option(
+            "-m", "--model", help="A .keras file; int8 and fp16 also from .onnx.", dir_okay=False
+        ),
+    ],
+    output_file: Annotated[
+        Path | None,
+        typer.Option("-o", "--output_file", "--output-file", show_default="MODEL.onnx"),
+    ] = None,
+    input_dims: Annotated[
+        str | None,
+        typer.Option(
+            "-d", "--input_dims", "--input-dims", help="H,W,3", show_default="as it was trained"
+        ),
+    ] = None,
+    data_type: Annotated[DataType, typer.Option("--data_type", "--data-type")] = DataType.FP32,
+    sdk_compatible_model: Annotated[
+        bool,
+        typer.Option(
+            "--sdk_compatible_model",
+            "--sdk-compatible-model",
+            help="Append the decoding layers: what `tools build-repo` serves.",
+        ),
+    ] = False,
+    max_peaks: Annotated[
+        int, typer.Option("--max_peaks", "--max-peaks", min=1, help="Peaks kept per joint.")
+    ] = 20,
+    sample_images: Annotated[
+        Path | None,
+        typer.Option(
+            "--sample_images",
+            "--sample-images",
+            help="Folder of images to compare Keras and ONNX on.",
+            show_default="a photo that scikit-image ships",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+    cal_image_dir: Annotated[
+        Path | None,
+        typer.Option(
+            "--cal_image_dir",
+            "--cal-image-dir",
+            help="Training images, from `tools sample-calibration-images`.",
+            exists=True,
+            file_okay=False,
+            rich_help_panel=FOR_INT8,
+        ),
+    ] = None,
+    cal_data_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--cal_data_file",
+            "--cal-data-file",
+            help="HDF5 of calibration pixels: read if it exists, else written.",
+            dir_okay=False,
+            rich_help_panel=FOR_INT8,
+        ),
+    ] = None,
+    cal_cache_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--cal_cache_file",
+            "--cal-cache-file",
+            help="Scales in TensorRT's text format: read if it exists, else written.",
+            dir_okay=False,
+            rich_help_panel=FOR_INT8,
+        ),
+    ] = None,
+    cal_method: Annotated[
+        CalibrationMethod,
+        typer.Option("--cal_method", "--cal-method", rich_help_panel=FOR_INT8),
+    ] = CalibrationMethod.PERCENTILE,
+    batches: Annotated[
+        int, typer.Option(min=1, help="Of calibration.", rich_help_panel=FOR_INT8)
+    ] = 64,
+    batch_size: Annotated[
+        int,
+        typer.Option(
+            "--batch_size", "--batch-size", min=1, help="Of them.", rich_help_panel=FOR_INT8
+        ),
+    ] = 8,
+    float_layers: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--float_layer",
+            "--float-layer",
+            help="Node to keep in float; can be repeated.",
+            rich_help_panel=FOR_INT8,
+        ),
+    ] = None,
+    auto_mixed: Annotated[
+        bool,
+        typer.Option(
+            "--auto_mixed",
+            "--auto-mixed",
+            help="When a gate is missed, keep the fewest layers in float that pass it.",
+            rich_help_panel=FOR_INT8,
+        ),
+    ] = False,
+    gate_annotations: Annotated[
+        Path | None,
+        typer.Option(
+            "--gate_annotations",
+            "--gate-annotations",
+            help="COCO file of the AP gate; without it joints are compared only.",
+            dir_okay=False,
+        ),
+    ] = None,
+    gate_images: Annotated[
+        Path | None,
+        typer.Option(
+            "--gate_images",
+            "--gate-images",
+            help="Images of --gate-annotations.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+    max_ap_drop: Annotated[
+        float, typer.Option("--max_ap_drop", "--max-ap-drop", min=0.0, help="Of the AP gate.")
+    ] = MAX_AP_DROP,
+    min_agreement: Annotated[
+        float,
+        typer.Option(
+            "--min_agreement",
+            "--min-agreement",
+            min=0.0,
+            max=1.0,
+            help="Share of joints that may not move by half a field cell.",
+        ),
+    ] = MIN_AGREEMENT,
+    key: KeyOption = None,
+) -> None:
+    """Write a network as ONNX, and refuse when it does not find the same joints as before.
+
+    Example: `tools export -m best.keras -o model.onnx -d 288,384,3 --sdk_compatible_model`
+
+    Example: `tools export -m model.onnx -o int8.onnx --data_type int8 --cal_image_dir calibration`
+    """
+    say_that_keys_do_nothing(key)
+    source = _source(model, input_dims, max_peaks if sdk_compatible_model else None, sample_images)
+    out = output_file or _beside(model, data_type)
+    if data_type is DataType.FP32:
+        _export_float(source, out)
+        return
+    if (gate_annotations is None) != (gate_images is None):
+        raise typer.BadParameter("expected both or none", param_hint="--gate-annotations/-images")
+    from . import lower_precision as stage
+    from .calibration import Method
+    from .int8 import Calibration, OnMiss
+
+    on_miss = OnMiss.MIX if auto_mixed else OnMiss.REPORT
+    gates = stage.Gates(min_agreement, gate_annotations, gate_images, max_ap_drop, on_miss)
+    if data_type is DataType.FP16:
+        _export_half(source, out, gates)
+        return
+    calibration = Calibration(
+        batches * batch_size, Method(cal_method), cal_image_dir, cal_data_file, cal_cache_file
+    )
+    made, quantised = stage.export_int8(
+        source,
+        out,
+        calibration,
+        gates,
+        tuple(float_layers or ()),
+        lambda s: typer.echo(s, err=True),
+    )
+    typer.echo(
+        f"{made.path}  {made.sha256[:12]}  int8: {quantised.int8_layers} layers INT8,"
+        f" {len(quantised.float_layers)} moved to float;"
+        f" {'; '.join(str(verdict) for verdict in quantised.verdicts)}"
+    )
+
+
+def _beside(model: Path, data_type: DataType) -> Path:
+    """`MODEL.onnx`, or `MODEL.int8.onnx`: a float file is never overwritten by default."""
+    suffix = ".onnx" if data_type is DataType.FP32 else f".{data_type}.onnx"
+    return model.with_suffix(suffix)
+
+
+def _source(
+    model: Path, input_dims: str | None, max_peaks: int | None, sample_images: Path | None
+) -> Source:
+    network_hw = None if input_dims is None else _network_hw(input_dims)
+    from .lower_precision import Source
+    from .sample_images import images_in, packaged_images
+
+    decode = None
+    if max_peaks is not None and model.suffix != ".onnx":
+        from .decoding import DecodeSettings
+
+        decode = DecodeSettings(max_peaks=max_peaks)
+    samples = partial(images_in, sample_images) if sample_images else packaged_images
+    return Source(model, network_hw, decode, samples)
+
+
+def _export_float(source: Source, out: Path) -> None:
+    from . import export as stage
+
+    made, difference = stage.export_onnx(
+        source.model,
+        out,
+        network_hw=source.network_hw,
+        decode=source.decode,
+        samples=source.samples,
+    )
+    unit = "of a field's value" if source.decode is None else "network pixels"
+    typer.echo(
+        f"{made.path}  {made.sha256[:12]}  fp32; Keras and ONNX differ by at most"
+        f" {difference:.2g} {unit}"
+    )
+
+
+def _export_half(source: Source, out: Path, gates: Gates) -> None:
+    from .lower_precision import export_half
+
+    made = export_half(source, out, gates)
+    typer.echo(
+        f"{made.path}  {made.sha256[:12]}  fp16;"
+        f" {made.settings['gates'][0]['value']:.4f} of the joints stay"
+    )
+
+
+def _network_hw(input_dims: str) -> tuple[int, int]:
+    try:
+        height, width, channels = (int(side) for side in input_dims.split(","))
+    except ValueError:
+        height = width = channels = 0
+    if channels != 3 or min(height, width) < 32 or height % 32 or width % 32:
+        raise typer.BadParameter(
+            f"expected H,W,3 with H and W multiples of 32, got {input_dims}",
+            param_hint="--input_dims",
+        )
+    return height, width

@@ -1,0 +1,264 @@
+"""Owns TensorRT engines: one way to build for `tensorrt` and for `tensorrt-rtx`.
+
+Networks are strongly typed: precision is what the ONNX graph says, for TensorRT 10.12+ and 11.x
+alike. `tensorrt-rtx` parses and builds without a GPU, which proves a graph with NVIDIA's own code;
+its engines are not loaded by Triton.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Final
+
+from pose_runtime.errors import PoseError
+from pose_runtime.spec import PipelineSpec
+
+from .artifacts import Artifact, atomic_path
+from .onnx_contract import spec_in_onnx
+
+
+class EngineError(PoseError):
+    """An engine cannot be built here, or is not what the graph asks for."""
+
+
+class Runtime(StrEnum):
+    """Which of NVIDIA's two runtimes an engine is for."""
+
+    TENSORRT = "tensorrt"
+    TENSORRT_RTX = "tensorrt-rtx"
+
+
+_HOW_TO_INSTALL: Final = {
+    Runtime.TENSORRT: (
+        "on the machine with the GPU that will serve, run `pip install 'tensorrt>=10.12'` in the"
+        " version of your server, or build inside its image: docker run --rm --gpus all -v"
+        " $PWD:/work -w /work nvcr.io/nvidia/tensorrt:YY.MM-py3, with the server's YY.MM"
+    ),
+    Runtime.TENSORRT_RTX: "run `pip install -e '.[engine]' -c constraints.txt`",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class EngineSettings:
+    """What is fixed when an engine is built."""
+
+    runtime: Runtime = Runtime.TENSORRT
+    max_batch_size: int = 8
+    opt_batch_size: int | None = None  # None: `max_batch_size`
+    workspace_mib: int = 2048
+    timing_cache: Path | None = None  # read when it exists, and written
+    version_compatible: bool = False  # also runs on newer versions; may be slower
+    hardware_compatible: bool = False  # also runs on other GPUs, Ampere or newer; may be slower
+
+    def profile(self, spec: PipelineSpec) -> dict[str, tuple[int, ...]]:
+        """Shapes of `pixels`: only the batch varies."""
+        sizes = {
+            "min": 1,
+            "opt": self.opt_batch_size or self.max_batch_size,
+            "max": self.max_batch_size,
+        }
+        if not 1 <= sizes["opt"] <= sizes["max"]:
+            raise EngineError(
+                f"expected 1 <= opt_batch_size <= max_batch_size, got {sizes['opt']} and"
+                f" {sizes['max']}"
+            )
+        return {name: (size, *spec.pixels.dims) for name, size in sizes.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Convolutions:
+    """How many of a network's convolutions compute in what."""
+
+    int8: int
+    other: int
+
+
+def build_engine(
+    onnx_path: Path, out: Path, settings: EngineSettings, say: Callable[[str], None]
+) -> Artifact:
+    """Parse an exported graph and write an engine and its record.
+
+    Raises:
+        EngineError: the runtime is not installed, has no GPU or no such option, does not parse
+            the graph (naming the operator), or cannot build it.
+        OnnxError, StaleArtifactError: not a graph of ours, or it changed since its export.
+    """
+    parent = Artifact.open(onnx_path)
+    spec = spec_in_onnx(onnx_path)
+    profile = settings.profile(spec)
+    trt = load_runtime(settings.runtime)
+    _refuse_what_rtx_has_not(settings)
+    logger = _logger(trt, say)
+    try:
+        builder = trt.Builder(logger)
+    except (TypeError, RuntimeError) as error:
+        raise EngineError(
+            f"{settings.runtime}: expected an NVIDIA GPU, got {logger.last or error}; build on the"
+            " machine that will serve, or prove the graph with --runtime tensorrt-rtx"
+        ) from error
+    network = _network(trt, builder, logger, onnx_path)
+    convolutions = count_convolutions(trt, network)
+    config = _config(trt, builder, settings)
+    shapes = builder.create_optimization_profile()
+    shapes.set_shape(spec.pixels.name, profile["min"], profile["opt"], profile["max"])
+    config.add_optimization_profile(shapes)
+    started = time.monotonic()
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise EngineError(f"{onnx_path}: expected an engine, got {logger.last}")
+    seconds = round(time.monotonic() - started, 2)
+    with atomic_path(out) as temporary:
+        temporary.write_bytes(memoryview(plan))
+    _keep_timing_cache(config, settings)
+    described = {
+        "runtime": str(settings.runtime),
+        "runtime_version": trt.__version__,
+        "gpu": _gpu() if settings.runtime is Runtime.TENSORRT else None,
+        "profile": profile,
+        "max_batch_size": settings.max_batch_size,
+        "workspace_mib": settings.workspace_mib,
+        "version_compatible": settings.version_compatible,
+        "hardware_compatible": settings.hardware_compatible,
+        "convolutions_in_graph": asdict(convolutions),
+        "build_s": seconds,
+    }
+    say(f"{convolutions.int8} INT8 and {convolutions.other} other convolutions, {seconds} s")
+    return Artifact.record(out, "build-engine", parent, settings=described)
+
+
+def load_runtime(runtime: Runtime) -> Any:
+    """NVIDIA's Python module.
+
+    Raises:
+        EngineError: it is not installed; says what to run where.
+    """
+    try:
+        return importlib.import_module(str(runtime).replace("-", "_"))
+    except (ImportError, OSError) as error:
+        raise EngineError(
+            f"expected the package {runtime}, got {error}; {_HOW_TO_INSTALL[runtime]}"
+        ) from error
+
+
+def _refuse_what_rtx_has_not(settings: EngineSettings) -> None:
+    if settings.runtime is not Runtime.TENSORRT_RTX:
+        return
+    asked = {
+        "--timing-cache": settings.timing_cache is not None,
+        "--version-compatible": settings.version_compatible,
+        "--hardware-compatible": settings.hardware_compatible,
+    }
+    if strays := [name for name, given in asked.items() if given]:
+        raise EngineError(f"tensorrt-rtx has no {', '.join(strays)}; use --runtime tensorrt")
+
+
+def _logger(trt: Any, say: Callable[[str], None]) -> Any:
+    """NVIDIA's messages: errors are kept for ours, warnings are said."""
+
+    class Logger(trt.ILogger):
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.last = ""
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
+                self.last = message
+            elif severity == trt.ILogger.Severity.WARNING:
+                say(f"{trt.__name__}: {message}")
+
+    return Logger()
+
+
+def _network(trt: Any, builder: Any, logger: Any, onnx_path: Path) -> Any:
+    # TensorRT 11 has no other kind of network, and may have no flag for it.
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    network = builder.create_network(0 if flag is None else 1 << int(flag))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(onnx_path.read_bytes()):
+        first = parser.get_error(0)
+        raise EngineError(
+            f"{onnx_path}: {trt.__name__} {trt.__version__} does not parse {first.node_operator()}"
+            f" `{first.node_name()}`: {first.desc()}"
+        )
+    return network
+
+
+def count_convolutions(trt: Any, network: Any) -> Convolutions:
+    """Convolutions of a parsed network that read INT8 on both sides.
+
+    Raises:
+        EngineError: one has INT8 weights or INT8 input alone: it would not run in INT8.
+    """
+    maker = {}
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    for layer in layers:
+        for index in range(layer.num_outputs):
+            maker[layer.get_output(index).name] = layer.type
+    int8 = other = 0
+    for layer in layers:
+        if layer.type != trt.LayerType.CONVOLUTION:
+            continue
+        kinds = [
+            layer.num_inputs > index
+            and maker.get(layer.get_input(index).name) == trt.LayerType.DEQUANTIZE
+            for index in (0, 1)
+        ]
+        if kinds[1] and not kinds[0]:
+            raise EngineError(f"{layer.name}: expected INT8 input with INT8 weights, got float")
+        int8 += all(kinds)
+        other += not all(kinds)
+    return Convolutions(int8, other)
+
+
+def _config(trt: Any, builder: Any, settings: EngineSettings) -> Any:
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace_mib << 20)
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if settings.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if settings.hardware_compatible:
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    if settings.timing_cache is not None:
+        known = settings.timing_cache.read_bytes() if settings.timing_cache.is_file() else b""
+        config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
+    return config
+
+
+def _keep_timing_cache(config: Any, settings: EngineSettings) -> None:
+    if settings.timing_cache is not None:
+        with atomic_path(settings.timing_cache) as temporary:
+            temporary.write_bytes(memoryview(config.get_timing_cache().serialize()))
+
+
+def _gpu() -> dict[str, str] | None:
+    """Name, driver and compute capability of the first GPU, as nvidia-smi says."""
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return None
+    fields = ("name", "driver_version", "compute_cap")
+    query = [command, f"--query-gpu={','.join(fields)}", "--format=csv,noheader"]
+    answer = subprocess.run(query, capture_output=True, text=True, check=False).stdout
+    values = [value.strip() for value in (answer.splitlines() or [""])[0].split(",")]
+    return dict(zip(fields, values, strict=True)) if len(values) == len(fields) else None
+
+
+def engine_record(plan: Path) -> dict[str, Any]:
+    """What `build_engine` wrote beside an engine, for `build-repo` and `check-repo`.
+
+    Raises:
+        EngineError: the file has no such record.
+        StaleArtifactError: it changed since.
+    """
+    artifact = Artifact.open(plan)
+    if "runtime_version" not in artifact.settings:
+        raise EngineError(f"{plan}: expected a record of `tools build-engine`, got none")
+    described: dict[str, Any] = json.loads(json.dumps(dict(artifact.settings)))
+    return described

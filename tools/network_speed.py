@@ -1,0 +1,158 @@
+"""Owns the speed of a network alone on the CPU: runtimes and precisions in one interleaved run.
+
+Only ratios of one run say something: every round times every variant once, in turn, so that what
+else the machine does meets all of them.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .artifacts import Artifact
+from .onnx_contract import spec_in_onnx
+
+_REPEATS = 3  # of a variant in a round; the fastest counts
+_WARM_UP = 3
+_INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+BASELINE = "openvino fp32"
+
+Run = Callable[[NDArray[np.uint8]], object]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Timing:
+    """Seconds of one variant, a number per round."""
+
+    name: str
+    seconds: NDArray[np.float64]
+
+    def compared_with(self, baseline: Timing) -> dict[str, float]:
+        """How many times as fast, round by round: median, and the middle 80 %."""
+        ratios = baseline.seconds / self.seconds
+        return _summary(ratios, digits=2)
+
+    @property
+    def milliseconds(self) -> dict[str, float]:
+        return _summary(self.seconds * 1000, digits=1)
+
+
+def _summary(values: NDArray[np.float64], digits: int) -> dict[str, float]:
+    low, middle, high = np.percentile(values, (10, 50, 90))
+    named = {"median": middle, "p10": low, "p90": high}
+    return {name: round(float(value), digits) for name, value in named.items()}
+
+
+def variants(float_model: Path, int8_model: Path, threads: int) -> dict[str, Run]:
+    """Every runtime with float32, bfloat16 where it has it, and INT8."""
+    return {
+        BASELINE: _openvino(float_model, "f32", threads),
+        "openvino bf16": _openvino(float_model, "bf16", threads),
+        "openvino int8": _openvino(int8_model, "f32", threads),
+        "openvino int8, rest bf16": _openvino(int8_model, "bf16", threads),
+        "onnxruntime fp32": _onnxruntime(float_model, threads),
+        "onnxruntime int8": _onnxruntime(int8_model, threads),
+    }
+
+
+def _openvino(model: Path, precision: str, threads: int) -> Run:
+    import openvino
+
+    hints = {
+        # OpenVINO takes bfloat16 by itself where the CPU has it.
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    request = openvino.Core().compile_model(str(model), "CPU", hints).create_infer_request()
+    return lambda pixels: request.infer([pixels])
+
+
+def _onnxruntime(model: Path, threads: int) -> Run:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda pixels: session.run(None, {name: pixels})
+
+
+def measure(
+    runs: Mapping[str, Run],
+    pixels: NDArray[np.uint8],
+    rounds: int,
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[Timing]:
+    """Time every variant once a round, in turn.
+
+    Args:
+        runs: by name.
+        pixels: (B, H, W, 3), given to every call.
+        rounds: how often.
+        clock: seconds.
+    """
+    for run in runs.values():
+        for _ in range(_WARM_UP):
+            run(pixels)
+    seconds: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds):
+        for name, run in runs.items():
+            spans = []
+            for _ in range(_REPEATS):
+                started = clock()
+                run(pixels)
+                spans.append(clock() - started)
+            seconds[name].append(min(spans))
+    return [Timing(name, np.array(spans)) for name, spans in seconds.items()]
+
+
+def speed_record(
+    float_model: Path, int8_model: Path, pixels: NDArray[np.uint8], rounds: int, threads: int
+) -> dict[str, Any]:
+    """Measure and describe: machine, versions, times and ratios to `BASELINE`, for JSON."""
+    artifacts = [Artifact.open(path) for path in (float_model, int8_model)]
+    timings = measure(variants(float_model, int8_model, threads), pixels, rounds)
+    baseline = next(timing for timing in timings if timing.name == BASELINE)
+    return {
+        "schema": "bodypose-network-speed/1",
+        "models": [{"name": a.path.name, "sha256": a.sha256} for a in artifacts],
+        "network_hw": spec_in_onnx(float_model).network_hw,
+        "batch": len(pixels),
+        "threads": threads,
+        "rounds": rounds,
+        "machine": machine(),
+        "versions": {name: metadata.version(name) for name in ("openvino", "onnxruntime")},
+        "baseline": BASELINE,
+        "variants": {
+            timing.name: {
+                "milliseconds": timing.milliseconds,
+                "times_as_fast": timing.compared_with(baseline),
+            }
+            for timing in timings
+        },
+    }
+
+
+def machine() -> dict[str, Any]:
+    """CPU, its vector instructions, cores and how busy it was at the start."""
+    fields: dict[str, str] = {}
+    cpuinfo = Path("/proc/cpuinfo")
+    for line in cpuinfo.read_text().splitlines() if cpuinfo.is_file() else ():
+        name, _, value = line.partition(":")
+        fields.setdefault(name.strip(), value.strip())
+    flags: Sequence[str] = fields.get("flags", "").split()
+    return {
+        "cpu": fields.get("model name", "unknown"),
+        "instructions": [name for name in _INSTRUCTIONS if name in flags],
+        "cores": os.cpu_count(),
+        "load_average_at_start": round(os.getloadavg()[0], 1),
+    }

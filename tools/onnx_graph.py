@@ -1,0 +1,135 @@
+"""Owns finding one's way in an ONNX graph: who makes a tensor, who reads it, what is constant."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import numpy_helper
+
+WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+
+
+class OnnxGraph:
+    """An index of a graph's nodes and constants; nodes in topological order, each with a name."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.nodes: list[onnx.NodeProto] = list(model.graph.node)
+        taken = {node.name for node in self.nodes}
+        for number, node in enumerate(self.nodes):
+            if not node.name:
+                node.name = f"{node.op_type}_{number}"
+                while node.name in taken:
+                    node.name += "_"
+                taken.add(node.name)
+        self._initializers = {tensor.name: tensor for tensor in model.graph.initializer}
+        self.producer = {name: node for node in self.nodes for name in node.output}
+        self.consumers: dict[str, list[onnx.NodeProto]] = {}
+        for node in self.nodes:
+            for name in node.input:
+                self.consumers.setdefault(name, []).append(node)
+        self.outputs = {output.name for output in model.graph.output}
+
+    def is_constant(self, name: str) -> bool:
+        """An initializer, or one that is stored in another type and cast."""
+        if name in self._initializers:
+            return True
+        node = self.producer.get(name)
+        return node is not None and node.op_type == "Cast" and node.input[0] in self._initializers
+
+    def constant(self, name: str) -> NDArray[Any]:
+        """The values of a constant, in the type that its readers get."""
+        if name in self._initializers:
+            return numpy_helper.to_array(self._initializers[name])
+        node = self.producer[name]
+        to = onnx.helper.tensor_dtype_to_np_dtype(attribute(node, "to", 0))
+        return numpy_helper.to_array(self._initializers[node.input[0]]).astype(to)
+
+    def is_weighted(self, node: onnx.NodeProto) -> bool:
+        """A convolution or matrix product with constant weights."""
+        return node.op_type in WEIGHTED and self.is_constant(node.input[1])
+
+    def readers(self, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+        for name in node.output:
+            yield from self.consumers.get(name, ())
+
+    def leading_to_weights(self) -> set[str]:
+        """Names of nodes from which a later weighted node can be reached.
+
+        What is weighted and not in here are the heads; what follows them decodes.
+        """
+        leading: set[str] = set()
+        for node in reversed(self.nodes):
+            if any(self.is_weighted(r) or r.name in leading for r in self.readers(node)):
+                leading.add(node.name)
+        return leading
+
+    def following_weights(self) -> set[str]:
+        """Names of nodes that an earlier weighted node reaches."""
+        following: set[str] = set()
+        for node in self.nodes:
+            makers = (self.producer[name] for name in node.input if name in self.producer)
+            if any(self.is_weighted(maker) or maker.name in following for maker in makers):
+                following.add(node.name)
+        return following
+
+
+def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    for entry in node.attribute:
+        if entry.name == name:
+            return onnx.helper.get_attribute_value(entry)
+    return default
+
+
+def replace_nodes(
+    model: onnx.ModelProto, nodes: list[onnx.NodeProto], initializers: list[onnx.TensorProto]
+) -> None:
+    """Give a graph these nodes and more initializers, without what nobody reads any more."""
+    needed = {output.name for output in model.graph.output}
+    kept = []
+    for node in reversed(nodes):
+        if needed & set(node.output):
+            kept.append(node)
+            needed.update(node.input)
+    stored = [t for t in (*model.graph.initializer, *initializers) if t.name in needed]
+    del model.graph.node[:], model.graph.initializer[:]
+    model.graph.node.extend(reversed(kept))
+    model.graph.initializer.extend(stored)
+
+
+def fold_batch_norm(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same function with every batch norm that follows a convolution folded into it."""
+    folded = onnx.ModelProto()
+    folded.CopyFrom(model)
+    graph = OnnxGraph(folded)
+    made: list[onnx.TensorProto] = []
+    renamed: dict[str, str] = {}
+    nodes = []
+    for node in graph.nodes:
+        maker = graph.producer.get(node.input[0]) if node.op_type == "BatchNormalization" else None
+        if (
+            maker is None
+            or maker.op_type != "Conv"
+            or not graph.is_weighted(maker)
+            or len(graph.consumers[node.input[0]]) > 1
+        ):
+            nodes.append(node)
+            continue
+        scale, shift, mean, variance = (graph.constant(name) for name in node.input[1:5])
+        factor = scale / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
+        weights = graph.constant(maker.input[1]) * factor.reshape(-1, 1, 1, 1)
+        bias = graph.constant(maker.input[2]) if len(maker.input) > 2 else 0.0
+        names = [f"{maker.name}_folded_weights", f"{maker.name}_folded_bias"]
+        for name, values in zip(names, (weights, (bias - mean) * factor + shift), strict=True):
+            made.append(numpy_helper.from_array(values.astype(np.float32), name))
+        maker.input[1:] = names
+        renamed[node.output[0]] = maker.output[0]
+    for node in nodes:
+        # The convolution takes the name that the graph's readers and outputs know.
+        for old, new in renamed.items():
+            node.output[:] = [old if name == new else name for name in node.output]
+    replace_nodes(folded, nodes, made)
+    return folded
