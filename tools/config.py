@@ -116,6 +116,13 @@ class OptimizerConfig(Section):
     learning_rate_schedule: LearningRateSchedule = LearningRateSchedule()
 
 
+class DistillationConfig(Section):
+    """A frozen network whose fields are a second target."""
+
+    teacher: Path = Field(description="a .keras file, such as the unpruned network")
+    weight: float = Field(0.5, gt=0, le=1, description="of the teacher; labels have the rest")
+
+
 class TrainSpec(Section):
     """A whole training spec, the file given to `tools train -e`."""
 
@@ -129,6 +136,7 @@ class TrainSpec(Section):
     dataloader: DataloaderConfig
     model: NetworkConfig = NetworkConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
+    distillation: DistillationConfig | None = None
 
     @model_validator(mode="after")
     def _graph_needs_weights(self) -> TrainSpec:

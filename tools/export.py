@@ -30,7 +30,7 @@ from .onnx_contract import PIPELINE_KEY
 OPSET = 17
 MAX_PEAK_SHIFT = 0.5  # network pixels between Keras and ONNX, on sample images
 MAX_FIELD_ERROR = 1e-2  # the same for raw fields, whose values are in -1..1
-# Initializers of at least this many numbers are stored as float16 and cast when loaded.
+# Convolution kernels of at least this many numbers are stored as float16 and cast when loaded.
 _MIN_HALF_SIZE = 256
 # Peaks this close to grouping's threshold may be on either side of it.
 _SCORE_MARGIN = 0.02
@@ -143,13 +143,16 @@ def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
 
 
 def _store_as_float16(graph: onnx.GraphProto) -> None:
-    """Halve the file: large float32 initializers become float16 and a Cast that loaders fold.
+    """Halve the file: large convolution kernels become float16 and a Cast that loaders fold.
 
     Networks of `save_network` hold float16 values already; what the converter folded into them
     (batch norm) is rounded here, by at most 1 part in 2048.
     """
     casts = []
+    kernels = {node.input[1] for node in graph.node if node.op_type == "Conv"}
     for initializer in graph.initializer:
+        if initializer.name not in kernels:
+            continue
         values = numpy_helper.to_array(initializer)
         if values.dtype != np.float32 or values.size < _MIN_HALF_SIZE:
             continue

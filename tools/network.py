@@ -33,7 +33,7 @@ def build_network(config: NetworkConfig, skeleton: Skeleton) -> keras.Model:
     build = _bodypose_s if config.architecture == "bodypose-s" else _bodypose_vgg19
     heatmaps, affinity = build(images, config.stages, skeleton)
     model = keras.Model(pixels, [*heatmaps, *affinity], name=config.architecture.replace("-", "_"))
-    _regularize(model, config)
+    regularize(model, config)
     return model
 
 
@@ -77,13 +77,13 @@ def _is_output(layer: layers.Layer) -> bool:
     return layer.name.startswith(("heat_", "paf_"))
 
 
-def _regularize(model: keras.Model, config: NetworkConfig) -> None:
-    if config.kernel_regularization_factor == 0:
-        return
+def regularize(model: keras.Model, config: NetworkConfig) -> None:
+    """Give every convolution's kernel the regulariser of the spec, or take away what it has."""
     kinds = {"l1": keras.regularizers.L1, "l2": keras.regularizers.L2}
+    factor = config.kernel_regularization_factor
     for layer in model.layers:
         if isinstance(layer, layers.Conv2D):
-            regularizer = kinds[config.regularization_type](config.kernel_regularization_factor)
+            regularizer = kinds[config.regularization_type](factor) if factor else None
             layer.kernel_regularizer = regularizer  # what the file keeps
             layer.kernel.regularizer = regularizer  # what the loss sees
 

@@ -25,10 +25,11 @@ from .artifacts import Artifact, atomic_path, sha256_of
 from .config import OptimizerConfig, Split, TrainSpec
 from .dataset import ImageRecord, read_coco
 from .evaluate import evaluate_model, network_predictor
+from .field_training import DistilledTraining, FieldTraining
 from .import_backbone import load_backbone
 from .keras_models import load_network, save_network
 from .labels import LabelSettings
-from .network import build_network, with_dtype_policy
+from .network import build_network, regularize, with_dtype_policy
 from .samples import SampleSettings, SampleStream
 
 Say = Callable[[str], None]
@@ -43,11 +44,15 @@ class TrainingError(PoseError):
     """Training cannot start or go on; the message says what to change."""
 
 
-def train(spec: TrainSpec, results_dir: Path, *, resume: bool, say: Say) -> Artifact:
+def train(
+    spec: TrainSpec, results_dir: Path, *, resume: bool, say: Say, stage: str = "train"
+) -> Artifact:
     """Train until `num_epoch`, keeping the checkpoint with the best AP on the validation split.
 
     Writes into `results_dir`: best.keras (moving-average weights, float32 graph) with its record,
     log.csv, spec.json, and a resumable checkpoint every `checkpoint_n_epoch`.
+
+    `stage` is what the record says, "retrain" after pruning.
 
     Raises:
         TrainingError: the folder already holds a run and `resume` is off, or the loss is NaN.
@@ -61,8 +66,8 @@ def train(spec: TrainSpec, results_dir: Path, *, resume: bool, say: Say) -> Arti
     keras.utils.set_random_seed(spec.random_seed)
     keras.mixed_precision.set_dtype_policy(spec.mixed_precision)
     network, parents = _initial_network(spec)
-    stream = _training_stream(spec)
-    model = _FieldTraining(network)
+    stream = training_stream(spec)
+    model, teachers = _trained_model(spec, network)
     model.compile(
         optimizer=_optimizer(spec.optimizer, spec.num_epoch * stream.steps_per_epoch),
         jit_compile="auto" if keras.backend.backend() == "tensorflow" else True,
@@ -71,7 +76,9 @@ def train(spec: TrainSpec, results_dir: Path, *, resume: bool, say: Say) -> Arti
     state = _restore(model, results_dir) if resume else _State()
     (results_dir / "spec.json").write_text(spec.model_dump_json(indent=2) + "\n")
     checkpoint = _Checkpoint(spec, results_dir, state)
-    keeper = _Keeper(spec, network, parents, checkpoint, results_dir, state, say)
+    keeper = _Keeper(
+        spec, network, (*parents, *teachers), checkpoint, results_dir, state, say, stage
+    )
     say(f"{stream.steps_per_epoch} steps of {spec.dataloader.batch_size} images an epoch")
     with stream:
         model.fit(
@@ -92,51 +99,6 @@ def train(spec: TrainSpec, results_dir: Path, *, resume: bool, say: Say) -> Arti
     if keeper.best is None:
         raise TrainingError("loss: expected a number, got NaN; lower base_learning_rate")
     return keeper.best
-
-
-def masked_l2(target: Any, outputs: Sequence[Any]) -> Any:
-    """Half the masked squared error, summed over cells, channels and stages, mean over images.
-
-    Args:
-        target: (B, h, w, C + 1): heatmaps, background, part affinity fields, and the mask.
-        outputs: heat_1..heat_T, paf_1..paf_T.
-
-    Source: BodyPoseNet's loss (TensorFlow's `l2_loss` over every stage and branch).
-    """
-    stages = len(outputs) // 2
-    mask = target[..., -1:]
-    joints = outputs[0].shape[-1]
-    wanted = (target[..., :joints] * mask, target[..., joints:-1] * mask)
-    total = 0.0
-    for index, output in enumerate(outputs):
-        error = output * mask - wanted[index // stages]
-        total = total + ops.sum(ops.square(error))
-    return 0.5 * total / ops.cast(ops.shape(target)[0], "float32")
-
-
-class _FieldTraining(keras.Model):
-    """A network with the loss that its 2T outputs share one target."""
-
-    def __init__(self, network: keras.Model) -> None:
-        super().__init__(name="field_training")
-        self.network = network
-        self.built = True  # the network is; what `load_weights` asks for
-
-    def call(self, pixels: Any, training: bool = False) -> Any:
-        return self.network(pixels, training=training)
-
-    def compute_loss(
-        self,
-        x: Any = None,
-        y: Any = None,
-        y_pred: Any = None,
-        sample_weight: Any = None,
-        training: bool = True,
-    ) -> Any:
-        loss = masked_l2(ops.cast(y, "float32"), y_pred)
-        for penalty in self.losses:
-            loss = loss + ops.cast(penalty, "float32")
-        return loss
 
 
 class SoftstartAnnealing(keras.optimizers.schedules.LearningRateSchedule):
@@ -211,7 +173,9 @@ def _initial_network(spec: TrainSpec) -> tuple[keras.Model, tuple[Artifact, ...]
         return build_network(spec.model, spec.skeleton), ()
     artifact = Artifact.open(weights)
     if spec.load_graph:
-        network = with_dtype_policy(load_network(weights)[0], spec.mixed_precision)
+        network = with_dtype_policy(_loaded(weights, spec), spec.mixed_precision)
+        if "kernel_regularization_factor" in spec.model.model_fields_set:
+            regularize(network, spec.model)  # else the file's own stay
         return network, (artifact,)
     network = build_network(spec.model, spec.skeleton)
     if weights.suffix == ".npz":
@@ -221,12 +185,33 @@ def _initial_network(spec: TrainSpec) -> tuple[keras.Model, tuple[Artifact, ...]
     return network, (artifact,)
 
 
+def _trained_model(
+    spec: TrainSpec, network: keras.Model
+) -> tuple[FieldTraining, tuple[Artifact, ...]]:
+    """The network with its loss, and the file of the teacher that has a part in it."""
+    if spec.distillation is None:
+        return FieldTraining(network), ()
+    path = spec.distillation.teacher
+    teacher = with_dtype_policy(_loaded(path, spec), spec.mixed_precision)
+    return DistilledTraining(network, teacher, spec.distillation.weight), (Artifact.open(path),)
+
+
+def _loaded(path: Path, spec: TrainSpec) -> keras.Model:
+    network, pipeline, _ = load_network(path)
+    if pipeline.skeleton != spec.skeleton:
+        raise TrainingError(
+            f"{path}: expected a network of the spec's skeleton {spec.skeleton.name},"
+            f" got one of {pipeline.skeleton.name}"
+        )
+    return network
+
+
 def _records(spec: TrainSpec, split: Split) -> list[ImageRecord]:
     root = spec.dataloader.dataset_config.root_data_path
     return read_coco(root / split.annotation_path, root / split.images_root_dir_path, spec.skeleton)
 
 
-def _training_stream(spec: TrainSpec) -> SampleStream:
+def training_stream(spec: TrainSpec) -> SampleStream:
     loader = spec.dataloader
     settings = SampleSettings(
         spec.skeleton,
@@ -318,9 +303,10 @@ class _Keeper(keras.callbacks.Callback):
         results_dir: Path,
         state: _State,
         say: Say,
+        stage: str,
     ) -> None:
         super().__init__()
-        self._spec, self._network, self._parents = spec, network, parents
+        self._spec, self._network, self._parents, self._stage = spec, network, parents, stage
         self._checkpoint, self._folder, self._state = checkpoint, results_dir, state
         self._say = say
         loader = spec.dataloader
@@ -378,7 +364,7 @@ class _Keeper(keras.callbacks.Callback):
         self.best = save_network(
             with_dtype_policy(self._network, "float32"),
             self._folder / _BEST,
-            "train",
+            self._stage,
             self._pipeline,
             *self._parents,
             settings={

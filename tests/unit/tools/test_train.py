@@ -11,8 +11,9 @@ from pose_runtime.skeleton import BODYPOSE_18
 from tools.config import TrainSpec
 from tools.dataset import DatasetError
 from tools.evaluate import evaluate_model, open_predictor
+from tools.field_training import masked_l2
 from tools.keras_models import ModelFileError, load_network
-from tools.train import SoftstartAnnealing, TrainingError, masked_l2, train
+from tools.train import SoftstartAnnealing, TrainingError, train
 
 from .conftest import HEIGHT, WIDTH
 
