@@ -20,7 +20,7 @@ check: .venv/.dev  ## format, lint, types, unit tests: under a minute
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy pose_runtime tools client
-	$(BIN)/python -m pytest tests/unit -m "not slow"
+	$(BIN)/python -m pytest tests/unit -m "not slow" -n 2
 
 clean:
 	rm -rf build .venv

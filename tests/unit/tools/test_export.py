@@ -55,6 +55,7 @@ def test_saving_and_loading_keeps_the_network(model):
         assert np.array_equal(one, two)
 
 
+@pytest.mark.slow
 def test_saving_twice_gives_the_same_bytes(model, tmp_path):
     network = load_network(model)[0]
     for name in ("one.keras", "two.keras"):

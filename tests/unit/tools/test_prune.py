@@ -55,6 +55,7 @@ def test_the_graph_counts_what_keras_counts(model):
     assert graph.count_macs(graph.keep_all()) == count_macs(network, HW)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cost", list(Cost))
 def test_a_target_is_met_and_the_file_is_a_normal_one(model, tmp_path, cost):
     made, report = prune(model, PruneSettings(), Target(cost, 0.6), out=tmp_path / "pruned.keras")
