@@ -1,0 +1,1 @@
+"""Load tests of a running pose server: Locust users, `pose-loadtest`, and its verdict."""

@@ -1,0 +1,90 @@
+"""Owns the comparison of two reports: ratios, and which of them are worse than noise."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import ReportError
+from .report import SCHEMA
+from .summary import COMPARED, value_of
+
+# Repeats that lie close together by luck do not make the machine quieter than this.
+MIN_NOISE = 0.03
+UNKNOWN_NOISE = 0.15  # of a single repeat
+
+
+@dataclass(frozen=True, slots=True)
+class Ratio:
+    """One value of one step, new over old; `noise` is the relative change that repeats explain."""
+
+    step: str
+    value: str
+    ratio: float
+    noise: float
+    regressed: bool
+
+    def __str__(self) -> str:
+        verdict = "WORSE" if self.regressed else "ok"
+        return (
+            f"{self.step}: {self.value} {self.ratio:.3f} of the old one"
+            f" (noise {self.noise:.1%}) {verdict}"
+        )
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """`report.json`, or the folder that holds it.
+
+    Raises:
+        ReportError: it is not one.
+    """
+    path = path / "report.json" if path.is_dir() else path
+    try:
+        report = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ReportError(f"{path}: expected a load test's report, got {error}") from error
+    if not isinstance(report, dict) or report.get("schema") != SCHEMA:
+        raise ReportError(f"{path}: expected a report of schema {SCHEMA}, got something else")
+    return report
+
+
+def compare(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[Ratio]:
+    """Ratios of the steps that both reports have, and that are valid in both.
+
+    Raises:
+        ReportError: there is no such step.
+    """
+    before = {step["name"]: step for step in old["steps"] if not step["invalid"]}
+    ratios = [
+        ratio
+        for step in new["steps"]
+        if not step["invalid"] and step["name"] in before
+        for name, more_is_better in COMPARED
+        if (ratio := _ratio(name, more_is_better, step, before[step["name"]]))
+    ]
+    if not ratios:
+        raise ReportError("compare: expected steps that are valid in both reports, got none")
+    return ratios
+
+
+def _ratio(
+    name: str, more_is_better: bool, new: dict[str, Any], old: dict[str, Any]
+) -> Ratio | None:
+    after, before = value_of(name, new), value_of(name, old)
+    if not after or not before:
+        return None
+    ratio = after / before
+    noise = max(MIN_NOISE, _noise(name, new, after) + _noise(name, old, before))
+    worse = ratio < 1 - noise if more_is_better else ratio > 1 + noise
+    return Ratio(new["name"], name, ratio, noise, worse)
+
+
+def _noise(name: str, step: dict[str, Any], median: float) -> float:
+    """How far the repeats lie from their median, at most; relative."""
+    if len(step["repeats"]) < 2 or not step["spread"][name]:
+        return UNKNOWN_NOISE
+    low, high = step["spread"][name]
+    return float(max(median - low, high - median) / median)

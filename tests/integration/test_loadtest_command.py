@@ -1,0 +1,158 @@
+"""`pose-loadtest` and Locust against the real server, as a person runs them."""
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import psutil
+import pytest
+
+from client.address import Protocol
+from loadtest.cli import INVALID
+from loadtest.known_process import known_server
+from loadtest.known_server import Behaviour
+
+pytestmark = [pytest.mark.triton, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+
+
+def pose_loadtest(*arguments):
+    command = [sys.executable, "-m", "loadtest.cli", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def servers_of(repository):
+    """Processes of any server that has this repository loaded."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        command = " ".join(process.info["cmdline"] or [])
+        if "triton" in command and str(repository) in command:
+            found.append(command)
+    return found
+
+
+def test_an_embedded_server_is_started_measured_and_stopped(repository, tmp_path):
+    done = pose_loadtest(
+        *("run", "--scenario", "open", "--rate", 10, "--duration", "4s", "--warm-up", "1s"),
+        *("--repeats", 1, "--slo", "errors<1%", "--repository", repository, "-o", tmp_path),
+    )
+
+    # On a busy machine the generator may have been late, and then it says so.
+    assert done.returncode in (0, INVALID), done.stdout + done.stderr
+    assert servers_of(repository) == []
+    report = json.loads((tmp_path / "report.json").read_text())
+    [step] = report["steps"]
+    assert step["errors"] == {}
+    assert step["requests"] > 20
+    assert set(step["server"]["models"]) == {
+        *("bodypose_preprocess", "bodypose_network", "bodypose_grouping")
+    }
+    # Asked at the step's begin and end, so neither the warm-up's requests nor the server's own.
+    grouped = step["server"]["models"]["bodypose_grouping"]["requests"]
+    assert grouped == pytest.approx(step["requests"], abs=3)
+    assert step["machine"]["server_mib"] > 50
+    assert re.fullmatch(r"[0-9a-f]{64}", report["model"]["model_sha256"])
+    assert re.fullmatch(r"grpc:[0-9a-f]{64}", report["model"]["config_sha256"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_the_run_and_its_server(repository, tmp_path, number):
+    options = ("--duration", "60s", "--repository", str(repository), "-o", str(tmp_path))
+    with subprocess.Popen(
+        [sys.executable, "-m", "loadtest.cli", "run", "--scenario", "steady", *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    ) as process:
+        try:
+            deadline = time.monotonic() + 60
+            while len(servers_of(repository)) < 2 and time.monotonic() < deadline:
+                time.sleep(0.2)
+            time.sleep(4)
+            process.send_signal(number)
+            said, _ = process.communicate(timeout=45)
+        finally:
+            process.kill()
+
+    assert process.returncode not in (0, -number)
+    assert b"Traceback" not in said
+    assert servers_of(repository) == []
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("protocol", list(Protocol))
+def test_mixed_tells_sizes_and_people_apart(server, tmp_path, protocol):
+    netloc = server.grpc_url if protocol is Protocol.GRPC else server.http_url
+
+    done = pose_loadtest(
+        *("run", "--scenario", "mixed", "--users", 2, "--duration", "2s", "--warm-up", "0.5s"),
+        *("--repeats", 1, "--url", f"{protocol}://{netloc}", "-o", tmp_path),
+    )
+
+    assert done.returncode in (0, INVALID), done.stdout + done.stderr
+    groups = json.loads((tmp_path / "report.json").read_text())["groups"]
+    sizes = {group["group"] for group in groups if group["kind"] == "size"}
+    assert sizes == {"small", "medium", "large"}
+    # The server's tiny network finds one person in everything.
+    assert [g["group"] for g in groups if g["kind"] == "people"] == ["1 person"]
+
+
+def test_nobody_at_the_url_is_one_line(tmp_path):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        done = pose_loadtest("run", "--scenario", "steady", "--url", url, "-o", tmp_path)
+
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {url}/bodypose: expected a pose server")
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_a_repository_that_does_not_load_is_the_tools_own_words(tmp_path):
+    (tmp_path / "empty").mkdir()
+
+    done = pose_loadtest(
+        *("run", "--scenario", "steady", "--repository", tmp_path / "empty", "-o", tmp_path)
+    )
+
+    assert done.returncode == 1
+    assert "run `tools build-repo`" in done.stderr
+
+
+def test_locusts_page_has_both_users():
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    command = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtest/locustfile.py")]
+    with known_server(Behaviour(0.05, 2)) as known:
+        host = known.url(Protocol.GRPC)
+        with subprocess.Popen(
+            [*command, "--host", host, "--web-host", "127.0.0.1", "--web-port", str(port)],
+            stderr=subprocess.DEVNULL,
+        ) as process:
+            try:
+                page = page_at(f"http://127.0.0.1:{port}/")
+                process.terminate()
+                assert process.wait(20) == 0
+            finally:
+                process.kill()
+    assert "PoseGrpcUser" in page
+    assert "PoseHttpUser" in page
+
+
+def page_at(url, timeout_s=20):
+    deadline = time.monotonic() + timeout_s
+    while True:
+        try:
+            with urllib.request.urlopen(url) as answer:
+                return answer.read().decode()
+        except OSError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.2)

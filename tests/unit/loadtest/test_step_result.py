@@ -1,0 +1,114 @@
+import numpy as np
+import pytest
+
+from loadtest.orders import Loop
+from loadtest.records import Records
+from loadtest.scenarios import Step
+from loadtest.step_result import longest_silence, measure_step
+
+
+def measure(records, rows, loop=Loop.OPEN, load=1.0, seconds=10.0, cpu=0.1, **options):
+    window = (1.0, 1.0 + seconds)
+    return measure_step(Step("it", load, seconds), loop, window, records(rows), cpu, **options)
+
+
+def test_latency_counts_from_the_intended_start(records):
+    late_generator = [(2.0, 2.5, 2.6, 0, 0)]
+
+    result = measure(records, late_generator)
+
+    assert result.latency_ms["p50"] == pytest.approx(600)
+    assert result.send_lag_ms["p99"] == pytest.approx(500)
+    assert "generator: requests left 500.0 ms late" in result.invalid[0]
+
+
+def test_the_warm_up_is_left_out(records):
+    rows = [(0.5, 0.5, 0.9, 0, 0), (2.0, 2.0, 2.1, 0, 0), (11.5, 11.5, 11.6, 0, 0)]
+
+    result = measure(records, rows)
+
+    assert result.requests == 1
+    assert result.latency_ms["max"] == pytest.approx(100)
+
+
+def test_errors_have_kinds_and_no_latency(records):
+    rows = [(2.0, 2.0, 2.1, 0, 0), (3.0, 3.0, 3.001, 0, 1), (4.0, 4.0, 4.1, 0, 0)]
+
+    result = measure(records, rows)
+
+    assert result.errors == {"ServerBusy": 1}
+    assert result.error_share == pytest.approx(1 / 3)
+    assert result.latency_ms["p50"] == pytest.approx(100)
+    assert (result.achieved_rate, result.throughput) == pytest.approx((0.3, 0.2))
+
+
+def test_goodput_counts_what_is_within_the_bound(records):
+    rows = [(2.0, 2.0, 2.1, 0, 0), (3.0, 3.0, 3.4, 0, 0)]
+
+    assert measure(records, rows, good_ms=200).goodput == pytest.approx(0.1)
+
+
+def test_users_in_turns_are_called_serialised(records):
+    in_turns = [(at, at, at + 0.02, 0, 0) for at in np.arange(1, 11, 0.02)]
+
+    result = measure(records, in_turns, Loop.CLOSED, load=20)
+
+    assert result.in_flight == pytest.approx(1, rel=0.01)
+    assert "20 users kept 1.0 requests in flight: calls are serialised" in result.invalid[0]
+
+
+def test_one_user_in_turns_is_fine(records):
+    in_turns = [(at, at, at + 0.02, 0, 0) for at in np.arange(1, 11, 0.02)]
+
+    assert measure(records, in_turns, Loop.CLOSED, load=1).invalid == ()
+
+
+def test_a_server_that_falls_behind_is_invalid_at_that_rate(records):
+    falling_behind = [(1 + i / 10, 1 + i / 10, 1 + i / 5, 0, 0) for i in range(100)]
+
+    result = measure(records, falling_behind, load=10)
+
+    assert "achieved 50% of the rate" in result.invalid[0]
+
+
+def test_a_full_core_of_the_generator_is_invalid(records):
+    result = measure(records, [(2.0, 2.0, 2.1, 0, 0)], cpu=0.97)
+
+    assert "0.97 cores busy" in result.invalid[0]
+
+
+def test_nothing_sent_is_invalid(records):
+    result = measure(records, [])
+
+    assert "no request was sent" in result.invalid[0]
+    assert result.latency_ms["p99"] is None
+
+
+def test_silence_is_not_counted_while_nobody_waits(records):
+    idle = records([(0, 0, 1, 0, 0), (6, 6, 6.5, 0, 0)])
+    stalled = records([(0, 0, 1, 0, 0), (1.5, 1.5, 6.5, 0, 0)])
+
+    assert longest_silence(idle.rows)[0] == pytest.approx(0.5)
+    assert longest_silence(stalled.rows) == pytest.approx((5.0, 1.5))
+
+
+def test_a_stall_is_noted(records):
+    regular = [(at, at, at + 0.1, 0, 0) for at in np.arange(1, 11, 0.25)]
+    # What was sent between 5 and 7 is answered at 7.1.
+    stalled = [(at, at, 7.1 if 5 <= at < 7 else end, 0, 0) for at, _, end, *_ in regular]
+
+    assert measure(records, regular).notes == ()
+    assert measure(records, stalled).notes == (
+        "stall: no answer for 2.10 s, 4.0 s after the step's begin",
+    )
+
+
+def test_processes_are_merged_by_kind_of_error(records):
+    one = records([(5, 5, 6, 0, 1)]).rows
+    two = records([(4, 4, 5, 0, 1), (6, 6, 7, 0, 2)]).rows
+
+    merged = Records.merged([(one, ["", "B"]), (two, ["", "A", "B"])], start_at=4)
+
+    assert merged.errors == ("", "A", "B")
+    assert merged.rows["intended"].tolist() == [0, 1, 2]
+    assert [merged.errors[number] for number in merged.rows["error"]] == ["A", "B", "B"]

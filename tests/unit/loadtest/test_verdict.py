@@ -1,0 +1,111 @@
+import json
+
+import pytest
+
+from loadtest.comparison import compare, read_report
+from loadtest.errors import PlanError, ReportError
+from loadtest.knee import knee_is_settled, knee_of
+from loadtest.orders import Loop
+from loadtest.report import SCHEMA
+from loadtest.slo import Slo
+
+
+def test_bounds_are_read_in_our_units():
+    slo = Slo.parse("p99=50ms, p50<0.02s,errors<0.1%,rate>=20/s")
+
+    assert slo.bounds == pytest.approx({"p99": 50, "p50": 20, "errors": 0.001, "rate": 20})
+    assert slo.latency_ms == 20
+
+
+@pytest.mark.parametrize("text", ["p98=5ms", "p99", "p99>5ms", "rate<5", "errors=5ms", "p99=1.2.3"])
+def test_what_is_no_bound_is_refused(text):
+    with pytest.raises(PlanError, match="expected bounds such as"):
+        Slo.parse(text)
+
+
+def test_broken_bounds_are_named(summary):
+    step = summary(rate=10, latency_s=0.1)
+
+    assert Slo.parse("p99=200ms,errors<1%,rate>5").broken(step) == []
+    assert Slo.parse("p99=50ms,rate>50").broken(step) == [
+        "p99 101.0 ms > 50 ms",
+        "rate 9.9/s < 50/s",
+    ]
+
+
+def test_the_knee_is_where_throughput_stops_growing(summary):
+    steps = [summary(rate=rate, loop=Loop.CLOSED, invalid=()) for rate in (10, 18, 18.2, 17)]
+
+    assert knee_of(steps) == 1
+    assert knee_of(steps[:2]) is None
+    assert [knee_is_settled(steps[:count]) for count in (2, 3, 4)] == [False, False, True]
+
+
+def test_a_step_that_gains_nothing_may_be_followed_by_one_that_does(summary):
+    steps = [summary(rate=rate, loop=Loop.CLOSED, invalid=()) for rate in (10, 10, 30, 30, 31)]
+
+    assert knee_of(steps[:2]) == 0
+    assert knee_of(steps) == 2
+
+
+def test_the_knee_of_an_open_loop_is_where_waiting_begins(summary):
+    steps = [
+        summary(rate=rate, latency_s=latency_s, invalid=())
+        for rate, latency_s in ((10, 0.1), (20, 0.11), (30, 0.3))
+    ]
+
+    assert knee_of(steps) == 1
+
+
+def test_an_invalid_step_is_no_knee_but_ends_the_search(summary):
+    good, bad = summary(rate=10, invalid=()), summary(rate=20, invalid=("generator",))
+
+    assert knee_of([good, bad]) == 0
+    assert knee_of([bad, good]) is None
+
+
+def test_one_disturbed_repeat_does_not_spoil_a_step(summary):
+    assert summary(repeats=1, invalid=("late",))["invalid"] == ["late"]
+    assert summary()["valid_repeats"] == "3 of 3"
+
+
+def test_ratios_within_the_noise_pass(summary):
+    old = {"steps": [summary(rate=10, latency_s=0.1)]}
+    new = {"steps": [summary(rate=9.9, latency_s=0.102)]}
+
+    assert not any(ratio.regressed for ratio in compare(new, old))
+
+
+def test_a_regression_beyond_the_noise_fails(summary):
+    old = {"steps": [summary(rate=10, latency_s=0.1)]}
+    new = {"steps": [summary(rate=10, latency_s=0.15)]}
+
+    regressed = {ratio.value: ratio.ratio for ratio in compare(new, old) if ratio.regressed}
+
+    assert regressed == pytest.approx({"p50": 1.5, "p99": 1.5})
+
+
+def test_repeats_that_scatter_make_noise(summary):
+    old, new = summary(latency_s=0.1), summary(latency_s=0.15)
+    old["spread"]["p99"] = [80.0, 180.0]
+
+    ratios = {ratio.value: ratio for ratio in compare({"steps": [new]}, {"steps": [old]})}
+
+    assert ratios["p50"].regressed
+    assert not ratios["p99"].regressed
+
+
+def test_reports_without_a_common_valid_step_do_not_compare(summary):
+    with pytest.raises(ReportError, match="expected steps that are valid in both"):
+        compare({"steps": [summary("a")]}, {"steps": [summary("b")]})
+
+
+def test_a_report_is_read_from_its_folder(tmp_path):
+    (tmp_path / "report.json").write_text(json.dumps({"schema": SCHEMA, "steps": []}))
+
+    assert read_report(tmp_path)["steps"] == []
+    with pytest.raises(ReportError, match="expected a load test's report"):
+        read_report(tmp_path / "none.json")
+    (tmp_path / "other.json").write_text("[]")
+    with pytest.raises(ReportError, match="something else"):
+        read_report(tmp_path / "other.json")
