@@ -15,11 +15,15 @@ from keras import ops
 
 from pose_runtime.skeleton import Skeleton
 
+from .fields import Fields
+from .gather import gather
 from .labels import STRIDE
+from .votes import VoteScorer
 
 # Below what differs between cells that are not equal, above float32's resolution at 1.
 _TIE_STEP = 1e-6
 _MIN_HEAT = 1e-4  # the logarithm of less says nothing
+_INSIDE = 0.01  # of a cell; above float32's resolution at the number of cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +36,9 @@ class DecodeSettings:
         0.05  # a point counts as on the limb above this (BodyPoseNet's paf_threshold)
     )
     min_on_limb: float = 0.8  # share of points that must be on the limb
+    vote_share: float = 0.7  # of a limb's score; its part affinity field has the rest
+    vote_tolerance: float = 0.2  # how far from where it is expected a joint may be, of the size
+    min_centre: float = 0.1  # a person's middle below this has no vote
 
 
 class PeakDecoder(keras.layers.Layer):
@@ -51,30 +58,50 @@ class PeakDecoder(keras.layers.Layer):
         self.stride = stride
 
     def call(self, heatmaps: Any) -> Any:
-        height, width, joints = heatmaps.shape[1:]
+        height, width = heatmaps.shape[1:3]
         # So small a ramp only decides between equal cells: the upper left one is higher.
         order = np.arange(height * width, dtype=np.float32).reshape(1, height, width, 1)
         ranked = heatmaps - _TIE_STEP * order
         is_peak = ops.max_pool(ranked, 3, strides=1, padding="same") <= ranked
-        score = ops.where(is_peak, ops.maximum(heatmaps, 0.0), 0.0)
-        score = ops.reshape(ops.transpose(score, (0, 3, 1, 2)), (-1, joints, height * width))
-        best, cells = ops.top_k(score, self.max_peaks)
-        cells = ops.cast(cells, "float32")  # exact: fewer than 2 ** 24 cells
-        rows = ops.floor(cells / width)
-        columns = cells - rows * width
+        score = ops.maximum(heatmaps, 0.0) * ops.cast(is_peak, "float32")
+        best, rows, columns = self._highest(score)
 
         middle_row = ops.clip(rows, 1, height - 2)
         middle_column = ops.clip(columns, 1, width - 2)
-        around = [rows * width + middle_column + step for step in (-1, 0, 1)]
-        around += [(middle_row + step) * width + columns for step in (-1, 0, 1)]
-        first_cell = _first_of_each_image(heatmaps, height * width * joints, rank=4)
-        channel = np.arange(joints, dtype=np.int32)[None, :, None, None]
-        where = ops.cast(ops.stack(around, axis=-1), "int32") * joints + channel + first_cell
-        values = ops.take(ops.reshape(heatmaps, (-1,)), where, axis=0)
-        values = ops.log(ops.maximum(values, _MIN_HEAT))
-        x = _vertex(values[..., 0:3], middle_column, columns)
-        y = _vertex(values[..., 3:6], middle_row, rows)
-        return ops.stack([x * self.stride, y * self.stride, ops.minimum(best, 1.0)], axis=-1)
+        steps = np.array([[-1, 0, 1], [-width, 0, width]], np.float32)
+        across, down = rows * width + middle_column, middle_row * width + columns
+        around = ops.stack([across, down], axis=-1)[..., None] + steps
+        values = gather(_flat(heatmaps), _places(heatmaps, around))
+        peak = ops.stack([columns, rows], axis=-1)
+        middle = ops.stack([middle_column, middle_row], axis=-1)
+        network_xy = _vertex(values, middle, peak) * self.stride
+        return ops.concatenate([network_xy, ops.minimum(best, 1.0)[..., None]], axis=-1)
+
+    def _highest(self, score: Any) -> tuple[Any, Any, Any]:
+        """Score, row and column of the P best peaks of each joint, (B, J, P), from (B, h, w, J).
+
+        No two peaks are neighbours, so that a block of 2 x 2 cells has one at most, and only a
+        quarter of the numbers has to be sorted.
+        """
+        height, width = score.shape[1:3]
+        blocks = ops.max_pool(score, 2, strides=2, padding="same")
+        block_width = blocks.shape[2]
+        by_joint = ops.reshape(
+            _channels_first(blocks), (-1, score.shape[3], blocks.shape[1] * block_width)
+        )
+        best, block = ops.top_k(by_joint, self.max_peaks)
+        block = ops.cast(block, "float32")  # exact: fewer than 2 ** 24 blocks
+        block_row = ops.floor(block / block_width)
+        row, column = 2 * block_row, 2 * (block - block_row * block_width)
+        rows = ops.minimum(row[..., None] + np.array([0, 0, 1, 1], np.float32), height - 1)
+        columns = ops.minimum(column[..., None] + np.array([0, 1, 0, 1], np.float32), width - 1)
+        inside = gather(_flat(score), _places(score, (rows * width + columns)[..., None]))
+        is_there = ops.cast(inside[..., 0] > 0, "float32")
+        which = ops.max(is_there * np.array([0, 1, 2, 3], np.float32), axis=-1)
+        down = ops.floor(which / 2)
+        right = which - 2 * down
+        # An odd side's last block sees its cells twice.
+        return best, ops.minimum(row + down, height - 1), ops.minimum(column + right, width - 1)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "max_peaks": self.max_peaks, "stride": self.stride}
@@ -109,26 +136,32 @@ class LimbScorer(keras.layers.Layer):
 
     def call(self, affinity: Any, peaks: Any) -> Any:
         height, width = affinity.shape[1:3]
-        limbs = len(self.limbs)
-        first = ops.take(peaks, np.array([a for a, _ in self.limbs], np.int32), axis=1)
-        second = ops.take(peaks, np.array([b for _, b in self.limbs], np.int32), axis=1)
-        # Cells; axes are (B, point on the line, L, P of the first joint, P of the second).
-        start_x, start_y = (first[:, None, :, :, None, axis] / self.stride for axis in (0, 1))
-        line_x = second[:, None, :, None, :, 0] / self.stride - start_x
-        line_y = second[:, None, :, None, :, 1] / self.stride - start_y
+        # Cells; just inside the field, so that no point of a line falls out of it.
+        columns = ops.minimum(peaks[..., 0] / self.stride, width - _INSIDE)
+        rows = ops.minimum(peaks[..., 1] / self.stride, height - _INSIDE)
+        joints = ops.stack([columns, rows, peaks[..., 2]], axis=1)
+        first = gather(joints, np.array([a for a, _ in self.limbs], np.int32), axis=2)
+        second = gather(joints, np.array([b for _, b in self.limbs], np.int32), axis=2)
+        # Axes from here on: (B, point on the line, L, P of the first joint, P of the second).
+        start_x, start_y, first_score = (first[:, axis, None, :, :, None] for axis in range(3))
+        end_x, end_y, second_score = (second[:, axis, None, :, None, :] for axis in range(3))
+        line_x, line_y = end_x - start_x, end_y - start_y
         steps = np.linspace(0, 1, self.num_samples, dtype=np.float32).reshape(1, -1, 1, 1, 1)
-        columns = ops.clip(ops.floor(start_x + line_x * steps), 0, width - 1)
-        rows = ops.clip(ops.floor(start_y + line_y * steps), 0, height - 1)
-        cells = ops.cast(rows * width + columns, "int32") * limbs
-        limb = np.arange(limbs, dtype=np.int32).reshape(1, 1, -1, 1, 1)
-        where = cells + limb + _first_of_each_image(affinity, height * width * limbs, rank=5)
-        field = ops.take(ops.reshape(affinity, (-1, 2)), where, axis=0)
+        row = ops.floor(start_y + line_y * steps)
+        cell = ops.cast(row * width + (start_x + line_x * steps), "int32")
+        size = height * width
+        limb = np.arange(len(self.limbs), dtype=np.int32).reshape(1, 1, -1, 1, 1) * (2 * size)
+        where_x = cell + (limb + _first_of_each_image(affinity, 2 * size * len(self.limbs), rank=5))
+        # One channel after the other: numbers are gathered faster than pairs.
+        field = ops.reshape(_channels_first(affinity), (-1,))
         length = ops.maximum(ops.sqrt(line_x * line_x + line_y * line_y), 1e-3)
-        along = field[..., 0] * (line_x / length) + field[..., 1] * (line_y / length)
+        along = gather(field, where_x) * (line_x / length)
+        along = along + gather(field, where_x + size) * (line_y / length)
         on_limb = ops.mean(ops.cast(along > self.min_affinity, "float32"), axis=1)
         score = ops.clip(ops.mean(along, axis=1), 0.0, 1.0)
-        both = (first[:, :, :, None, 2] > 0) & (second[:, :, None, :, 2] > 0)
-        return ops.where(both & (on_limb >= self.min_on_limb - 1e-6), score, 0.0)
+        both = ops.minimum(first_score, second_score)[:, 0] > 0
+        is_limb = ops.logical_and(both, on_limb >= self.min_on_limb - 1e-6)
+        return score * ops.cast(is_limb, "float32")
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -142,17 +175,23 @@ class LimbScorer(keras.layers.Layer):
 
 
 def decode_fields(
-    heatmaps: Any, affinity: Any, skeleton: Skeleton, settings: DecodeSettings
+    fields: Fields, skeleton: Skeleton, settings: DecodeSettings, network_hw: tuple[int, int]
 ) -> tuple[Any, Any]:
-    """`peaks` and `limb_scores` from symbolic or real fields of fixed height and width.
+    """`peaks` and `limb_scores` from the last stage's fields, symbolic or real.
+
+    A limb scores what its part affinity field says or, where the network votes, a weighted mean
+    of that and of what the people's middles say.
 
     Args:
-        heatmaps: (B, h, w, J or more); channels beyond J (the background) are left out.
-        affinity: (B, h, w, 2L).
+        fields: of fixed height and width; heatmap channels beyond J are left out.
         skeleton: joints and limbs.
         settings: fixed inside the graph.
+        network_hw: H, W of the network's input; with the fields' sizes it gives their strides.
     """
-    peaks = PeakDecoder(settings.max_peaks, name="peaks")(heatmaps[..., : skeleton.num_joints])
+    heatmaps, affinity = fields.heatmaps[-1], fields.affinity[-1]
+    stride = network_hw[0] // heatmaps.shape[1]
+    decoder = PeakDecoder(settings.max_peaks, stride, name="peaks")
+    peaks = decoder(heatmaps[..., : skeleton.num_joints])
     scorer = LimbScorer(
         skeleton.limbs,
         settings.num_samples,
@@ -160,7 +199,20 @@ def decode_fields(
         settings.min_on_limb,
         name="limb_scores",
     )
-    return peaks, scorer(affinity, peaks)
+    scores = scorer(affinity, peaks)
+    if fields.centre is None:
+        return peaks, scores
+    middles = PeakDecoder(settings.max_peaks, stride, name="middles")(fields.centre)[:, 0]
+    voter = VoteScorer(
+        skeleton.limbs, settings.vote_tolerance, settings.min_centre, stride, name="votes"
+    )
+    votes = voter(middles, fields.offsets, peaks)
+    return peaks, (1 - settings.vote_share) * scores + settings.vote_share * votes
+
+
+def _channels_first(fields: Any) -> Any:
+    """(B, h, w, C) to (B, C, h, w): the order of exported graphs, so there it costs nothing."""
+    return ops.transpose(fields, (0, 3, 1, 2))
 
 
 def _first_of_each_image(batch: Any, size: int, rank: int) -> Any:
@@ -169,18 +221,33 @@ def _first_of_each_image(batch: Any, size: int, rank: int) -> Any:
     return ops.reshape(images * size, (-1,) + (1,) * (rank - 1))
 
 
-def _vertex(log_heat: Any, middle: Any, peak: Any) -> Any:
+def _flat(fields: Any) -> Any:
+    """(B, h, w, C) as one row of numbers, channel after channel."""
+    return ops.reshape(_channels_first(fields), (-1,))
+
+
+def _places(fields: Any, cells: Any) -> Any:
+    """Where `_flat(fields)` has the cells (B, C, P, ...) of five axes, row * w + column."""
+    height, width, channels = fields.shape[1:]
+    channel = np.arange(channels, dtype=np.int32).reshape(1, -1, 1, 1, 1) * (height * width)
+    first = _first_of_each_image(fields, height * width * channels, rank=5)
+    return ops.cast(cells, "int32") + (channel + first)
+
+
+def _vertex(heat: Any, middle: Any, peak: Any) -> Any:
     """Centre of the Gaussian through three neighbouring cells, within half a cell of its peak.
 
     Args:
-        log_heat: (..., 3), of the cells middle - 1, middle, middle + 1.
+        heat: (..., 3), of the cells middle - 1, middle, middle + 1.
         middle: (...), index of the middle cell; at the border it is the peak's neighbour.
         peak: (...), index of the peak's cell.
 
     Returns:
         (...) in cells, whose centres are at + 0.5.
     """
-    before, centre, after = log_heat[..., 0], log_heat[..., 1], log_heat[..., 2]
-    curvature = ops.minimum(before - 2 * centre + after, -1e-6)
-    offset = 0.5 * (before - after) / curvature + (middle - peak)
+    before, centre, after = (ops.maximum(heat[..., cell], _MIN_HEAT) for cell in range(3))
+    # Logarithms of ratios: OpenVINO would move those of the cells themselves in front of the
+    # gather, and take them of every cell of the field.
+    slope, curvature = ops.log(before / after), ops.log(before * after / (centre * centre))
+    offset = 0.5 * slope / ops.minimum(curvature, -1e-6) + (middle - peak)
     return peak + 0.5 + ops.clip(offset, -0.5, 0.5)

@@ -2,35 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
+from .fields import Fields
+from .labels import STRIDE
+from .samples import Targets
 
-def masked_l2(target: Any, outputs: Sequence[Any]) -> Any:
-    """Half the masked squared error, summed over cells, channels and stages, mean over images.
+_LEAST_PROBABILITY = 1e-6
+_LEAST_SIZE = 4.0  # cells; below it a person's offsets weigh no more
+
+
+def field_loss(target: Targets, said: Fields) -> Any:
+    """Half the masked error, summed over cells, channels and stages, mean over images.
+
+    Part affinity fields, and heatmaps of a network without votes, have the squared error
+    (BodyPoseNet's loss: TensorFlow's `l2_loss` over every stage and branch). Heatmaps of a network
+    with votes are probabilities and have the cross entropy, whose gradient does not vanish where
+    the network is sure and wrong; so has `centre`. Offsets have their absolute error.
+    """
+    heat_mask = _refined(target.mask, said.heatmaps[0])
+    joints = said.heatmaps[0].shape[-1]
+    wanted = target.heatmaps[..., :joints]
+    total = 0.0
+    for heatmaps in said.heatmaps:
+        error = _squared_error if said.centre is None else _cross_entropy
+        total = total + ops.sum(error(wanted, heatmaps) * heat_mask)
+    for affinity in said.affinity:
+        total = total + ops.sum(_squared_error(target.affinity, affinity) * target.mask)
+    if said.centre is not None:
+        total = total + ops.sum(_cross_entropy(target.heatmaps[..., -1:], said.centre) * heat_mask)
+        stride = STRIDE * target.mask.shape[1] // said.offsets.shape[1]
+        total = total + _offset_error(target.people, said.offsets, stride)
+    return 0.5 * total / ops.cast(ops.shape(target.mask)[0], "float32")
+
+
+def _refined(mask: Any, like: Any) -> Any:
+    """A mask on a grid as fine as that of `like`."""
+    fine = like.shape[1] // mask.shape[1]
+    return ops.repeat(ops.repeat(mask, fine, axis=1), fine, axis=2)
+
+
+def _squared_error(wanted: Any, got: Any) -> Any:
+    return ops.square(got - wanted)
+
+
+def _cross_entropy(wanted: Any, got: Any) -> Any:
+    """Above what a perfect answer has, so that it is 0 for it."""
+    wanted, got = (
+        ops.clip(value, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY) for value in (wanted, got)
+    )
+    return wanted * ops.log(wanted / got) + (1 - wanted) * ops.log((1 - wanted) / (1 - got))
+
+
+def _offset_error(people: Any, offsets: Any, stride: int) -> Any:
+    """Absolute error of the joints seen from each person's middle, in shares of their extent.
 
     Args:
-        target: (B, h, w, C + 1): heatmaps, background, part affinity fields, and the mask.
-        outputs: heat_1..heat_T, paf_1..paf_T.
-
-    Source: BodyPoseNet's loss (TensorFlow's `l2_loss` over every stage and branch).
+        people: (B, N, J + 1, 3), see `Targets`.
+        offsets: (B, h, w, 2J) in cells.
+        stride: network pixels per cell.
     """
-    stages = len(outputs) // 2
-    mask = target[..., -1:]
-    joints = outputs[0].shape[-1]
-    wanted = (target[..., :joints] * mask, target[..., joints:-1] * mask)
-    total = 0.0
-    for index, output in enumerate(outputs):
-        error = output * mask - wanted[index // stages]
-        total = total + ops.sum(ops.square(error))
-    return 0.5 * total / ops.cast(ops.shape(target)[0], "float32")
+    height, width = offsets.shape[1:3]
+    xy = people[..., :2] / stride
+    middle = xy[:, :, :1]
+    rows = ops.cast(ops.clip(middle[..., 0, 1], 0, height - 1), "int32")
+    columns = ops.cast(ops.clip(middle[..., 0, 0], 0, width - 1), "int32")
+    cells = ops.expand_dims(rows * width + columns, -1)
+    channels = offsets.shape[-1]
+    at_middle = ops.take_along_axis(
+        ops.reshape(offsets, (-1, height * width, channels)), ops.repeat(cells, channels, 2), axis=1
+    )
+    said = ops.reshape(at_middle, (-1, *people.shape[1:2], channels // 2, 2))
+    cell_middle = ops.cast(ops.stack([columns, rows], -1), "float32") + 0.5
+    wanted = xy[:, :, 1:] - ops.expand_dims(cell_middle, 2)
+    labelled = ops.cast((people[:, :, 1:, 2] > 0) & (people[:, :, :1, 2] > 0), "float32")
+    extent = ops.max(ops.abs(xy[:, :, 1:] - middle) * labelled[..., None], axis=(2, 3))
+    size = ops.maximum(extent, _LEAST_SIZE)[..., None, None]
+    return ops.sum(ops.abs(said - wanted) / size * labelled[..., None])
 
 
 class FieldTraining(keras.Model):
-    """A network with the loss that its 2T outputs share one target."""
+    """A network with the loss that all its outputs share."""
 
     def __init__(self, network: keras.Model) -> None:
         super().__init__(name="field_training")
@@ -48,14 +103,15 @@ class FieldTraining(keras.Model):
         sample_weight: Any = None,
         training: bool = True,
     ) -> Any:
-        loss = self.field_loss(x, ops.cast(y, "float32"), y_pred)
+        target = Targets(*(ops.cast(part, "float32") for part in y))
+        loss = self.loss_of(x, target, Fields.of(y_pred))
         for penalty in self.losses:
             loss = loss + ops.cast(penalty, "float32")
         return loss
 
-    def field_loss(self, pixels: Any, target: Any, outputs: Sequence[Any]) -> Any:
+    def loss_of(self, pixels: Any, target: Targets, said: Fields) -> Any:
         """The part of the loss that fields have; regularisers come on top."""
-        return masked_l2(target, outputs)
+        return field_loss(target, said)
 
 
 class DistilledTraining(FieldTraining):
@@ -70,16 +126,16 @@ class DistilledTraining(FieldTraining):
         teacher.trainable = False
         self.teacher, self.weight = teacher, weight
 
-    def field_loss(self, pixels: Any, target: Any, outputs: Sequence[Any]) -> Any:
-        heatmaps, affinity = last_fields(self.teacher(pixels, training=False))
-        said = ops.concatenate(
-            [ops.cast(heatmaps, "float32"), ops.cast(affinity, "float32"), target[..., -1:]], -1
+    def loss_of(self, pixels: Any, target: Targets, said: Fields) -> Any:
+        taught = Fields.of(
+            [
+                ops.stop_gradient(ops.cast(output, "float32"))
+                for output in self.teacher(pixels, training=False)
+            ]
         )
-        imitation = masked_l2(ops.stop_gradient(said), outputs)
-        labels = super().field_loss(pixels, target, outputs)
-        return (1 - self.weight) * labels + self.weight * imitation
-
-
-def last_fields(outputs: Sequence[Any]) -> tuple[Any, Any]:
-    """The last stage's heatmaps and part affinity fields of heat_1..heat_T, paf_1..paf_T."""
-    return outputs[len(outputs) // 2 - 1], outputs[-1]
+        heatmaps = taught.heatmaps[-1]
+        if taught.centre is not None:
+            heatmaps = ops.concatenate([heatmaps, taught.centre], axis=-1)
+        second = target._replace(heatmaps=heatmaps, affinity=taught.affinity[-1])
+        labels = super().loss_of(pixels, target, said)
+        return (1 - self.weight) * labels + self.weight * field_loss(second, said)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import json
 import zipfile
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,9 @@ import numpy as np
 
 from pose_runtime.errors import PoseError
 from pose_runtime.skeleton import Skeleton
-from pose_runtime.spec import PipelineSpec
+from pose_runtime.spec import GroupingSettings, PipelineSpec
 
-from .artifacts import Artifact, atomic_path
+from .artifacts import Artifact, atomic_path, record_path
 
 _WEIGHTS = "model.weights.h5"
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
@@ -52,7 +54,8 @@ def save_network(
 def load_network(path: Path) -> tuple[keras.Model, PipelineSpec, Artifact]:
     """A network, its pipeline, and the file as an `Artifact`.
 
-    Skeleton and input size are the record's; thresholds are today's defaults.
+    Skeleton and input size are the record's, and so are thresholds that `tools tune-grouping`
+    wrote into it; else they are the defaults.
 
     Raises:
         ModelFileError: not a `.keras` file, or one whose record does not describe a pipeline.
@@ -66,7 +69,9 @@ def load_network(path: Path) -> tuple[keras.Model, PipelineSpec, Artifact]:
         )
     height, width = artifact.settings["network_hw"]
     pipeline = PipelineSpec(
-        skeleton=Skeleton.from_json(artifact.settings["skeleton"]), network_hw=(height, width)
+        skeleton=Skeleton.from_json(artifact.settings["skeleton"]),
+        network_hw=(height, width),
+        grouping=GroupingSettings(**artifact.settings.get("grouping", {})),
     )
     try:
         network = keras.saving.load_model(path, compile=False, safe_mode=True)
@@ -74,6 +79,14 @@ def load_network(path: Path) -> tuple[keras.Model, PipelineSpec, Artifact]:
         reason = str(error).splitlines()[0]
         raise ModelFileError(f"{path}: expected a .keras model, got {reason}") from error
     return network, pipeline, artifact
+
+
+def keep_grouping(path: Path, grouping: GroupingSettings) -> None:
+    """Write thresholds into a network's record, from where export takes them to the server."""
+    record = json.loads(record_path(path).read_text())
+    record["settings"]["grouping"] = asdict(grouping)
+    with atomic_path(record_path(path)) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n")
 
 
 def _with_float16_weights(keras_file: bytes) -> bytes:
@@ -89,7 +102,8 @@ def _with_float16_weights(keras_file: bytes) -> bytes:
                 content = _float16_h5(content)
             elif name == "metadata.json":
                 content = b'{"keras_version": "%s"}' % keras.__version__.encode()
-            target.writestr(zipfile.ZipInfo(name, _ZIP_EPOCH), content)
+            entry = zipfile.ZipInfo(name, _ZIP_EPOCH)
+            target.writestr(entry, content, zipfile.ZIP_DEFLATED, compresslevel=9)
     return rewritten.getvalue()
 
 
@@ -104,7 +118,7 @@ def _float16_h5(content: bytes) -> bytes:
                 values = item[()]
                 if values.dtype == np.float32:
                     values = values.astype(np.float16)
-                packed = {"compression": "gzip", "shuffle": True} if values.ndim else {}
+                packed = {"shuffle": True, "chunks": True} if values.ndim else {}
                 made = target.create_dataset(name, data=values, track_times=False, **packed)
             for key, value in item.attrs.items():
                 made.attrs[key] = value

@@ -1,8 +1,8 @@
 """Owns the training labels: people become heatmaps, part affinity fields and a loss mask.
 
-One grid for both kinds of field: cell (r, c) of a field of stride s stands for the network pixel
-((c + 0.5) * s, (r + 0.5) * s), by the project's convention that pixel centres are at + 0.5.
-Channels: J heatmaps, background, then x and y of each limb's part affinity field.
+Cell (r, c) of a field of stride s stands for the network pixel ((c + 0.5) * s, (r + 0.5) * s), by
+the project's convention that pixel centres are at + 0.5. Part affinity fields and masks have
+`STRIDE`; heatmaps may be finer, because they alone decide where a joint is.
 """
 
 from __future__ import annotations
@@ -16,98 +16,141 @@ from pose_runtime.skeleton import Skeleton
 
 Floats = NDArray[np.float32]
 
-STRIDE = 8  # network pixels per field cell
+STRIDE = 8  # network pixels per cell of a part affinity field
 # Heatmap values below this are set to 0 (BodyPoseNet's label processor).
 _MIN_HEAT = 0.001
+# The joint whose Gaussian has the width of the spec: a shoulder, by its OKS sigma in COCO.
+_REFERENCE_OKS_SIGMA = 0.079
+_MIN_WIDTH, _MAX_WIDTH = 0.6, 1.2
 
 
 @dataclass(frozen=True, slots=True)
 class LabelSettings:
-    """Names and defaults as in BodyPoseNet's `label_processor_config`."""
+    """Names as in BodyPoseNet's `label_processor_config`."""
 
-    heatmap_gaussian_sigma: float = 7.0  # network pixels
-    paf_ortho_dist_thresh: float = 1.0  # half width of a limb, in field cells
+    heatmap_gaussian_sigma: float = 5.0  # network pixels, of a shoulder
+    paf_ortho_dist_thresh: float = 1.0  # half width of a limb, in cells of a part affinity field
+    heatmap_stride: int = 4  # network pixels per cell of a heatmap; the network decides
 
 
-def draw_fields(
-    joints: Floats,
-    skeleton: Skeleton,
-    field_hw: tuple[int, int],
-    settings: LabelSettings,
-    stride: int = STRIDE,
+def draw_heatmaps(
+    joints: Floats, skeleton: Skeleton, network_hw: tuple[int, int], settings: LabelSettings
 ) -> Floats:
-    """Ideal network output for the people of one image.
+    """Ideal heatmaps for the people of one image.
+
+    A joint's Gaussian is as wide as people can place it: in proportion to the root of its OKS
+    sigma, 3 px for an eye where a shoulder has 5 (the widths that MoveNet's heatmaps have).
 
     Args:
         joints: (N, J, 3), x, y in network pixels; a joint counts when its third number is > 0.
-        skeleton: joints and limbs.
-        field_hw: h, w.
-        settings: Gaussian and limb widths.
-        stride: network pixels per cell.
+        skeleton: joints and their OKS sigmas.
+        network_hw: H, W.
+        settings: Gaussian width and stride.
 
     Returns:
-        (h, w, J + 1 + 2L) float32. Heatmaps are the maximum over people; where limbs of the same
-        kind overlap their unit vectors are averaged.
-
-    Source: Cao et al. 2017 (arXiv:1611.08050), equations 6-9.
+        (h, w, J + 1) float32: the maximum over people, and the background last.
     """
-    num_joints = skeleton.num_joints
-    fields = np.zeros((skeleton.num_fields, *field_hw), np.float32)
-    centres_y = (np.arange(field_hw[0], dtype=np.float32) + 0.5) * stride
-    centres_x = (np.arange(field_hw[1], dtype=np.float32) + 0.5) * stride
-    _draw_heatmaps(fields[:num_joints], joints, centres_x, centres_y, settings)
-    fields[num_joints] = 1 - fields[:num_joints].max(axis=0)
-    _draw_affinity(
-        fields[num_joints + 1 :],
-        joints,
-        skeleton,
-        centres_x,
-        centres_y,
-        settings.paf_ortho_dist_thresh * stride,
-    )
-    return np.ascontiguousarray(fields.transpose(1, 2, 0))
+    relative = np.sqrt(np.array(skeleton.sigmas, np.float32) / _REFERENCE_OKS_SIGMA)
+    widths = settings.heatmap_gaussian_sigma * np.clip(relative, _MIN_WIDTH, _MAX_WIDTH)
+    heatmaps = _gaussians(joints, widths, network_hw, settings.heatmap_stride)
+    background = 1 - heatmaps.max(axis=0, keepdims=True)
+    return np.ascontiguousarray(np.concatenate([heatmaps, background]).transpose(1, 2, 0))
 
 
-def loss_mask(
-    ignored_boxes: Floats, fields: Floats, num_joints: int, stride: int = STRIDE
+def draw_centres(
+    centres: Floats, network_hw: tuple[int, int], settings: LabelSettings
 ) -> Floats:
-    """(h, w, 1): 0 where the annotation says nothing, 1 elsewhere.
+    """(h, w, 1): where people have their middle.
+
+    Args:
+        centres: (N, 3), x, y in network pixels, and > 0 where it lies in the image.
+        network_hw: H, W.
+        settings: Gaussian width and stride.
+    """
+    width = np.array([settings.heatmap_gaussian_sigma], np.float32)
+    return _gaussians(centres[:, None], width, network_hw, settings.heatmap_stride)[0][:, :, None]
+
+
+def draw_affinity(
+    joints: Floats, skeleton: Skeleton, network_hw: tuple[int, int], settings: LabelSettings
+) -> Floats:
+    """Ideal part affinity fields for the people of one image.
+
+    Returns:
+        (h, w, 2L) float32; where limbs of the same kind overlap, their unit vectors are averaged.
+
+    Source: Cao et al. 2017 (arXiv:1611.08050), equations 8-9.
+    """
+    centres_y, centres_x = _cell_centres(network_hw, STRIDE)
+    affinity = np.zeros((2 * skeleton.num_limbs, len(centres_y), len(centres_x)), np.float32)
+    half_width = settings.paf_ortho_dist_thresh * STRIDE
+    _draw_limbs(affinity, joints, skeleton, centres_x, centres_y, half_width)
+    return np.ascontiguousarray(affinity.transpose(1, 2, 0))
+
+
+def _cell_centres(network_hw: tuple[int, int], stride: int) -> tuple[Floats, Floats]:
+    rows, columns = (
+        (np.arange(size // stride, dtype=np.float32) + 0.5) * stride for size in network_hw
+    )
+    return rows, columns
+
+
+def loss_mask(ignored_boxes: Floats, heatmaps: Floats, affinity: Floats) -> Floats:
+    """(h, w, 1) of the part affinity fields' grid: 0 where the annotation says nothing, 1 elsewhere.
 
     Args:
         ignored_boxes: (K, 4) x, y, width, height in network pixels of crowds and of people
             without labelled joints.
-        fields: (h, w, C) from `draw_fields`: cells with a drawn joint or limb always count.
-        num_joints: J.
-        stride: network pixels per cell.
+        heatmaps: from `draw_heatmaps`.
+        affinity: from `draw_affinity`: cells with a drawn joint or limb always count.
     """
-    height, width = fields.shape[:2]
+    height, width = affinity.shape[:2]
     mask = np.ones((height, width), np.float32)
-    for x, y, box_width, box_height in ignored_boxes / stride:
+    for x, y, box_width, box_height in ignored_boxes / STRIDE:
         rows = slice(max(0, int(np.floor(y))), max(0, int(np.ceil(y + box_height))))
         columns = slice(max(0, int(np.floor(x))), max(0, int(np.ceil(x + box_width))))
         mask[rows, columns] = 0
-    drawn = (fields[:, :, :num_joints] > 0.1).any(axis=2)
-    drawn |= (fields[:, :, num_joints + 1 :] != 0).any(axis=2)
+    fine = heatmaps.shape[0] // height
+    is_joint = (heatmaps[:, :, :-1] > 0.1).any(axis=2)
+    drawn = is_joint.reshape(height, fine, width, fine).any(axis=(1, 3))
+    drawn |= (affinity != 0).any(axis=2)
     return np.where(drawn, np.float32(1), mask)[:, :, None]
 
 
-def _draw_heatmaps(
-    heatmaps: Floats,
-    joints: Floats,
-    centres_x: Floats,
-    centres_y: Floats,
-    settings: LabelSettings,
-) -> None:
-    spread = 2 * settings.heatmap_gaussian_sigma**2
-    for person in joints:
+def _gaussians(
+    points: Floats, widths: Floats, network_hw: tuple[int, int], stride: int
+) -> Floats:
+    """(J, h, w): per kind of point the maximum over people. Source: Cao et al., equations 6-7.
+
+    Args:
+        points: (N, J, 3).
+        widths: (J,), standard deviations in network pixels.
+        network_hw: H, W.
+        stride: network pixels per cell.
+    """
+    centres_y, centres_x = _cell_centres(network_hw, stride)
+    drawn = np.zeros((points.shape[1], len(centres_y), len(centres_x)), np.float32)
+    spread = 2 * widths[:, None] ** 2
+    for person in points:
         gauss_x = np.exp(-((centres_x - person[:, :1]) ** 2) / spread)
         gauss_y = np.exp(-((centres_y - person[:, 1:2]) ** 2) / spread)
-        gauss_y *= person[:, 2:] > 0
-        np.maximum(heatmaps, gauss_y[:, :, None] * gauss_x[:, None, :], out=heatmaps)
-    heatmaps[heatmaps < _MIN_HEAT] = 0
+        for kind in np.flatnonzero(person[:, 2] > 0):
+            rows, columns = _lit(gauss_y[kind]), _lit(gauss_x[kind])
+            window = drawn[kind, rows, columns]
+            np.maximum(
+                window, gauss_y[kind, rows, None] * gauss_x[kind, None, columns], out=window
+            )
+    drawn[drawn < _MIN_HEAT] = 0
+    return drawn
 
 
-def _draw_affinity(
+def _lit(gauss: Floats) -> slice:
+    """The stretch of a one-dimensional Gaussian that is not nearly 0."""
+    lit = np.flatnonzero(gauss >= _MIN_HEAT)
+    return slice(int(lit[0]), int(lit[-1]) + 1) if len(lit) else slice(0)
+
+
+def _draw_limbs(
     affinity: Floats,
     joints: Floats,
     skeleton: Skeleton,

@@ -1,12 +1,14 @@
 """Owns the networks: Keras 3 functional graphs from pixels to heatmaps and part affinity fields.
 
 Nothing here depends on the Keras backend. A network's outputs are, in BodyPoseNet's order,
-heat_1..heat_T, paf_1..paf_T for T stages; the last of each kind is what is decoded.
+heat_1..heat_T, paf_1..paf_T for T stages; the last of each kind is what is decoded. `bodypose-s`
+adds the votes of people's middles, `centre` and `offsets` (`tools.fields`).
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import keras
@@ -19,28 +21,42 @@ from .config import NetworkConfig
 
 # Channels of `bodypose-s`'s neck and stages: 96 keeps it at 3.5 GMAC for 288 x 384 pixels.
 _SMALL_WIDTH = 96
+_HEAT_WIDTH = 48  # what a stage makes of the heatmaps before it
 _BN_MOMENTUM = 0.95
+_ANY_SIZE = 64
+# A heatmap starts where a person's joint is rare.
+_RARE = -4.0
 
 
 def build_network(config: NetworkConfig, skeleton: Skeleton) -> keras.Model:
     """A network for `skeleton`, for any input whose sides are multiples of 32 pixels.
 
     Returns:
-        A model from `pixels` (B, H, W, 3) uint8 RGB to 2T outputs of H/8 x W/8 cells.
+        A model from `pixels` (B, H, W, 3) uint8 RGB to outputs of H/8 x W/8 cells; heatmaps and
+        votes of `bodypose-s` have H/4 x W/4.
     """
     pixels = keras.Input((None, None, 3), dtype="uint8", name="pixels")
     images = layers.Rescaling(PIXEL_SCALE, PIXEL_OFFSET, name="normalize")(pixels)
     build = _bodypose_s if config.architecture == "bodypose-s" else _bodypose_vgg19
-    heatmaps, affinity = build(images, config.stages, skeleton)
-    model = keras.Model(pixels, [*heatmaps, *affinity], name=config.architecture.replace("-", "_"))
+    outputs = build(images, config.stages, skeleton)
+    model = keras.Model(pixels, outputs, name=config.architecture.replace("-", "_"))
     regularize(model, config)
     return model
 
 
-def final_fields(model: keras.Model) -> tuple[Any, Any]:
-    """The last stage's heatmaps (J + 1 channels) and part affinity fields (2L channels)."""
-    stages = len(model.outputs) // 2
-    return model.outputs[stages - 1], model.outputs[-1]
+def heatmap_stride(network: keras.Model) -> int:
+    """Pixels of the input per cell of the heatmaps."""
+    size = _ANY_SIZE
+    outputs = network.compute_output_shape((1, size, size, 3))
+    return int(size // outputs[0][1])
+
+
+def freeze(network: keras.Model, multipliers: Mapping[str, float]) -> None:
+    """Stop the training of layers whose learning-rate multiplier is 0."""
+    frozen = tuple(key for key, multiplier in multipliers.items() if multiplier == 0)
+    for layer in network.layers:
+        if frozen and layer.name.startswith(frozen):
+            layer.trainable = False
 
 
 def with_dtype_policy(model: keras.Model, policy: str) -> keras.Model:
@@ -67,14 +83,17 @@ def count_macs(model: keras.Model, network_hw: tuple[int, int]) -> int:
     )
     total = 0
     for layer in sized.layers:
-        if isinstance(layer, (layers.Conv2D, layers.DepthwiseConv2D)):
+        if isinstance(layer, layers.Conv2DTranspose):
+            _, height, width, _ = layer.input.shape
+            total += height * width * math.prod(layer.kernel.shape)
+        elif isinstance(layer, (layers.Conv2D, layers.DepthwiseConv2D)):
             _, height, width, _ = layer.output.shape
             total += height * width * math.prod(layer.kernel.shape)
     return total
 
 
 def _is_output(layer: layers.Layer) -> bool:
-    return layer.name.startswith(("heat_", "paf_"))
+    return layer.name.startswith(("heat_", "paf_", "centre", "offsets"))
 
 
 def regularize(model: keras.Model, config: NetworkConfig) -> None:
@@ -103,28 +122,41 @@ def _residual_block(x: Any, filters: int, name: str) -> Any:
     return layers.ReLU(max_value=6, name=f"{name}_relu")(layers.Add(name=f"{name}_add")([x, inner]))
 
 
-def _fields(x: Any, hidden: int, stage: int, skeleton: Skeleton) -> tuple[Any, Any]:
-    """The two 1 x 1 branches of a stage; outputs stay in float32 under mixed precision."""
-    outputs = []
-    for kind, channels in (("heat", skeleton.num_joints + 1), ("paf", 2 * skeleton.num_limbs)):
-        branch = _conv_bn_relu6(x, hidden, 1, f"stage_{stage}_{kind}")
-        outputs.append(_field_output(channels, f"{kind}_{stage}")(branch))
-    return outputs[0], outputs[1]
-
-
 def _field_output(channels: int, name: str) -> layers.Layer:
     """A linear 1 x 1 output, near 0 at first (BodyPoseNet's normal 0.01), always in float32."""
     initializer = keras.initializers.RandomNormal(stddev=0.01)
     return layers.Conv2D(channels, 1, kernel_initializer=initializer, dtype="float32", name=name)
 
 
-def _bodypose_s(images: Any, stages: int, skeleton: Skeleton) -> tuple[list[Any], list[Any]]:
-    """MoveNet's MobileNetV2 and pyramid, a neck to stride 8, and residual 3 x 3 stages."""
+def _rare_logits(channels: int, name: str) -> layers.Layer:
+    """Logits of what is nearly nowhere."""
+    return layers.Conv2D(
+        channels,
+        1,
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+        bias_initializer=keras.initializers.Constant(_RARE),
+        dtype="float32",
+        name=name,
+    )
+
+
+def _bodypose_s(images: Any, stages: int, skeleton: Skeleton) -> list[Any]:
+    """MoveNet's MobileNetV2, pyramid and heads; a neck to stride 8, and residual 3 x 3 stages.
+
+    Heatmaps are MoveNet's own, of stride 4, to which each stage adds what it knows better: it
+    works at stride 8 and its last layer, a transposed convolution, gives four cells for each.
+    """
     width = _SMALL_WIDTH
     pyramid = movenet_pyramid(images)
+    logits = _rare_logits(skeleton.num_joints + 1, "heat_0_logits")(pyramid["kpt_hidden"])
+    centre = _rare_logits(1, "centre_logits")(pyramid["center_hidden"])
+    centre = layers.Activation("sigmoid", dtype="float32", name="centre")(centre)
+    offsets = _field_output(2 * skeleton.num_joints, "offsets")(pyramid["regress_hidden"])
     gathered = [
-        _conv_bn_relu6(pyramid["kpt_hidden"], 64, 3, "neck_kpt", strides=2),
-        _conv_bn_relu6(pyramid["regress_hidden"], 64, 3, "neck_regress", strides=2),
+        *(
+            _conv_bn_relu6(pyramid[f"{head}_hidden"], 64, 3, f"neck_{head}", strides=2)
+            for head in ("kpt", "regress")
+        ),
         pyramid["c3"],
         pyramid["p3"],
         layers.UpSampling2D(2, interpolation="bilinear", name="neck_up_16")(
@@ -135,25 +167,38 @@ def _bodypose_s(images: Any, stages: int, skeleton: Skeleton) -> tuple[list[Any]
         ),
     ]
     features = _conv_bn_relu6(layers.Concatenate(name="neck_concat")(gathered), width, 1, "neck")
-    x = _residual_block(features, width, "stage_1_block")
-    heat, paf = _fields(x, width, 1, skeleton)
-    heatmaps, affinity = [heat], [paf]
-    for stage in range(2, stages + 1):
-        x = layers.Concatenate(name=f"stage_{stage}_concat")([features, heat, paf])
-        x = _conv_bn_relu6(x, width, 3, f"stage_{stage}_in")
-        x = _residual_block(x, width, f"stage_{stage}_block")
-        x = _conv_bn_relu6(x, width, 3, f"stage_{stage}_out")
-        heat, paf = _fields(x, width, stage, skeleton)
+    heat = layers.Activation("sigmoid", dtype="float32", name="heat_0")(logits)
+    heatmaps: list[Any] = []
+    affinity: list[Any] = []
+    for stage in range(1, stages + 1):
+        name = f"stage_{stage}"
+        seen = [features, _conv_bn_relu6(heat, _HEAT_WIDTH, 2, f"{name}_heat_in", strides=2)]
+        x = layers.Concatenate(name=f"{name}_concat")([*seen, *affinity[-1:]])
+        x = _conv_bn_relu6(x, width, 3, f"{name}_in")
+        x = _residual_block(x, width, f"{name}_block")
+        if stage > 1:
+            x = _conv_bn_relu6(x, width, 3, f"{name}_out")
+        better = layers.Conv2DTranspose(
+            skeleton.num_joints + 1,
+            2,
+            strides=2,
+            kernel_initializer=keras.initializers.RandomNormal(stddev=0.01),
+            dtype="float32",
+            name=f"heat_{stage}_change",
+        )(_conv_bn_relu6(x, width, 1, f"{name}_heat"))
+        logits = layers.Add(dtype="float32", name=f"heat_{stage}_logits")([logits, better])
+        heat = layers.Activation("sigmoid", dtype="float32", name=f"heat_{stage}")(logits)
         heatmaps.append(heat)
-        affinity.append(paf)
-    return heatmaps, affinity
+        paf = _field_output(2 * skeleton.num_limbs, f"paf_{stage}")
+        affinity.append(paf(_conv_bn_relu6(x, width, 1, f"{name}_paf")))
+    return [*heatmaps, *affinity, centre, offsets]
 
 
 # BodyPoseNet's "modified VGG19": per block the filters, a stride of 2 on the first of blocks 2-4.
 _VGG_BLOCKS = {1: (64, 64), 2: (128, 128), 3: (256,) * 4, 4: (512, 512), 6: (256,)}
 
 
-def _bodypose_vgg19(images: Any, stages: int, skeleton: Skeleton) -> tuple[list[Any], list[Any]]:
+def _bodypose_vgg19(images: Any, stages: int, skeleton: Skeleton) -> list[Any]:
     """BodyPoseNet "lite": VGG19 with strided convolutions, 3 x 3 stage 1, 7 x 7 refinements.
 
     Source: NVIDIA TAO `BpNetLiteModel`, as described in the project's reference notes.
@@ -190,4 +235,4 @@ def _bodypose_vgg19(images: Any, stages: int, skeleton: Skeleton) -> tuple[list[
             channels = skeleton.num_joints + 1 if kind == "heat" else 2 * skeleton.num_limbs
             branch = conv_relu(x, hidden, 1, f"stage_{stage}_{kind}_conv")
             fields.append(_field_output(channels, f"{kind}_{stage}")(branch))
-    return heatmaps, affinity
+    return [*heatmaps, *affinity]

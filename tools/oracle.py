@@ -21,7 +21,8 @@ from pose_runtime.spec import PipelineSpec
 from .dataset import ImageRecord, read_coco
 from .decoding import DecodeSettings, decode_fields
 from .evaluate import coco_results_of
-from .labels import STRIDE, LabelSettings, draw_fields
+from .fields import Fields
+from .labels import STRIDE, LabelSettings, draw_affinity, draw_heatmaps
 
 Floats = NDArray[np.float32]
 
@@ -52,22 +53,31 @@ def oracle_metrics(
 def _people(
     records: list[ImageRecord], spec: PipelineSpec, labels: LabelSettings, decode: DecodeSettings
 ) -> Iterator[tuple[ImageRecord, Poses]]:
-    field_hw = (spec.network_hw[0] // STRIDE, spec.network_hw[1] // STRIDE)
-    joints = spec.skeleton.num_joints + 1
-    fields = keras.Input((*field_hw, spec.skeleton.num_fields))
-    outputs = decode_fields(fields[..., :joints], fields[..., joints:], spec.skeleton, decode)
-    decoder = keras.Model(fields, list(outputs))
+    decoder = _decoder(spec, labels, decode)
     for start in range(0, len(records), _BATCH):
         batch = records[start : start + _BATCH]
         letterboxes = [Letterbox.fit(record.image_hw, spec.network_hw) for record in batch]
-        drawn = [
-            draw_fields(_placed(record, letterbox), spec.skeleton, field_hw, labels)
+        placed = [
+            _placed(record, letterbox)
             for record, letterbox in zip(batch, letterboxes, strict=True)
         ]
-        peaks, limb_scores = (np.asarray(o) for o in decoder.predict_on_batch(np.stack(drawn)))
+        drawn = [
+            np.stack([draw(joints, spec.skeleton, spec.network_hw, labels) for joints in placed])
+            for draw in (draw_heatmaps, draw_affinity)
+        ]
+        peaks, limb_scores = (np.asarray(o) for o in decoder.predict_on_batch(drawn))
         for row, record in enumerate(batch):
             geometry = letterboxes[row].to_geometry()
             yield record, people_in_image(peaks[row], limb_scores[row], geometry, spec)
+
+
+def _decoder(spec: PipelineSpec, labels: LabelSettings, decode: DecodeSettings) -> keras.Model:
+    height, width = spec.network_hw
+    fine, skeleton = labels.heatmap_stride, spec.skeleton
+    heatmaps = keras.Input((height // fine, width // fine, skeleton.num_joints + 1))
+    affinity = keras.Input((height // STRIDE, width // STRIDE, 2 * skeleton.num_limbs))
+    outputs = decode_fields(Fields((heatmaps,), (affinity,)), skeleton, decode, spec.network_hw)
+    return keras.Model([heatmaps, affinity], list(outputs))
 
 
 def _placed(record: ImageRecord, letterbox: Letterbox) -> Floats:

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import math
 import multiprocessing
-from collections.abc import Iterator, Sequence
+import os
+import queue
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing import shared_memory
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -25,11 +28,40 @@ from pose_runtime.spec import ImageLimits
 
 from .config import AugmentationConfig
 from .dataset import DatasetError, ImageRecord
-from .labels import STRIDE, LabelSettings, draw_fields, loss_mask
+from .image_cache import ImageCache
+from .labels import (
+    STRIDE,
+    LabelSettings,
+    draw_affinity,
+    draw_centres,
+    draw_heatmaps,
+    loss_mask,
+)
 
 Floats = NDArray[np.float32]
-Halves = NDArray[np.float16]
 Pixels = NDArray[np.uint8]
+Layout = list[tuple[tuple[int, ...], np.dtype[Any]]]
+
+# People of an image whose offsets are learned; what is beyond them only has fields.
+MAX_LABELLED_PEOPLE = 30
+
+_PATIENCE_S = 5.0  # before a worker that says nothing is looked after
+
+
+class Targets(NamedTuple):
+    """What a network should say to one image, or to a batch of them.
+
+    heatmaps: (h, w, J + 2), the joints, the background, the middles of people.
+    affinity: (h', w', 2L), part affinity fields.
+    mask:     (h', w', 1), 0 where the annotation says nothing.
+    people:   (MAX_LABELLED_PEOPLE, J + 1, 3), x, y in network pixels and > 0 where labelled: a
+              person's middle, then the joints; unused rows are 0.
+    """
+
+    heatmaps: Any
+    affinity: Any
+    mask: Any
+    people: Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,22 +74,45 @@ class SampleSettings:
     augmentation: AugmentationConfig
 
     @property
-    def field_hw(self) -> tuple[int, int]:
-        return self.network_hw[0] // STRIDE, self.network_hw[1] // STRIDE
+    def target_shapes(self) -> Targets:
+        """Of one image."""
+        fine, coarse = (
+            (self.network_hw[0] // stride, self.network_hw[1] // stride)
+            for stride in (self.labels.heatmap_stride, STRIDE)
+        )
+        joints = self.skeleton.num_joints
+        return Targets(
+            (*fine, joints + 2),
+            (*coarse, 2 * self.skeleton.num_limbs),
+            (*coarse, 1),
+            (MAX_LABELLED_PEOPLE, joints + 1, 3),
+        )
+
+
+def read_image(record: ImageRecord) -> Pixels:
+    """A record's image (height, width, 3) from disk.
+
+    Raises:
+        DatasetError: it cannot be read; the message names it.
+    """
+    try:
+        return decode_image(record.path.read_bytes(), ImageLimits())
+    except (OSError, ImageError) as error:
+        raise DatasetError(f"image {record.image_id} ({record.path}): {error}") from error
 
 
 def make_sample(
-    record: ImageRecord, settings: SampleSettings, rng: np.random.Generator
-) -> tuple[Pixels, Floats]:
-    """One augmented training sample.
-
-    Returns:
-        pixels (H, W, 3) uint8 and target (h, w, C + 1) float32: the fields and, last, the mask.
+    record: ImageRecord,
+    settings: SampleSettings,
+    rng: np.random.Generator,
+    read: Callable[[ImageRecord], Pixels] = read_image,
+) -> tuple[Pixels, Targets]:
+    """One augmented training sample: pixels (H, W, 3) uint8 and float32 targets.
 
     Raises:
         DatasetError: the image cannot be read; the message names it.
     """
-    image = _read_image(record)
+    image = read(record)
     if image.shape[:2] != record.image_hw:
         raise DatasetError(
             f"image {record.image_id} ({record.path}): expected {record.image_hw} as annotated, got"
@@ -79,18 +134,36 @@ def make_sample(
     if flipped:
         joints = joints[:, list(settings.skeleton.mirror)]
     joints[_outside(joints, settings.network_hw)] = 0
-    fields = draw_fields(joints, settings.skeleton, settings.field_hw, settings.labels)
-    ignored = _moved_boxes(matrix, record.ignored_boxes)
-    mask = loss_mask(ignored, fields, settings.skeleton.num_joints)
-    return np.asarray(pixels, np.uint8), np.concatenate([fields, mask], axis=2)
+    centres = _centres(matrix, record.boxes)
+    centres[_outside(centres, settings.network_hw)] = 0
+    return np.asarray(pixels, np.uint8), _targets(joints, centres, matrix, record, settings)
+
+
+def _targets(
+    joints: Floats,
+    centres: Floats,
+    matrix: NDArray[np.float64],
+    record: ImageRecord,
+    settings: SampleSettings,
+) -> Targets:
+    skeleton, hw, labels = settings.skeleton, settings.network_hw, settings.labels
+    heatmaps = draw_heatmaps(joints, skeleton, hw, labels)
+    affinity = draw_affinity(joints, skeleton, hw, labels)
+    mask = loss_mask(_moved_boxes(matrix, record.ignored_boxes), heatmaps, affinity)
+    heatmaps = np.concatenate([heatmaps, draw_centres(centres, hw, labels)], axis=2)
+    people = np.zeros(settings.target_shapes.people, np.float32)
+    labelled = np.concatenate([centres[:, None], joints], axis=1)[: len(people)]
+    people[: len(labelled)] = labelled
+    return Targets(heatmaps, affinity, mask, people)
 
 
 class SampleStream:
     """Endless supply of training batches, in an order fixed by the seed.
 
-    `batches` yields pixels (B, H, W, 3) uint8 and targets (B, h, w, C + 1) float16, which is half
-    the memory and copying of float32 at a precision of 0.001. Use as a context manager: it owns
-    processes and shared memory.
+    `batches` yields pixels (B, H, W, 3) uint8 and `Targets`, whose fields are float16: half the
+    memory and copying of float32 at a precision of 0.001. Use as a context manager: it owns
+    processes and shared memory. Images stay on disk but for `cache_mib` of them; workers hold the
+    batches that they fill, so that their memory does not grow with the data set.
     """
 
     def __init__(
@@ -101,28 +174,27 @@ class SampleStream:
         batch_size: int,
         seed: int,
         workers: int,
+        cache_mib: int = 0,
     ) -> None:
         if len(records) < batch_size:
             raise DatasetError(
                 f"training images: expected at least one batch of {batch_size}, got {len(records)}"
             )
-        self._records = list(records)
+        self.records = list(records)
         self._settings = settings
         self._batch_size = batch_size
         self._seed = seed
         self._workers = workers
         self.steps_per_epoch = len(records) // batch_size
         self._slots = 2 * workers + 2
-        hw, field_hw = settings.network_hw, settings.field_hw
-        self._pixels_shape = (self._slots, batch_size, *hw, 3)
-        channels = settings.skeleton.num_fields + 1
-        self._target_shape = (self._slots, batch_size, *field_hw, channels)
+        self._layout = _layout(self._slots, batch_size, settings)
+        self._cache = ImageCache([record.image_hw for record in records], cache_mib)
 
     def __enter__(self) -> SampleStream:
-        pixel_bytes = math.prod(self._pixels_shape)
-        target_bytes = 2 * math.prod(self._target_shape)
-        self._memory = shared_memory.SharedMemory(create=True, size=pixel_bytes + target_bytes)
-        self._arrays = _arrays_in(self._memory, self._pixels_shape, self._target_shape)
+        self._cache.create()
+        size = sum(math.prod(shape) * dtype.itemsize for shape, dtype in self._layout)
+        self._memory = shared_memory.SharedMemory(create=True, size=size)
+        self._arrays = _arrays_in(self._memory, self._layout)
         context = multiprocessing.get_context("spawn")
         self._tasks: Any = context.Queue()
         self._done: Any = context.Queue()
@@ -131,10 +203,9 @@ class SampleStream:
                 target=_work,
                 args=(
                     self._memory.name,
-                    self._pixels_shape,
-                    self._target_shape,
-                    self._records,
+                    self._layout,
                     self._settings,
+                    self._cache,
                     self._seed,
                     self._tasks,
                     self._done,
@@ -157,8 +228,9 @@ class SampleStream:
         del self._arrays
         self._memory.close()
         self._memory.unlink()
+        self._cache.close()
 
-    def batches(self, first_epoch: int = 0) -> Iterator[tuple[Pixels, Halves]]:
+    def batches(self, first_epoch: int = 0) -> Iterator[tuple[Pixels, Targets]]:
         """Batches from the first step of `first_epoch` on, for ever.
 
         Raises:
@@ -170,64 +242,102 @@ class SampleStream:
         ready: dict[int, int] = {}
         while True:
             while wanted not in ready:
-                number, slot, error = self._done.get()
+                number, slot, error = self._next_done()
                 if error is not None:
                     raise DatasetError(error)
                 ready[number] = slot
             slot = ready.pop(wanted)
-            batch = self._arrays[0][slot].copy(), self._arrays[1][slot].copy()
+            pixels, *targets = (array[slot].copy() for array in self._arrays)
             self._ask(wanted + self._slots, slot)
             wanted += 1
-            yield batch
+            yield pixels, Targets(*targets)
+
+    def _next_done(self) -> Any:
+        while True:
+            try:
+                return self._done.get(timeout=_PATIENCE_S)
+            except queue.Empty:
+                codes = [process.exitcode for process in self._processes]
+                if any(code is not None for code in codes):
+                    raise DatasetError(
+                        f"workers: expected all to run, got exit codes {codes}; with -9 the machine"
+                        " has too little memory: lower workers"
+                    ) from None
+
+    def image_ids(self, epoch: int, step: int) -> list[int]:
+        """Whose images a batch holds."""
+        return [self.records[index].image_id for index in self._chosen(epoch, step)]
+
+    def _chosen(self, epoch: int, step: int) -> list[int]:
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(self.records))
+        chosen: list[int] = order[step * self._batch_size : (step + 1) * self._batch_size].tolist()
+        return chosen
 
     def _ask(self, number: int, slot: int) -> None:
-        epoch, step = divmod(number, self.steps_per_epoch)
-        order = np.random.default_rng([self._seed, epoch]).permutation(len(self._records))
-        chosen = order[step * self._batch_size : (step + 1) * self._batch_size]
-        self._tasks.put((number, slot, chosen.tolist()))
+        chosen = self._chosen(*divmod(number, self.steps_per_epoch))
+        self._tasks.put((number, slot, [(index, self.records[index]) for index in chosen]))
 
 
 def _work(
     memory_name: str,
-    pixels_shape: tuple[int, ...],
-    target_shape: tuple[int, ...],
-    records: list[ImageRecord],
+    layout: Layout,
     settings: SampleSettings,
+    cache: ImageCache,
     seed: int,
     tasks: Any,
     done: Any,
 ) -> None:
-    """A worker process: fills the slots it is told to fill, until it is terminated."""
+    """A worker process: fills the slots it is told to fill, until it or its parent is ended."""
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     cv2.setNumThreads(1)
+    cache.attach()
     memory = shared_memory.SharedMemory(name=memory_name)
-    pixels, target = _arrays_in(memory, pixels_shape, target_shape)
+    pixels, *targets = _arrays_in(memory, layout)
     while True:
         number, slot, chosen = tasks.get()
         error = None
-        for row, index in enumerate(chosen):
+        for row, (index, record) in enumerate(chosen):
             rng = np.random.default_rng([seed, number, row])
+            read = _cached(cache, index)
             try:
-                pixels[slot, row], target[slot, row] = make_sample(records[index], settings, rng)
+                pixels[slot, row], made = make_sample(record, settings, rng, read)
+                for target, values in zip(targets, made, strict=True):
+                    target[slot, row] = values
             except DatasetError as problem:
                 error = str(problem)
         done.put((number, slot, error))
 
 
-def _arrays_in(
-    memory: shared_memory.SharedMemory,
-    pixels_shape: tuple[int, ...],
-    target_shape: tuple[int, ...],
-) -> tuple[Pixels, Halves]:
-    pixels: Pixels = np.ndarray(pixels_shape, np.uint8, memory.buf)
-    target: Halves = np.ndarray(target_shape, np.float16, memory.buf, offset=pixels.nbytes)
-    return pixels, target
+def _cached(cache: ImageCache, index: int) -> Callable[[ImageRecord], Pixels]:
+    return lambda record: cache.image(index, lambda: read_image(record))
 
 
-def _read_image(record: ImageRecord) -> Pixels:
-    try:
-        return decode_image(record.path.read_bytes(), ImageLimits())
-    except (OSError, ImageError) as error:
-        raise DatasetError(f"image {record.image_id} ({record.path}): {error}") from error
+def _end_with_parent() -> None:
+    """A killed trainer must not leave its workers behind."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _layout(slots: int, batch_size: int, settings: SampleSettings) -> Layout:
+    """Shapes and types of the pixels and of each target, in shared memory one after the other."""
+    shapes = settings.target_shapes
+    batch = (slots, batch_size)
+    return [
+        ((*batch, *settings.network_hw, 3), np.dtype(np.uint8)),
+        *(((*batch, *shape), np.dtype(np.float16)) for shape in shapes[:-1]),
+        ((*batch, *shapes.people), np.dtype(np.float32)),
+    ]
+
+
+def _arrays_in(memory: shared_memory.SharedMemory, layout: Layout) -> list[NDArray[Any]]:
+    arrays, offset = [], 0
+    for shape, dtype in layout:
+        array: NDArray[Any] = np.ndarray(shape, dtype, memory.buf, offset=offset)
+        arrays.append(array)
+        offset += array.nbytes
+    return arrays
 
 
 def _random_affine(
@@ -281,10 +391,16 @@ def _apply(matrix: NDArray[np.float64], points: Floats) -> Floats:
     return (points @ matrix[:2, :2].T + matrix[:2, 2]).astype(np.float32)
 
 
-def _outside(joints: Floats, network_hw: tuple[int, int]) -> NDArray[np.bool_]:
-    x, y = joints[:, :, 0], joints[:, :, 1]
+def _centres(matrix: NDArray[np.float64], boxes: Floats) -> Floats:
+    """(N, 3): the middles of (N, 4) boxes in network pixels, each with a 1."""
+    middles = _apply(matrix, boxes[:, :2] + boxes[:, 2:] / 2)
+    return np.concatenate([middles, np.ones((len(boxes), 1), np.float32)], axis=1)
+
+
+def _outside(points: Floats, network_hw: tuple[int, int]) -> NDArray[np.bool_]:
+    x, y = points[..., 0], points[..., 1]
     inside = (x >= 0) & (y >= 0) & (x < network_hw[1]) & (y < network_hw[0])
-    return np.asarray(~inside | (joints[:, :, 2] <= 0))
+    return np.asarray(~inside | (points[..., 2] <= 0))
 
 
 def _moved_boxes(matrix: NDArray[np.float64], boxes: Floats) -> Floats:

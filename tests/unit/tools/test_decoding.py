@@ -8,26 +8,42 @@ from pose_runtime.grouping import group_poses
 from pose_runtime.skeleton import BODYPOSE_18
 from pose_runtime.spec import GroupingSettings
 from tools.decoding import DecodeSettings, decode_fields
-from tools.labels import LabelSettings, draw_fields, loss_mask
+from tools.fields import Fields
+from tools.labels import LabelSettings, draw_affinity, draw_heatmaps, loss_mask
+from tools.votes import VoteScorer
 
 from .people import person
 
-FIELD_HW = (36, 48)
+HW = (288, 384)
+LABELS = LabelSettings()
 GROUPING = GroupingSettings(min_joints=1)
 
 
 @pytest.fixture(scope="module")
 def decoder():
-    fields = keras.Input((*FIELD_HW, BODYPOSE_18.num_fields))
-    decoded = decode_fields(fields[..., :19], fields[..., 19:], BODYPOSE_18, DecodeSettings())
-    return keras.Model(fields, list(decoded))
+    heatmaps, affinity = keras.Input((72, 96, 19)), keras.Input((36, 48, 38))
+    fields = Fields((heatmaps,), (affinity,))
+    decoded = decode_fields(fields, BODYPOSE_18, DecodeSettings(), HW)
+    return keras.Model([heatmaps, affinity], list(decoded))
+
+
+def drawn_heatmaps(people: np.ndarray) -> np.ndarray:
+    return draw_heatmaps(people, BODYPOSE_18, HW, LABELS)
+
+
+def drawn_affinity(people: np.ndarray) -> np.ndarray:
+    return draw_affinity(people, BODYPOSE_18, HW, LABELS)
+
+
+def decoded(decoder, people: np.ndarray) -> list[np.ndarray]:
+    fields = [drawn_heatmaps(people)[None], drawn_affinity(people)[None]]
+    return [np.asarray(out)[0] for out in decoder.predict_on_batch(fields)]
 
 
 @pytest.fixture(scope="module")
 def find(decoder):
     def find(people: np.ndarray) -> np.ndarray:
-        fields = draw_fields(people, BODYPOSE_18, FIELD_HW, LabelSettings())
-        peaks, limb_scores = (np.asarray(out)[0] for out in decoder.predict_on_batch(fields[None]))
+        peaks, limb_scores = decoded(decoder, people)
         return group_poses(peaks, limb_scores, BODYPOSE_18, GROUPING).keypoints
 
     return find
@@ -76,15 +92,14 @@ def test_a_joint_beyond_the_border_is_not_drawn_into_the_picture(find):
 def test_a_lone_gaussian_is_found_to_a_twentieth_of_a_pixel(decoder, shift):
     joint = np.zeros((1, 18, 3), np.float32)
     joint[0, 0] = 100 + shift, 60 + shift / 2, 2
-    fields = draw_fields(joint, BODYPOSE_18, FIELD_HW, LabelSettings())
-    peaks = np.asarray(decoder.predict_on_batch(fields[None])[0])
-    assert np.abs(peaks[0, 0, 0, :2] - joint[0, 0, :2]).max() < 0.05
+    peaks = decoded(decoder, joint)[0]
+    assert np.abs(peaks[0, 0, :2] - joint[0, 0, :2]).max() < 0.05
 
 
 def test_rows_without_a_peak_score_zero(decoder):
-    peaks, limb_scores = decoder.predict_on_batch(np.zeros((1, *FIELD_HW, 57), np.float32))
-    assert not np.asarray(peaks)[..., 2].any()
-    assert not np.asarray(limb_scores).any()
+    peaks, limb_scores = decoded(decoder, np.zeros((0, 18, 3), np.float32))
+    assert not peaks[..., 2].any()
+    assert not limb_scores.any()
 
 
 def test_overlapping_limbs_are_averaged_and_not_overwritten():
@@ -92,33 +107,64 @@ def test_overlapping_limbs_are_averaged_and_not_overwritten():
     right[1], right[8] = (100, 100, 2), (200, 100, 2)
     down = np.zeros((18, 3), np.float32)
     down[1], down[8] = (150, 50, 2), (150, 150, 2)
-    both = draw_fields(np.stack([right, down]), BODYPOSE_18, FIELD_HW, LabelSettings())
-    crossing = both[100 // 8, 150 // 8, 19:21]
-    assert crossing.tolist() == [0.5, 0.5]
-    one = draw_fields(right[None], BODYPOSE_18, FIELD_HW, LabelSettings())
-    assert one[100 // 8, 150 // 8, 19:21].tolist() == [1, 0]
-    assert both[100 // 8, 110 // 8, 19:21].tolist() == [1, 0]
+    both = drawn_affinity(np.stack([right, down]))
+    assert both[100 // 8, 150 // 8, :2].tolist() == [0.5, 0.5]
+    one = drawn_affinity(right[None])
+    assert one[100 // 8, 150 // 8, :2].tolist() == [1, 0]
+    assert both[100 // 8, 110 // 8, :2].tolist() == [1, 0]
 
 
-def test_heatmaps_and_limbs_share_one_grid():
-    """A peak on a cell's centre lies in the middle of the limb that starts there."""
-    joints = np.zeros((18, 3), np.float32)
-    joints[1], joints[8] = (100, 100, 2), (100, 200, 2)
-    fields = draw_fields(joints[None], BODYPOSE_18, FIELD_HW, LabelSettings())
-    row, column = np.unravel_index(fields[:, :, 1].argmax(), FIELD_HW)
-    limb = np.flatnonzero(fields[row, :, 20])
-    assert (row, column) == (12, 12)
-    assert limb.mean() == 12
+def test_a_peak_lies_in_the_middle_of_the_limb_that_starts_there():
+    joints = np.zeros((1, 18, 3), np.float32)
+    joints[0, 1], joints[0, 8] = (98, 100, 2), (98, 200, 2)
+    heat = drawn_heatmaps(joints)[:, :, 1]
+    row, column = np.unravel_index(heat.argmax(), heat.shape)
+    assert (row * 4 + 2, column * 4 + 2) == (102 if row == 25 else 98, 98)
+    limb = np.flatnonzero(drawn_affinity(joints)[row // 2, :, 1])
+    assert limb.mean() * 8 + 4 == pytest.approx(98, abs=4)
 
 
 def test_background_is_what_no_joint_covers():
-    fields = draw_fields(person(100, 80)[None], BODYPOSE_18, FIELD_HW, LabelSettings())
-    assert np.allclose(fields[:, :, 18], 1 - fields[:, :, :18].max(axis=2))
+    heatmaps = drawn_heatmaps(person(100, 80)[None])
+    assert np.allclose(heatmaps[:, :, 18], 1 - heatmaps[:, :, :18].max(axis=2))
+
+
+def test_an_eye_has_a_narrower_gaussian_than_a_hip():
+    joints = np.zeros((1, 18, 3), np.float32)
+    eye, hip = BODYPOSE_18.joints.index("left_eye"), BODYPOSE_18.joints.index("left_hip")
+    joints[0, [eye, hip]] = (98, 98, 2)
+    heatmaps = drawn_heatmaps(joints)
+    assert heatmaps[24, 24, [eye, hip]].tolist() == [1, 1]
+    assert heatmaps[24, 25, eye] == pytest.approx(np.exp(-16 / (2 * 3.0**2)), abs=1e-3)
+    assert heatmaps[24, 25, hip] > heatmaps[24, 25, eye] + 0.2
 
 
 def test_ignored_boxes_are_masked_except_where_someone_is_drawn():
-    fields = draw_fields(person(100, 80)[None], BODYPOSE_18, FIELD_HW, LabelSettings())
-    mask = loss_mask(np.float32([[0, 0, 160, 288]]), fields, 18)[:, :, 0]
+    drawn = person(100, 80)[None]
+    boxes = np.float32([[0, 0, 160, 288]])
+    mask = loss_mask(boxes, drawn_heatmaps(drawn), drawn_affinity(drawn))[:, :, 0]
     assert mask[:, 21:].all()
     assert not mask[:, :8].any()
     assert mask[(88 // 8), (120 // 8)] == 1
+
+
+def test_a_middle_says_which_peaks_belong_together():
+    """Two people cross; only the middle that expects both ends of a limb speaks for it."""
+    people = np.stack([person(60, 60, 1.5), person(100, 60, 1.5)])
+    middles = np.zeros((1, 4, 3), np.float32)
+    offsets = np.zeros((1, 72, 96, 36), np.float32)
+    for row, joints in enumerate(people):
+        middle = (joints[:, :2].min(0) + joints[:, :2].max(0)) / 2
+        middles[0, row] = *middle, 0.9
+        column, line = (middle // 4).astype(int)
+        offsets[0, line, column] = ((joints[:, :2] / 4) - (column + 0.5, line + 0.5)).ravel()
+    peaks = np.zeros((1, 18, 3, 3), np.float32)
+    peaks[0, :, :2] = people.transpose(1, 0, 2)
+    peaks[0, :, :2, 2] = 1
+    voter = VoteScorer(BODYPOSE_18.limbs, tolerance=0.1, min_centre=0.1, stride=4)
+    votes = np.asarray(voter(middles, offsets, peaks))[0]
+    for limb in range(19):
+        assert votes[limb, 0, 0] == pytest.approx(0.9, abs=1e-3)
+        assert votes[limb, 1, 1] == pytest.approx(0.9, abs=1e-3)
+        assert votes[limb, 0, 1] < 0.5
+        assert not votes[limb, 2].any()

@@ -4,7 +4,7 @@ import pytest
 
 from pose_runtime.skeleton import BODYPOSE_18
 from tools.config import NetworkConfig
-from tools.network import build_network, count_macs, with_dtype_policy
+from tools.network import build_network, count_macs, heatmap_stride, with_dtype_policy
 
 
 def test_vgg19_is_bodyposenets_lite_network():
@@ -25,9 +25,13 @@ def test_every_stage_predicts_both_kinds_of_field(architecture, stages):
     config = NetworkConfig(architecture=architecture, stages=stages)
     network = build_network(config, BODYPOSE_18)
     outputs = network.predict_on_batch(np.zeros((1, 64, 96, 3), np.uint8))
+    heat, votes = ((16, 24), 2) if architecture == "bodypose-s" else ((8, 12), 0)
     assert [output.shape for output in outputs] == (
-        [(1, 8, 12, 19)] * stages + [(1, 8, 12, 38)] * stages
+        [(1, *heat, 19)] * stages
+        + [(1, 8, 12, 38)] * stages
+        + [(1, 16, 24, 1), (1, 16, 24, 36)][:votes]
     )
+    assert heatmap_stride(network) == 64 // heat[0]
 
 
 def test_a_copy_in_another_precision_has_the_same_weights_and_float32_outputs():

@@ -25,17 +25,27 @@ def records(drawn_coco):
 def test_without_augmentation_the_image_is_letterboxed_and_nothing_else(records):
     pixels, target = make_sample(records[0], PLAIN, np.random.default_rng(0))
     assert pixels.shape == (HEIGHT, WIDTH, 3)
-    assert target.shape == (HEIGHT // 8, WIDTH // 8, 58)
+    assert target.heatmaps.shape == (HEIGHT // 4, WIDTH // 4, 20)
+    assert target.affinity.shape == (HEIGHT // 8, WIDTH // 8, 38)
     nose = DRAWN[1][0][0]
-    row, column = np.unravel_index(target[:, :, 0].argmax(), target.shape[:2])
-    assert (row, column) == (int(nose[1] // 8), int(nose[0] // 8))
-    assert target[:, :, -1].all()
+    row, column = np.unravel_index(target.heatmaps[:, :, 0].argmax(), (HEIGHT // 4, WIDTH // 4))
+    assert (row, column) == (int(nose[1] // 4), int(nose[0] // 4))
+    assert target.mask.all()
+    assert np.allclose(target.people[0, 1, :2], nose[:2])
+
+
+def test_the_middle_of_a_person_is_the_middle_of_its_box(records):
+    target = make_sample(records[0], PLAIN, np.random.default_rng(0))[1]
+    x, y, width, height = records[0].boxes[0]
+    assert np.allclose(target.people[0, 0], (x + width / 2, y + height / 2, 1))
+    centre = target.heatmaps[:, :, 19]
+    assert centre[int(target.people[0, 0, 1] // 4), int(target.people[0, 0, 0] // 4)] > 0.8
 
 
 def test_the_same_seed_is_the_same_sample(records):
     one, two = (make_sample(records[1], SETTINGS, np.random.default_rng(7)) for _ in range(2))
     assert (one[0] == two[0]).all()
-    assert (one[1] == two[1]).all()
+    assert all((a == b).all() for a, b in zip(one[1], two[1], strict=True))
 
 
 @pytest.mark.parametrize("seed", range(12))
@@ -45,10 +55,10 @@ def test_labels_move_with_the_pixels(records, seed):
     colour = np.random.default_rng(limb).integers(0, 256, 3)[::-1]
     still = replace(SETTINGS, augmentation=AugmentationConfig(color_jitter=0, gray_prob=0))
     pixels, target = make_sample(records[0], still, np.random.default_rng(seed))
-    nose, neck = target[:, :, 0], target[:, :, 1]
+    nose, neck = target.heatmaps[:, :, 0], target.heatmaps[:, :, 1]
     if min(nose.max(), neck.max()) < 0.7:  # a joint left the picture
         return
-    ends = [np.array(np.unravel_index(heat.argmax(), heat.shape)) * 8 + 4 for heat in (nose, neck)]
+    ends = [np.array(np.unravel_index(heat.argmax(), heat.shape)) * 4 + 2 for heat in (nose, neck)]
     middle = (sum(ends) / 2).astype(int)
     near = pixels[middle[0] - 9 : middle[0] + 10, middle[1] - 9 : middle[1] + 10].astype(int)
     assert np.abs(near - colour).sum(axis=2).min() < 60
@@ -65,18 +75,22 @@ def test_a_mirrored_image_has_its_sides_swapped(records):
             person_centric_prob=0,
         )
         still = replace(SETTINGS, augmentation=flipped)
-        target = make_sample(records[0], still, np.random.default_rng(0))[1]
-        return [int(target[:, :, joint].max(axis=0).argmax()) for joint in (2, 5)]
+        heatmaps = make_sample(records[0], still, np.random.default_rng(0))[1].heatmaps
+        return [int(heatmaps[:, :, joint].max(axis=0).argmax()) for joint in (2, 5)]
 
     right, left = shoulders(0)
     mirrored_right, mirrored_left = shoulders(1)
-    last = WIDTH // 8 - 1
+    last = WIDTH // 4 - 1
     assert right < left
     assert [mirrored_right, mirrored_left] == pytest.approx([last - left, last - right], abs=1)
 
 
-def some_batches(records, workers: int, first_epoch: int) -> Iterator[np.ndarray]:
-    with SampleStream(records, SETTINGS, batch_size=2, seed=3, workers=workers) as stream:
+def some_batches(
+    records, workers: int, first_epoch: int, cache_mib: int = 0
+) -> Iterator[np.ndarray]:
+    with SampleStream(
+        records, SETTINGS, batch_size=2, seed=3, workers=workers, cache_mib=cache_mib
+    ) as stream:
         for pixels, _ in islice(stream.batches(first_epoch), 3):
             yield pixels
 
@@ -84,10 +98,22 @@ def some_batches(records, workers: int, first_epoch: int) -> Iterator[np.ndarray
 def test_batches_depend_on_the_seed_and_the_epoch_but_not_on_the_workers(records):
     one = list(some_batches(records, workers=1, first_epoch=0))
     two = list(some_batches(records, workers=2, first_epoch=0))
+    cached = list(some_batches(records, workers=1, first_epoch=0, cache_mib=1))
     later = list(some_batches(records, workers=1, first_epoch=1))
     assert all((a == b).all() for a, b in zip(one, two, strict=True))
+    assert all((a == b).all() for a, b in zip(one, cached, strict=True))
     assert all((a == b).all() for a, b in zip(one[1:], later, strict=False))
     assert not (one[0] == one[1]).all()
+
+
+def test_a_worker_that_was_killed_is_an_error_and_not_a_long_wait(records, monkeypatch):
+    monkeypatch.setattr("tools.samples._PATIENCE_S", 0.1)
+    with SampleStream(records, SETTINGS, batch_size=2, seed=3, workers=1) as stream:
+        batches = stream.batches()
+        next(batches)
+        stream._processes[0].kill()
+        with pytest.raises(DatasetError, match=r"exit codes \[-9\].*lower workers"):
+            list(islice(batches, 100))
 
 
 def test_an_image_of_another_size_than_annotated_is_refused(records):
