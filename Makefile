@@ -4,11 +4,14 @@ FITS := 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 12))'
 PYTHON ?= $(shell for python in python3 python3.12 python3.11; do \
 	$$python -c $(FITS) 2>/dev/null && echo $$python && break; done)
 PHOTO ?=
+MINUTES ?= 30
 OUT ?= build/demo.png
+# Of `make bench`: --quick, --images, --annotations, --movenet.
+BENCH ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check clean
+.PHONY: demo test check bench fuzz clean
 
 demo: .venv/.demo  ## people found in a photo by a real Triton: make demo PHOTO=mine.jpg
 	$(BIN)/tools demo $(PHOTO) --output $(OUT)
@@ -19,8 +22,16 @@ test: .venv/.dev  ## the whole test suite
 check: .venv/.dev  ## format, lint, types, unit tests: under a minute
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy pose_runtime tools client
+	$(BIN)/mypy pose_runtime tools client loadtest
 	$(BIN)/python -m pytest tests/unit -m "not slow" -n 2
+
+fuzz: .venv/.dev  ## decoding and the models' requests under a coverage-guided fuzzer: make fuzz MINUTES=30
+	$(PIP) -e ".[fuzz]"
+	$(BIN)/python -m tests.fuzz.run --minutes $(MINUTES) --out docs/results/fuzz.json
+
+bench: .venv/.dev  ## docs/performance.md from one run of under 20 minutes, on an otherwise idle machine
+	$(BIN)/tools benchmark -o docs/results/performance.json $(BENCH)
+	$(BIN)/tools benchmark-report docs/results/performance.json -o docs/performance.md --notes docs/performance-notes.md
 
 clean:
 	rm -rf build .venv
@@ -36,5 +47,5 @@ clean:
 	touch $@
 
 .venv/.dev: .venv/bin/python pyproject.toml constraints.txt
-	$(PIP) -e ".[embedded,demo,train,export,engine,dev]"
+	$(PIP) -e ".[embedded,demo,train,export,engine,loadtest,dev]"
 	touch $@ .venv/.demo

@@ -11,6 +11,7 @@ from .access import Tls
 from .address import DEFAULT_MODEL, DEFAULT_URLS, Address, Protocol
 from .errors import AddressError
 from .pose_client import PoseClient
+from .retries import PATIENT
 from .shared_memory import SharedMemory
 from .transport import connect
 
@@ -82,7 +83,9 @@ def open_client(
             f"expected a {protocol} URL as --protocol says, got {url}", param_hint="--url"
         )
     access: dict[str, Any] = ctx.meta.get(_META, {})
-    return PoseClient(url, timeout_s=timeout_s, connect=ctx.obj or connect, **access)
+    return PoseClient(
+        url, timeout_s=timeout_s, retries=PATIENT, connect=ctx.obj or connect, **access
+    )
 
 
 def complain(problem: str) -> None:

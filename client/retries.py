@@ -19,10 +19,14 @@ class Retries:
 
     attempts: int = 3
     first_pause_s: float = 0.1
+    longest_pause_s: float = 1.0
 
     def pause_s(self, attempt: int) -> float:
         """After the failed try number `attempt` (from 0)."""
-        return self.first_pause_s * 2**attempt * random.uniform(0.5, 1)
+        longest_s = max(self.first_pause_s, self.longest_pause_s)
+        # The bound of 30 keeps 2**attempt a number that can be multiplied.
+        whole = min(self.first_pause_s * 2 ** min(attempt, 30), longest_s)
+        return whole * random.uniform(0.5, 1)
 
     def allow(self, attempt: int, pause_s: float, deadline: Deadline) -> bool:
         """Whether there is another try, and time for it."""
@@ -30,6 +34,8 @@ class Retries:
 
 
 NO_RETRIES = Retries(attempts=1)
+# As long as the deadline allows: work on many images outlives a server that is started again.
+PATIENT = Retries(attempts=10**6)
 
 
 def with_retries(transport: Transport, retries: Retries, sleep: Sleep) -> Transport:

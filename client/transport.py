@@ -164,6 +164,11 @@ def connect_asyncio(address: Address, access: Access) -> Connection:
             return connect_http_asyncio(address, access)
 
 
+# What Triton says of a model that it has, but that does not answer: it is being unloaded, or its
+# Python process was killed. The status is then that of a wrong request.
+_GONE_FOR_NOW = ("has no available versions", "is not healthy")
+
+
 def server_error(address: Address, code: str, message: str) -> ClientError:
     """One tree for both protocols: the server's error answer as ours.
 
@@ -173,7 +178,9 @@ def server_error(address: Address, code: str, message: str) -> ClientError:
         message: the server's words.
     """
     words = _without_triton_prefixes(message)
-    if code in ("NOT_FOUND", "404") or "has no available versions" in words:
+    if any(sign in words for sign in _GONE_FOR_NOW):
+        return ServerUnavailable(str(address), words)
+    if code in ("NOT_FOUND", "404"):
         return ModelNotFound(str(address), words)
     if code in ("UNAUTHENTICATED", "PERMISSION_DENIED", "401", "403") or "is restricted" in words:
         return AccessDenied(str(address), words)
@@ -181,6 +188,8 @@ def server_error(address: Address, code: str, message: str) -> ClientError:
         return RequestRejected(words)  # of one message, by gRPC: it will never fit
     if code in ("RESOURCE_EXHAUSTED", "429"):
         return RateLimited(str(address), words)
+    if code == "CANCELLED":  # not by us: the server was stopped
+        return ServerUnavailable(str(address), words)
     if code in ("UNAVAILABLE", "503"):
         busy = ServerBusy if "queue" in words else ServerUnavailable
         return busy(str(address), words)

@@ -1,9 +1,13 @@
 """What can go wrong, as one tree.
 
 PoseError
-├── ContractError    a tensor has the wrong name, dtype, shape or values (a caller's mistake)
-├── ImageError       bytes that are not an image we accept (a caller's mistake)
-└── SpecError        a skeleton or pipeline description contradicts itself (our mistake)
+├── ContractError        a tensor has the wrong name, dtype, shape or values (a caller's mistake)
+├── ImageError           bytes that are not an image we accept (a caller's mistake)
+│   ├── UnknownFormat    no format that we accept
+│   ├── DamagedImage     of such a format, but cut short or damaged
+│   └── BeyondLimit      beyond one of `spec.ImageLimits`
+├── NotFinite            the network answered NaN or infinity (the model's mistake)
+└── SpecError            a skeleton or pipeline description contradicts itself (our mistake)
 
 `client/errors.py` and the modules of `tools` hang their own leaves under `PoseError`.
 """
@@ -14,9 +18,13 @@ from __future__ import annotations
 class PoseError(Exception):
     """Base of every error this project raises on purpose; its text is one line for a person."""
 
+    reason = "internal"  # one of `REASONS`: what /metrics counts it under
+
 
 class ContractError(PoseError):
     """A tensor does not match its `TensorSpec`."""
+
+    reason = "contract"
 
     def __init__(self, name: str, expected: str, got: str) -> None:
         super().__init__(f"{name}: expected {expected}, got {got}")
@@ -29,5 +37,44 @@ class ImageError(PoseError):
         super().__init__(f"image: expected {expected}, got {got}")
 
 
+class UnknownFormat(ImageError):
+    """Not one of the image formats that are accepted."""
+
+    reason = "format"
+
+
+class DamagedImage(ImageError):
+    """The header promises an image that the bytes do not hold."""
+
+    reason = "damaged"
+
+
+class BeyondLimit(ImageError):
+    """An image that one of the limits forbids; the message names it."""
+
+    def __init__(self, limit: str, expected: str, got: str) -> None:
+        super().__init__(f"{expected} ({limit})", got)
+        self.reason = limit
+
+
+class NotFinite(PoseError):
+    """The network gave NaN or infinity for an image."""
+
+    reason = "not_finite"
+
+
 class SpecError(PoseError):
     """A `Skeleton` or `PipelineSpec` contradicts itself."""
+
+
+# The fixed set of reasons that `pose_rejected_images_total` tells apart.
+REASONS = (
+    "format",
+    "damaged",
+    "max_bytes",
+    "max_pixels",
+    "max_decode_ms",
+    "contract",
+    "not_finite",
+    "internal",
+)

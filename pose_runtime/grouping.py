@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ContractError
+from .errors import NotFinite
+from .joining import Ints, LimbTables, join_nodes, limb_tables
 from .letterbox import Letterbox
 from .poses import Poses
 from .skeleton import Skeleton
@@ -14,6 +15,7 @@ from .spec import GroupingSettings, PipelineSpec
 Floats = NDArray[np.float32]
 
 _ABOVE_ZERO = 1e-30  # a score of 0 means "nothing there", whatever the thresholds say
+_MISSING = np.zeros((1, 3), np.float32)  # the row of a joint that was not found
 
 
 def people_in_image(
@@ -28,14 +30,12 @@ def people_in_image(
         spec: skeleton and thresholds.
 
     Raises:
-        ContractError: the network gave NaN or infinity, or `geometry` is no letterbox.
+        NotFinite: the network gave NaN or infinity.
+        ContractError: `geometry` is no letterbox.
     """
-    letterbox = Letterbox.from_geometry(geometry)
-    poses = group_poses(peaks, limb_scores, spec.skeleton, spec.grouping)
-    keypoints = poses.keypoints.copy()
-    found = keypoints[:, :, 2] > 0
-    keypoints[found, :2] = letterbox.to_image(keypoints[found, :2])
-    return Poses(keypoints, poses.scores)
+    in_image = peaks.copy()  # grouping looks at scores only, so positions can be mapped first
+    in_image[:, :, :2] = Letterbox.from_geometry(geometry).to_image(peaks[:, :, :2])
+    return group_poses(in_image, limb_scores, spec.skeleton, spec.grouping)
 
 
 def group_poses(
@@ -48,97 +48,57 @@ def group_poses(
     two belong to different people who both have some joint. People are sorted by score.
 
     Args:
-        peaks: (J, P, 3), x, y in network pixels and score in 0..1; unused rows score 0.
+        peaks: (J, P, 3), x, y in pixels and score in 0..1; unused rows score 0.
         limb_scores: (L, P, P), score of joining peak i of a limb's first joint with peak j of its
             second.
         skeleton: which joints each limb connects.
         settings: thresholds.
 
     Returns:
-        Poses in network pixels. The score of a person with n joints is the mean of their scores
-        times sqrt(n / J): of the formulas tried on training images it ranks people best for AP
-        (docs/decisions.md).
+        Poses in the pixels of `peaks`. The score of a person with n joints is the mean of their
+        scores times sqrt(n / J): of the formulas tried on training images it ranks people best for
+        AP (docs/decisions.md).
 
     Source: greedy bipartite matching over all limbs at once as in OpenPose (Cao et al. 2017,
     arXiv:1611.08050, section 2.4, and its later "all limbs, sorted" parser), written anew.
     """
     if not (np.isfinite(peaks).all() and np.isfinite(limb_scores).all()):
-        raise ContractError("peaks and limb_scores", "finite numbers", "NaN or infinity")
-    num_peaks = peaks.shape[1]
+        raise NotFinite("peaks and limb_scores: expected finite numbers, got NaN or infinity")
+    tables = limb_tables(skeleton, peaks.shape[1])
     is_joint = peaks[:, :, 2].ravel() >= max(settings.min_peak_score, _ABOVE_ZERO)
-    candidates = _strongest_first(limb_scores, is_joint, skeleton, settings)
-    people = _join_nodes(candidates, skeleton.num_limbs, num_peaks)
+    candidates = _strongest_first(limb_scores.ravel(), is_joint, tables, settings)
+    nodes, owners = join_nodes(candidates, tables)
     if settings.min_joints <= 1:
-        loose = set(np.flatnonzero(is_joint).tolist()).difference(*people)
-        people += [[node] for node in sorted(loose)]
-    return _poses_from_nodes(
-        [members for members in people if len(members) >= settings.min_joints], peaks
-    )
+        loose = np.setdiff1d(is_joint.nonzero()[0], nodes)
+        nodes, owners = np.append(nodes, loose), np.append(owners, loose)
+    return _poses_of_owners(nodes, owners, peaks, tables, settings.min_joints)
 
 
 def _strongest_first(
-    limb_scores: Floats,
-    is_joint: NDArray[np.bool_],
-    skeleton: Skeleton,
-    settings: GroupingSettings,
-) -> list[tuple[int, int, int]]:
-    """Candidate limbs as (limb, node, node), strongest first; a node is joint * P + peak."""
-    num_peaks = limb_scores.shape[1]
-    scores = limb_scores.ravel()
-    candidates = np.flatnonzero(scores >= max(settings.min_limb_score, _ABOVE_ZERO))
-    limbs, pairs = np.divmod(candidates, num_peaks * num_peaks)
-    firsts, seconds = np.divmod(pairs, num_peaks)
-    ends = np.array(skeleton.limbs, np.intp)[limbs] * num_peaks
-    nodes_a, nodes_b = ends[:, 0] + firsts, ends[:, 1] + seconds
-    both = is_joint[nodes_a] & is_joint[nodes_b]
-    order = np.argsort(-scores[candidates[both]], kind="stable")
-    columns = (column[both][order].tolist() for column in (limbs, nodes_a, nodes_b))
-    return list(zip(*columns, strict=True))
+    scores: Floats, is_joint: NDArray[np.bool_], tables: LimbTables, settings: GroupingSettings
+) -> Ints:
+    """Places of `scores` (L * P * P,) that are limbs between joints, strongest first."""
+    places = (scores >= max(settings.min_limb_score, _ABOVE_ZERO)).nonzero()[0]
+    places = places[is_joint[tables.starts[places]] & is_joint[tables.ends[places]]]
+    return places[(-scores[places]).argsort(kind="stable")]
 
 
-def _join_nodes(
-    candidates: list[tuple[int, int, int]], num_limbs: int, num_peaks: int
-) -> list[list[int]]:
-    """People as lists of nodes, two or more each, in no particular order."""
-    owner: dict[int, int] = {}  # node -> person
-    members: list[list[int]] = []
-    joints: list[int] = []  # bit j: the person has joint j
-    taken: set[int] = set()  # node * L + limb: the node has its limb of that kind
-    for limb, a, b in candidates:
-        limb_of_a, limb_of_b = a * num_limbs + limb, b * num_limbs + limb
-        if limb_of_a in taken or limb_of_b in taken:
-            continue
-        for node in (a, b):
-            if node not in owner:
-                owner[node] = len(members)
-                members.append([node])
-                joints.append(1 << node // num_peaks)
-        one, other = owner[a], owner[b]
-        if one != other:
-            if joints[one] & joints[other]:
-                continue
-            if len(members[one]) < len(members[other]):
-                one, other = other, one
-            for node in members[other]:
-                owner[node] = one
-            members[one] += members[other]
-            joints[one] |= joints[other]
-            members[other] = []
-        taken.add(limb_of_a)
-        taken.add(limb_of_b)
-    return [nodes for nodes in members if len(nodes) > 1]
-
-
-def _poses_from_nodes(people: list[list[int]], peaks: Floats) -> Poses:
-    num_joints, num_peaks = peaks.shape[:2]
-    keypoints = np.zeros((len(people), num_joints, 3), np.float32)
-    rows = np.repeat(np.arange(len(people)), [len(members) for members in people])
-    joints, chosen = np.divmod(
-        np.array([node for members in people for node in members], np.intp), num_peaks
-    )
-    keypoints[rows, joints] = peaks[joints, chosen]
-    sizes = np.array([len(members) for members in people], np.float32)
-    scores = keypoints[:, :, 2].sum(axis=1) / np.sqrt(np.maximum(sizes, 1) * num_joints)
-    scores = np.minimum(scores, 1).astype(np.float32)
-    best = np.argsort(-scores, kind="stable")
-    return Poses(keypoints[best], scores[best])
+def _poses_of_owners(
+    nodes: Ints, owners: Ints, peaks: Floats, tables: LimbTables, min_joints: int
+) -> Poses:
+    """People of at least `min_joints` joints, best first (ties: the lower owner)."""
+    num_joints, count = len(peaks), len(tables.joint_of_node)
+    peaks = peaks.reshape(-1, 3)
+    sizes = np.bincount(owners, minlength=count)
+    totals = np.bincount(owners, peaks[:, 2][nodes], minlength=count)
+    people = (sizes >= max(min_joints, 1)).nonzero()[0]
+    scores = np.minimum(totals[people] / np.sqrt(sizes[people] * num_joints), 1).astype(np.float32)
+    best = (-scores).argsort(kind="stable")
+    # One row more for those with too few joints, and one peak more for joints that are missing.
+    row_of = np.full(count, len(people))
+    row_of[people[best]] = np.arange(len(people))
+    chosen = np.full((len(people) + 1) * num_joints, count)
+    chosen[row_of[owners] * num_joints + tables.joint_of_node[nodes]] = nodes
+    padded = np.concatenate([peaks, _MISSING])
+    keypoints = padded.take(chosen.reshape(-1, num_joints)[:-1], axis=0)
+    return Poses(keypoints, scores[best])

@@ -1,31 +1,33 @@
 """Owns the one path from encoded bytes to network pixels: training, calibration, client, server.
 
-The only module of `pose_runtime` that imports simplejpeg and OpenCV.
+With `image_headers` the only module of `pose_runtime` that imports simplejpeg or OpenCV.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
-import struct
+import threading
 
 import cv2
 import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
-from .errors import ImageError
+from .errors import DamagedImage
+from .image_headers import Header, checked_image, read_header
 from .letterbox import Letterbox
 from .spec import ImageLimits
 
 Pixels = NDArray[np.uint8]
 
 PADDING = 128  # grey: 0 after the network's `pixels / 256 - 0.5`
-ACCEPTED = "JPEG, PNG, WebP or BMP bytes, or their base64 text"
 # Smallest scale at which bilinear resampling still sees every pixel.
 _MIN_BILINEAR_SCALE = 0.5
 # Decoding a JPEG at 5/8 of its size takes longer than whole (1.11 against 0.95 ms at 640 x 480).
 _MIN_JPEG_FACTOR = 2
+_BUFFER_BYTES = 8 * 2**20  # a whole image of 1920 x 1080
+_own = threading.local()
+# BGR; the orientation is applied here, by the same code for all formats.
+_AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
 
 def decode_image(data: bytes, limits: ImageLimits) -> Pixels:
@@ -35,8 +37,10 @@ def decode_image(data: bytes, limits: ImageLimits) -> Pixels:
         ImageError: empty, of another format, damaged, cut short, or beyond `limits`; sizes are
             read from the header before anything is decoded.
     """
-    data, image_format = _checked(data, limits)
-    return _decode_jpeg(data) if image_format == "JPEG" else _decode_other(data, image_format)
+    data, header = checked_image(data, limits)
+    if header.image_format == "JPEG":
+        return _decode_jpeg(data, header)
+    return _decode_other(data, header)
 
 
 def network_pixels(
@@ -50,39 +54,13 @@ def network_pixels(
     Raises:
         ImageError: as `decode_image`.
     """
-    data, image_format = _checked(data, limits)
-    if image_format != "JPEG":
-        return letterbox_pixels(_decode_other(data, image_format), network_hw)
-    letterbox = Letterbox.fit(_upright_size(data, image_format), network_hw)
-    return _placed(_decode_jpeg(data, letterbox.placed_hw), letterbox, network_hw), letterbox
-
-
-def _checked(data: bytes, limits: ImageLimits) -> tuple[bytes, str]:
-    """The encoded bytes, without base64, and their format, when both are within the limits."""
-    if not data:
-        raise ImageError(ACCEPTED, "no bytes")
-    if len(data) > limits.max_bytes:
-        raise ImageError(f"at most {limits.max_bytes} bytes", f"{len(data)}")
-    data, image_format = _without_base64(data)
-    height, width = _size_in_header(data, image_format)
-    if height < 1 or width < 1:
-        raise ImageError("at least 1 x 1 pixels", f"{image_format} of {width} x {height}")
-    if height * width > limits.max_pixels:
-        raise ImageError(
-            f"at most {limits.max_pixels} pixels", f"{image_format} of {width} x {height}"
-        )
-    if image_format == "PNG":
-        _check_png_chunks(data)
-    return data, image_format
-
-
-def _without_base64(data: bytes) -> tuple[bytes, str]:
-    if _format_of(data) is None:
-        data = _from_base64(data)
-    image_format = _format_of(data)
-    if image_format is None:
-        raise ImageError(ACCEPTED, f"{len(data)} bytes starting with {data[:8]!r}")
-    return data, image_format
+    data, header = checked_image(data, limits)
+    letterbox = Letterbox.fit(header.upright_hw, network_hw)
+    if header.image_format == "JPEG":
+        image = _decode_jpeg(data, header, letterbox.placed_hw, _buffer_for(header.hw))
+    else:
+        image = _decode_other(data, header)
+    return _placed(image, letterbox, network_hw), letterbox
 
 
 def image_size(data: bytes) -> tuple[int, int]:
@@ -91,14 +69,7 @@ def image_size(data: bytes) -> tuple[int, int]:
     Raises:
         ImageError: no image format that we accept, or its header is damaged.
     """
-    return _upright_size(*_without_base64(data))
-
-
-def _upright_size(data: bytes, image_format: str) -> tuple[int, int]:
-    height, width = _size_in_header(data, image_format)
-    orientation = {"JPEG": exif_orientation, "PNG": _png_orientation}.get(image_format)
-    turned = orientation is not None and orientation(data) >= 5
-    return (width, height) if turned else (height, width)
+    return read_header(data).upright_hw
 
 
 def letterbox_pixels(image: Pixels, network_hw: tuple[int, int]) -> tuple[Pixels, Letterbox]:
@@ -112,57 +83,13 @@ def _placed(image: Pixels, letterbox: Letterbox, network_hw: tuple[int, int]) ->
     placed_h, placed_w = letterbox.placed_hw
     shrinks = placed_h / image.shape[0]
     kernel = cv2.INTER_LINEAR if shrinks >= _MIN_BILINEAR_SCALE else cv2.INTER_AREA
-    pixels = np.full((*network_hw, 3), PADDING, np.uint8)
+    pixels = np.empty((*network_hw, 3), np.uint8)
+    if (placed_h, placed_w) != network_hw:
+        pixels.fill(PADDING)
     x, y = letterbox.offset_xy
-    pixels[y : y + placed_h, x : x + placed_w] = cv2.resize(
-        image, (placed_w, placed_h), interpolation=kernel
-    )
+    place = pixels[y : y + placed_h, x : x + placed_w]
+    cv2.resize(image, (placed_w, placed_h), dst=place, interpolation=kernel)
     return pixels
-
-
-def exif_orientation(data: bytes) -> int:
-    """The EXIF orientation 1..8 of a JPEG; 1 (upright) when there is none or it is damaged.
-
-    Source: EXIF 2.3 (JEITA CP-3451C) section 4.5, tag 0x0112 of the first image directory.
-    """
-    position = 2
-    while position + 4 <= len(data) and data[position] == 0xFF and data[position + 1] != 0xDA:
-        length = int.from_bytes(data[position + 2 : position + 4], "big")
-        segment = data[position + 4 : position + 2 + length]
-        if data[position + 1] == 0xE1 and segment.startswith(b"Exif\0\0"):
-            return _orientation_in_tiff(segment[6:])
-        position += 2 + length
-    return 1
-
-
-def _orientation_in_tiff(tiff: bytes) -> int:
-    order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
-    if order is None:
-        return 1
-    try:
-        (directory,) = struct.unpack_from(f"{order}I", tiff, 4)
-        (count,) = struct.unpack_from(f"{order}H", tiff, directory)
-        for entry in range(count):
-            tag, kind, _, value = struct.unpack_from(
-                f"{order}HHIH", tiff, directory + 2 + 12 * entry
-            )
-            if (tag, kind) == (0x0112, 3):
-                return value if 1 <= value <= 8 else 1
-    except struct.error:
-        return 1
-    return 1
-
-
-def _png_orientation(data: bytes) -> int:
-    """The orientation in a PNG's eXIf chunk, which OpenCV applies; 1 when there is none."""
-    position, kind = 8, b""
-    while position + 8 <= len(data) and kind != b"IDAT":
-        length = int.from_bytes(data[position : position + 4], "big")
-        kind = data[position + 4 : position + 8]
-        if kind == b"eXIf":
-            return _orientation_in_tiff(data[position + 8 : position + 8 + length])
-        position += 12 + length
-    return 1
 
 
 def _upright(image: Pixels, orientation: int) -> Pixels:
@@ -176,102 +103,58 @@ def _upright(image: Pixels, orientation: int) -> Pixels:
     return np.ascontiguousarray(image)
 
 
-def _decode_jpeg(data: bytes, enough_hw: tuple[int, int] = (0, 0)) -> Pixels:
+def _buffer_for(image_hw: tuple[int, int]) -> Pixels | None:
+    """This thread's own memory for a decoded image, overwritten by the next one; None if too small.
+
+    Fresh memory may be handed out by the operating system page by page, which then takes up to a
+    quarter of the time of decoding 640 x 480 pixels into it.
+    """
+    if 3 * image_hw[0] * image_hw[1] > _BUFFER_BYTES:
+        return None
+    if not hasattr(_own, "buffer"):
+        _own.buffer = np.empty(_BUFFER_BYTES, np.uint8)
+    return np.asarray(_own.buffer)
+
+
+def _decode_jpeg(
+    data: bytes,
+    header: Header,
+    enough_hw: tuple[int, int] = (0, 0),
+    buffer: Pixels | None = None,
+) -> Pixels:
     """Upright RGB, at the smallest of the JPEG's scales that has at least `enough_hw` pixels.
 
     (0, 0) asks for the whole size, which is also the answer when no scale below half would do.
+    With a `buffer` of enough bytes, the pixels may lie in it.
     """
     factor = 1 if enough_hw == (0, 0) else _MIN_JPEG_FACTOR
-    orientation = exif_orientation(data)
-    height, width = enough_hw[::-1] if orientation >= 5 else enough_hw
+    height, width = enough_hw[::-1] if header.orientation >= 5 else enough_hw
     try:
         image = simplejpeg.decode_jpeg(
-            data, "RGB", min_height=height, min_width=width, min_factor=factor
+            data,
+            "RGB",
+            min_height=height,
+            min_width=width,
+            min_factor=factor,
+            buffer=buffer,
         )
     except ValueError as error:
         if "premature end" in str(error).lower():
-            raise ImageError("a whole JPEG", f"{len(data)} bytes that end too early") from error
-        # CMYK, and small damage that other decoders tolerate; OpenCV applies EXIF by itself.
-        return _decode_other(data, "JPEG")
-    return _upright(image, orientation)
+            raise DamagedImage("a whole JPEG", f"{len(data)} bytes that end too early") from error
+        return _decode_other(data, header)  # CMYK, and small damage that other decoders tolerate
+    return _upright(image, header.orientation)
 
 
-def _decode_other(data: bytes, image_format: str) -> Pixels:
+def _decode_other(data: bytes, header: Header) -> Pixels:
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), _AS_STORED)
     except cv2.error:
         image = None
     if image is None:
-        raise ImageError(f"a whole {image_format}", f"{len(data)} bytes that do not decode")
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
-
-
-def _from_base64(data: bytes) -> bytes:
-    """The bytes behind base64 text, with or without a `data:` prefix; `data` if it is no such."""
-    text = data.split(b",", 1)[1] if data.startswith(b"data:") and b"," in data[:100] else data
-    try:
-        return base64.b64decode(b"".join(text.split()), validate=True)
-    except binascii.Error:
-        return data
-
-
-def _format_of(data: bytes) -> str | None:
-    if data.startswith(b"\xff\xd8\xff"):
-        return "JPEG"
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "PNG"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WebP"
-    if data.startswith(b"BM"):
-        return "BMP"
-    return None
-
-
-def _size_in_header(data: bytes, image_format: str) -> tuple[int, int]:
-    """Height and width as the header claims them.
-
-    Source: PNG specification 11.2.2; WebP container specification (VP8X, VP8L, VP8 chunks);
-    BITMAPINFOHEADER; simplejpeg for JPEG.
-    """
-    try:
-        if image_format == "JPEG":
-            height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=False)
-            return height, width
-        if image_format == "PNG":
-            width, height = struct.unpack_from(">II", data, 16)
-            return height, width
-        if image_format == "BMP":
-            width, height = struct.unpack_from("<ii", data, 18)
-            return abs(height), width
-        return _size_in_webp(data)
-    except (ValueError, KeyError, struct.error) as error:  # KeyError: simplejpeg, cut header
-        raise ImageError(f"a whole {image_format}", f"{len(data)} bytes of damaged header") from (
-            error
+        raise DamagedImage(
+            f"a whole {header.image_format}", f"{len(data)} bytes that do not decode"
         )
-
-
-def _check_png_chunks(data: bytes) -> None:
-    """That every chunk up to the last is there.
-
-    OpenCV reserves (and clears) the memory that a chunk claims before it looks for the chunk: 40 KB
-    with one damaged length cost it 4 GB and 9 s.
-    """
-    position, kind = 8, b""
-    while kind != b"IEND":
-        kind = data[position + 4 : position + 8]
-        position += 12 + int.from_bytes(data[position : position + 4], "big")
-        if position > len(data):
-            raise ImageError("a whole PNG", f"{len(data)} bytes that end too early")
-
-
-def _size_in_webp(data: bytes) -> tuple[int, int]:
-    chunk = data[12:16]
-    if chunk == b"VP8X":
-        width = int.from_bytes(data[24:27], "little") + 1
-        height = int.from_bytes(data[27:30], "little") + 1
-    elif chunk == b"VP8L":
-        (bits,) = struct.unpack_from("<I", data, 21)
-        width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
-    else:
-        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", data, 26))
-    return height, width
+    if image.shape[:2] != header.hw:
+        raise DamagedImage(f"{header}, as its header says", f"{image.shape[1]} x {image.shape[0]}")
+    image = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    return _upright(image, header.orientation)

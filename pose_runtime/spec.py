@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from .errors import ContractError, SpecError
 from .skeleton import BODYPOSE_18, Skeleton
 
+IMAGE_FORMATS = ("JPEG", "PNG", "WebP", "BMP")
 NUMPY_DTYPES = {"UINT8": np.uint8, "INT32": np.int32, "FP32": np.float32, "BYTES": np.object_}
 
 
@@ -58,14 +59,33 @@ class ModelSpec:
     warmup_files: tuple[str, ...] = ()  # inputs warmed up from a file; the others get zeros
     parameters: Mapping[str, str] = field(default_factory=dict)
     steps: tuple[ModelSpec, ...] = ()  # of an ensemble, in order; tensors connect by name
+    versions: tuple[int, ...] = (1,)  # folders that the server loads; one of an ensemble
 
 
 @dataclass(frozen=True, slots=True)
 class ImageLimits:
-    """What the preprocess model accepts; checked before anything is decoded."""
+    """What the preprocess model accepts; checked before anything is decoded.
+
+    max_bytes: of the request's image, base64 or not.
+    max_pixels: height x width.
+    max_decode_ms: of one core, estimated from format, pixels, bytes and scans.
+    formats: of `IMAGE_FORMATS`.
+    """
 
     max_bytes: int = 16 * 2**20
     max_pixels: int = 40_000_000
+    max_decode_ms: int = 500
+    formats: tuple[str, ...] = IMAGE_FORMATS
+
+    def __post_init__(self) -> None:
+        for name in ("max_bytes", "max_pixels", "max_decode_ms"):
+            if getattr(self, name) < 1:
+                raise SpecError(f"{name}: expected at least 1, got {getattr(self, name)}")
+        if not self.formats or not set(self.formats) <= set(IMAGE_FORMATS):
+            raise SpecError(
+                f"formats: expected some of {', '.join(IMAGE_FORMATS)}, got"
+                f" {', '.join(self.formats) or 'none'}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +154,10 @@ class PipelineSpec:
     def with_model(self, sha256: str) -> PipelineSpec:
         return replace(self, model_sha256=sha256)
 
+    def with_limits(self, limits: ImageLimits, changes: Mapping[str, Any]) -> PipelineSpec:
+        """With `limits`, but for `changes` (fields of `ImageLimits` and their values)."""
+        return replace(self, limits=replace(limits, **changes))
+
     def to_json(self) -> str:
         """Deterministic text: same spec, same bytes."""
         return json.dumps(asdict(self), indent=2) + "\n"
@@ -148,7 +172,7 @@ class PipelineSpec:
                 network_hw=(int(height), int(width)),
                 max_peaks=int(raw["max_peaks"]),
                 max_people=int(raw["max_people"]),
-                limits=ImageLimits(**raw["limits"]),
+                limits=_limits_from_json(raw["limits"]),
                 grouping=GroupingSettings(**raw["grouping"]),
                 model_sha256=str(raw["model_sha256"]),
             )
@@ -161,3 +185,9 @@ class PipelineSpec:
     @classmethod
     def load(cls, path: Path) -> PipelineSpec:
         return cls.from_json(path.read_text())
+
+
+def _limits_from_json(raw: dict[str, Any]) -> ImageLimits:
+    """Files of before `max_decode_ms` and `formats` get their defaults."""
+    formats = tuple(raw.get("formats", IMAGE_FORMATS))
+    return ImageLimits(**{**raw, "formats": formats})

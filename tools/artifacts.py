@@ -7,6 +7,7 @@ which refuses a file that changed after its record was written.
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -19,12 +20,23 @@ from typing import Any
 
 from pose_runtime.errors import PoseError
 
+# The largest, of a repository with many versions, has some 20 KB.
+_MAX_RECORD_BYTES = 4 * 2**20
+_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
 # Distributions whose versions can change what a stage produces.
 _RECORDED_VERSIONS = ("bodypose-triton", "keras", "tensorflow-cpu", "jax", "numpy", "onnx")
 
 
 class StaleArtifactError(PoseError):
     """A file changed after the stage that made it wrote its record."""
+
+
+class RecordError(PoseError):
+    """A JSON record is not what a stage of ours writes."""
+
+
+class DiskError(PoseError):
+    """There is no room, or no permission, to write a file."""
 
 
 class MissingArtifactError(PoseError):
@@ -76,24 +88,62 @@ class Artifact:
         Raises:
             MissingArtifactError: there is no such file.
             StaleArtifactError: the file is not what its record says.
+            RecordError: the record is no record.
         """
         if not path.is_file():
             raise MissingArtifactError(f"{path}: expected a file, got nothing there")
         sha256 = sha256_of(path)
         if not record_path(path).is_file():
             return cls(path, sha256, "given")
-        raw = json.loads(record_path(path).read_text())
+        raw = read_record(
+            record_path(path), {"sha256": str, "stage": str, "parents": list, "settings": dict}
+        )
         if raw["sha256"] != sha256:
             raise StaleArtifactError(
                 f"{path} changed after `tools {raw['stage']}` wrote it; run `tools {raw['stage']}`"
                 f" again, or delete {record_path(path).name} if the file is your own"
             )
-        parents = tuple(parent["sha256"] for parent in raw["parents"])
+        parents = tuple(str(parent["sha256"]) for parent in raw["parents"])
         return cls(path, sha256, raw["stage"], parents, raw["settings"])
 
 
 def record_path(path: Path) -> Path:
     return path.with_name(path.name + ".json")
+
+
+def read_record(path: Path, keys: Mapping[str, type]) -> dict[str, Any]:
+    """A record as it may come from someone else: of a sane size, JSON, with these keys.
+
+    Args:
+        path: the record.
+        keys: that it must have, and the types of their values.
+
+    Raises:
+        RecordError: it is missing, too large, or something else.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_RECORD_BYTES + 1)
+        if len(text) > _MAX_RECORD_BYTES:
+            raise RecordError(
+                f"{path}: expected a record of at most {_MAX_RECORD_BYTES} bytes, got more"
+            )
+        raw = json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"{error}"
+        raise RecordError(f"{path}: expected a record in JSON, got `{reason}`") from error
+    wrong = [
+        key
+        for key, kind in keys.items()
+        if not isinstance(raw, dict) or not isinstance(raw.get(key), kind)
+    ]
+    parents = raw.get("parents", []) if isinstance(raw, dict) else []
+    if wrong or not all(isinstance(parent, dict) and "sha256" in parent for parent in parents):
+        raise RecordError(
+            f"{path}: expected a record with {', '.join(keys)}, got none that fits in"
+            f" {', '.join(wrong or ['parents'])}"
+        )
+    return dict(raw)
 
 
 def sha256_of(path: Path) -> str:
@@ -102,18 +152,47 @@ def sha256_of(path: Path) -> str:
 
 
 @contextlib.contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Inside, a full or read-only disk is one line about `path`.
+
+    Raises:
+        DiskError: it is.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_ERRORS:
+            raise
+        raise DiskError(
+            f"{path}: expected to be able to write it, got `{error.strerror}`; make room, or"
+            " choose another place"
+        ) from error
+
+
+@contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that replaces it when the block ends without an error."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            temporary.chmod(0o644)
+            _flush(temporary)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    """To the disk, so that a power cut after the replacement does not leave an empty file."""
+    handle = os.open(path, os.O_RDONLY)
     try:
-        yield temporary
-        temporary.chmod(0o644)
-        temporary.replace(path)
+        os.fsync(handle)
     finally:
-        temporary.unlink(missing_ok=True)
+        os.close(handle)
 
 
 def _versions() -> dict[str, str]:

@@ -1,4 +1,6 @@
-"""The trunk of the small network: MobileNetV2 x1.5 with a feature pyramid, as in MoveNet."""
+"""The trunks of the small network: MoveNet's MobileNetV2 x1.5, or EfficientNet-Lite0, each with
+a feature pyramid as in MoveNet.
+"""
 
 from __future__ import annotations
 
@@ -20,22 +22,35 @@ HEAD_CHANNELS: Final[Mapping[str, int]] = {"kpt": 17, "regress": 34, "center": 1
 _LAYOUT: Final = "channels_last"
 _STEM_CHANNELS: Final = 48
 _TOP_CHANNELS: Final = 1280
-# Expansion, channels, repeats, stride of the first. Source: Sandler et al. 2018
+# Expansion, channels, repeats, stride of the first, kernel. Source: Sandler et al. 2018
 # (arXiv:1801.04381), table 2, with the channels of width 1.5 as MoveNet's graph has them.
 _BLOCK_GROUPS: Final = (
-    (1, 24, 1, 1),
-    (6, 40, 2, 2),
-    (6, 48, 3, 2),
-    (6, 96, 4, 2),
-    (6, 144, 3, 1),
-    (6, 240, 3, 2),
-    (6, 480, 1, 1),
+    (1, 24, 1, 1, 3),
+    (6, 40, 2, 2, 3),
+    (6, 48, 3, 2, 3),
+    (6, 96, 4, 2, 3),
+    (6, 144, 3, 1, 3),
+    (6, 240, 3, 2, 3),
+    (6, 480, 1, 1, 3),
+)
+_LITE0_STEM_CHANNELS: Final = 32
+# The same columns. Source: Tan and Le 2019 (arXiv:1905.11946), table 1; Lite0 is B0 without
+# squeeze-and-excitation and with ReLU6.
+_LITE0_BLOCK_GROUPS: Final = (
+    (1, 16, 1, 1, 3),
+    (6, 24, 2, 2, 3),
+    (6, 40, 2, 2, 5),
+    (6, 80, 3, 2, 3),
+    (6, 112, 3, 1, 5),
+    (6, 192, 4, 2, 5),
+    (6, 320, 1, 1, 3),
 )
 _LATERAL_CHANNELS: Final = {32: 64, 16: 64, 8: 32, 4: 24}
 _REFINED_CHANNELS: Final = {16: 32, 8: 24, 4: 24}
 _HEAD_HIDDEN_CHANNELS: Final = 96
 
-NUM_BLOCKS: Final = sum(repeats for _, _, repeats, _ in _BLOCK_GROUPS)
+NUM_BLOCKS: Final = sum(group[2] for group in _BLOCK_GROUPS)
+LITE0_NUM_BLOCKS: Final = sum(group[2] for group in _LITE0_BLOCK_GROUPS)
 
 
 def movenet_pyramid(images: KerasTensor) -> dict[str, KerasTensor]:
@@ -69,7 +84,7 @@ def movenet_pyramid(images: KerasTensor) -> dict[str, KerasTensor]:
     `tools.import_backbone`.
     """
     _check_size(images)
-    blocks = _mobilenet_blocks(images)
+    blocks = _residual_blocks(images, _STEM_CHANNELS, _BLOCK_GROUPS)
     features = {
         "c1": blocks[0],
         "c2": blocks[2],
@@ -81,8 +96,55 @@ def movenet_pyramid(images: KerasTensor) -> dict[str, KerasTensor]:
         "c5_out": _relu6(_pointwise(blocks[16], _TOP_CHANNELS, "top"), "top"),
     }
     features |= _pyramid({32: features["c5_out"], 16: blocks[9], 8: blocks[5], 4: blocks[2]})
+    return features | _heads(features["p2"])
+
+
+def efficientnet_lite0_pyramid(images: KerasTensor) -> dict[str, KerasTensor]:
+    """Build EfficientNet-Lite0 with MoveNet's pyramid and heads on it, which start untrained.
+
+    A drop-in for `movenet_pyramid`: the same names, and the same layer names for `stem`,
+    `block_N`, `top`, `pyramid_`, `head_`, so that a spec's multipliers mean the same.
+
+    Args:
+        images: as for `movenet_pyramid`.
+
+    Returns:
+        Features by name, as `movenet_pyramid`, with other channels in the trunk:
+
+        | name | stride | channels | what it is |
+        |---|---|---|---|
+        | c1 | 2 | 16 | block 0, linear |
+        | c2 | 4 | 24 | block 2, linear |
+        | c3 | 8 | 40 | block 4, linear |
+        | c4_early | 16 | 80 | block 7, linear |
+        | c4 | 16 | 112 | block 10, linear; where the pyramid taps stride 16 |
+        | c5 | 32 | 192 | block 14, linear |
+        | c5_late | 32 | 320 | block 15, linear |
+        | c5_out | 32 | 1280 | after the last 1x1 convolution, 0..6 |
+        | p5 to p2, *_hidden, *_output | | | as `movenet_pyramid` |
+
+    Source: TensorFlow's EfficientNet-Lite0 (Google, Apache-2.0), see `tools.import_efficientnet`.
+    """
+    _check_size(images)
+    blocks = _residual_blocks(images, _LITE0_STEM_CHANNELS, _LITE0_BLOCK_GROUPS)
+    features = {
+        "c1": blocks[0],
+        "c2": blocks[2],
+        "c3": blocks[4],
+        "c4_early": blocks[7],
+        "c4": blocks[10],
+        "c5": blocks[14],
+        "c5_late": blocks[15],
+        "c5_out": _relu6(_pointwise(blocks[15], _TOP_CHANNELS, "top"), "top"),
+    }
+    features |= _pyramid({32: features["c5_out"], 16: blocks[10], 8: blocks[4], 4: blocks[2]})
+    return features | _heads(features["p2"])
+
+
+def _heads(finest: KerasTensor) -> dict[str, KerasTensor]:
+    features = {}
     for head, channels in HEAD_CHANNELS.items():
-        hidden = _separable(features["p2"], _HEAD_HIDDEN_CHANNELS, f"head_{head}_hidden")
+        hidden = _separable(finest, _HEAD_HIDDEN_CHANNELS, f"head_{head}_hidden")
         features[f"{head}_hidden"] = hidden
         features[f"{head}_output"] = _pointwise(hidden, channels, f"head_{head}_output")
     return features
@@ -97,23 +159,25 @@ def _check_size(images: KerasTensor) -> None:
     raise ContractError("images", expected, str(shape))
 
 
-def _mobilenet_blocks(images: KerasTensor) -> list[KerasTensor]:
-    """The linear outputs of blocks 0 to 16."""
+def _residual_blocks(
+    images: KerasTensor, stem_channels: int, groups: tuple[tuple[int, int, int, int, int], ...]
+) -> list[KerasTensor]:
+    """The linear outputs of all blocks."""
     stem = layers.Conv2D(
-        _STEM_CHANNELS, 3, strides=2, padding="same", data_format=_LAYOUT, name="stem"
+        stem_channels, 3, strides=2, padding="same", data_format=_LAYOUT, name="stem"
     )
     x = _relu6(stem(images), "stem")
     blocks: list[KerasTensor] = []
-    for expansion, channels, repeats, first_stride in _BLOCK_GROUPS:
+    for expansion, channels, repeats, first_stride, kernel in groups:
         for repeat in range(repeats):
             stride = first_stride if repeat == 0 else 1
-            x = _inverted_residual(x, expansion, channels, stride, f"block_{len(blocks)}")
+            x = _inverted_residual(x, expansion, channels, stride, kernel, f"block_{len(blocks)}")
             blocks.append(x)
     return blocks
 
 
 def _inverted_residual(
-    x: KerasTensor, expansion: int, channels: int, stride: int, name: str
+    x: KerasTensor, expansion: int, channels: int, stride: int, kernel: int, name: str
 ) -> KerasTensor:
     """One MobileNetV2 block: expand, depthwise, project; added to its input where it fits."""
     y = x
@@ -122,7 +186,7 @@ def _inverted_residual(
         y = _relu6(_pointwise(y, x.shape[-1] * expansion, expand), expand)
     depthwise = f"{name}_depthwise"
     convolution = layers.DepthwiseConv2D(
-        3, strides=stride, padding="same", data_format=_LAYOUT, name=depthwise
+        kernel, strides=stride, padding="same", data_format=_LAYOUT, name=depthwise
     )
     y = _relu6(convolution(y), depthwise)
     y = _pointwise(y, channels, f"{name}_project")

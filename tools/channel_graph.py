@@ -48,7 +48,8 @@ _ELEMENT_WISE = (
     layers.Multiply,
     layers.Subtract,
 )
-_CUTTABLE = (layers.Conv2D, layers.DepthwiseConv2D, layers.BatchNormalization)
+_FILTERS = (layers.Conv2D, layers.Conv2DTranspose)
+_CUTTABLE = (*_FILTERS, layers.DepthwiseConv2D, layers.BatchNormalization)
 _KNOWN = (*_CUTTABLE, *_CHANNEL_BY_CHANNEL, *_ELEMENT_WISE, layers.Concatenate)
 # Activations that mix channels, so that no channel can leave alone.
 _MIXING_ACTIVATIONS = {"softmax", "log_softmax", "glu", "sparsemax"}
@@ -64,7 +65,9 @@ class LayerCall:
 
     layer: str
     outputs: Ints  # channels of its output
-    cells: int  # height x width of its output
+    cells: (
+        int  # how often a kernel is applied: height x width of its output, or input if transposed
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +83,12 @@ class WeightedLayer:
 
     @property
     def makes_channels(self) -> bool:
-        return self.kind is layers.Conv2D
+        return self.kind in _FILTERS
+
+    @property
+    def filter_axis(self) -> int:
+        """The axis of the first weight that counts the output channels, of a layer that has any."""
+        return next(axis for axis, of in self.axes[0].items() if of is self.outputs)
 
     def cut(self, weights: Sequence[NDArray[Any]], keep: Keep) -> list[NDArray[Any]]:
         """The weights without those of the channels that leave."""
@@ -222,7 +230,8 @@ class _Tracer:
         ]
         channels = self._channels_after(layer, inputs, output.shape[-1])
         self._set(output, channels)
-        cells = math.prod(output.shape[1:-1])
+        transposed = isinstance(layer, layers.Conv2DTranspose)
+        cells = math.prod((args[0] if transposed else output).shape[1:-1])
         self._calls.append(LayerCall(layer.name, channels, cells))
         return output
 
@@ -254,12 +263,12 @@ class _Tracer:
         first = self._inputs.setdefault(layer.name, channels)
         self._unite(first, channels)  # a shared layer has one kernel for all that it is given
         self._layers[layer.name] = layer
-        if not isinstance(layer, layers.Conv2D):
+        if not isinstance(layer, _FILTERS):
             # depth_multiplier outputs in a row come from one input
             return self._outputs.setdefault(layer.name, np.repeat(first, width // len(first)))
         if layer.name not in self._outputs:
             self._outputs[layer.name] = self._fresh(width)
-            if layer.groups > 1:
+            if getattr(layer, "groups", 1) > 1:
                 self.protect([*channels, *self._outputs[layer.name]])
         return self._outputs[layer.name]
 
@@ -298,6 +307,8 @@ def _weighted(layer: layers.Layer, inputs: Ints, outputs: Ints) -> WeightedLayer
     axes: list[dict[int, Ints]] = [{0: outputs} for _ in shapes]  # a bias, or batch norm's vectors
     if isinstance(layer, layers.DepthwiseConv2D):
         axes[0] = {2: inputs}
+    elif isinstance(layer, layers.Conv2DTranspose):
+        axes[0] = {2: outputs, 3: inputs}
     elif isinstance(layer, layers.Conv2D):
         axes[0] = {3: outputs} if layer.groups > 1 else {2: inputs, 3: outputs}
     return WeightedLayer(layer.name, type(layer), inputs, outputs, shapes, tuple(axes))

@@ -8,7 +8,15 @@ import typer
 
 from pose_runtime.errors import PoseError
 
-from . import cli_export, cli_pruning, cli_quantisation, cli_serving, cli_training
+from . import (
+    cli_benchmark,
+    cli_experiments,
+    cli_export,
+    cli_pruning,
+    cli_quantisation,
+    cli_serving,
+    cli_training,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,10 +26,12 @@ app = typer.Typer(
     help="Train, export, build and serve BodyPose on Triton.",
 )
 cli_training.add_commands(app)
+cli_experiments.add_commands(app)
 cli_pruning.add_commands(app)
 cli_serving.add_commands(app)
 cli_export.add_commands(app)
 cli_quantisation.add_commands(app)
+cli_benchmark.add_commands(app)
 
 
 def main() -> None:

@@ -11,8 +11,18 @@ import typer
 
 from .accuracy_limits import MAX_AP_DROP, MIN_AGREEMENT
 from .cli_training import KeyOption, say_that_keys_do_nothing
+from .engine_options import (
+    PANEL,
+    MaxBatchOption,
+    OptBatchOption,
+    RuntimeChoice,
+    RuntimeOption,
+    WorkspaceOption,
+    engine_settings,
+)
 
 if TYPE_CHECKING:
+    from .engines import EngineSettings
     from .lower_precision import Gates, Source
 
 FOR_INT8 = "INT8"
@@ -174,6 +184,20 @@ def export(
             help="Share of joints that may not move by half a field cell.",
         ),
     ] = MIN_AGREEMENT,
+    engine_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--engine_file",
+            "--engine-file",
+            help="Build an engine of the graph, too; `tools build-engine` has more options.",
+            dir_okay=False,
+            rich_help_panel=PANEL,
+        ),
+    ] = None,
+    runtime: RuntimeOption = RuntimeChoice.TENSORRT,
+    max_batch_size: MaxBatchOption = 8,
+    opt_batch_size: OptBatchOption = None,
+    max_workspace_size: WorkspaceOption = 2 << 30,
     key: KeyOption = None,
 ) -> None:
     """Write a network as ONNX, and refuse when it does not find the same joints as before.
@@ -181,15 +205,22 @@ def export(
     Example: `tools export -m best.keras -o model.onnx -d 288,384,3 --sdk_compatible_model`
 
     Example: `tools export -m model.onnx -o int8.onnx --data_type int8 --cal_image_dir calibration`
+
+    Example: `tools export -m best.keras --sdk_compatible_model --engine_file model.plan`
     """
     say_that_keys_do_nothing(key)
+    if (gate_annotations is None) != (gate_images is None):
+        raise typer.BadParameter("expected both or none", param_hint="--gate-annotations/-images")
+    engine = None
+    if engine_file is not None:
+        engine = engine_settings(runtime, max_batch_size, opt_batch_size, max_workspace_size)
+        _refuse_what_has_no_engine(engine, model, sdk_compatible_model)
     source = _source(model, input_dims, max_peaks if sdk_compatible_model else None, sample_images)
     out = output_file or _beside(model, data_type)
     if data_type is DataType.FP32:
         _export_float(source, out)
+        _build_engine(out, engine_file, engine)
         return
-    if (gate_annotations is None) != (gate_images is None):
-        raise typer.BadParameter("expected both or none", param_hint="--gate-annotations/-images")
     from . import lower_precision as stage
     from .calibration import Method
     from .int8 import Calibration, OnMiss
@@ -198,6 +229,7 @@ def export(
     gates = stage.Gates(min_agreement, gate_annotations, gate_images, max_ap_drop, on_miss)
     if data_type is DataType.FP16:
         _export_half(source, out, gates)
+        _build_engine(out, engine_file, engine)
         return
     calibration = Calibration(
         batches * batch_size, Method(cal_method), cal_image_dir, cal_data_file, cal_cache_file
@@ -208,13 +240,38 @@ def export(
         calibration,
         gates,
         tuple(float_layers or ()),
-        lambda s: typer.echo(s, err=True),
+        _speak,
     )
     typer.echo(
         f"{made.path}  {made.sha256[:12]}  int8: {quantised.int8_layers} layers INT8,"
         f" {len(quantised.float_layers)} moved to float;"
         f" {'; '.join(str(verdict) for verdict in quantised.verdicts)}"
     )
+    _build_engine(out, engine_file, engine)
+
+
+def _speak(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def _refuse_what_has_no_engine(
+    settings: EngineSettings, model: Path, with_decoding_layers: bool
+) -> None:
+    """Before the long work: an engine needs the decoding layers, a runtime and perhaps a GPU."""
+    from .engines import EngineError, builder_for
+
+    if model.suffix != ".onnx" and not with_decoding_layers:
+        raise EngineError("expected --sdk_compatible_model with --engine_file: engines decode, too")
+    builder_for(settings, _speak)
+
+
+def _build_engine(graph: Path, out: Path | None, settings: EngineSettings | None) -> None:
+    if out is None or settings is None:
+        return
+    from .engines import build_engine
+
+    made = build_engine(graph, out, settings, _speak)
+    typer.echo(f"{made.path}  {made.sha256[:12]}  {made.settings['runtime_version']}")
 
 
 def _beside(model: Path, data_type: DataType) -> Path:

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .cli_training import KeyOption, say_that_keys_do_nothing
 
+if TYPE_CHECKING:
+    from .prune import PruneSettings, Target
 
-class NormalizerOption(StrEnum):
+
+class NormalizerChoice(StrEnum):
     """TAO's two ways to make a layer's norms comparable."""
 
     MAX = "max"
     L2 = "L2"
 
 
-class EqualizationOption(StrEnum):
+class EqualizationChoice(StrEnum):
     """How the scores of channels that go together become one."""
 
     UNION = "union"
@@ -27,18 +30,44 @@ class EqualizationOption(StrEnum):
     GEOMETRIC_MEAN = "geometric_mean"
 
 
-class ImportanceOption(StrEnum):
+class ImportanceChoice(StrEnum):
     """What a channel's score is read from."""
 
     L2 = "l2"
     L1 = "l1"
     BN_GAMMA = "bn-gamma"
+    TAYLOR = "taylor"
+
+
+NormalizerOption = Annotated[NormalizerChoice, typer.Option("-n", "--normalizer")]
+EqualizationOption = Annotated[
+    EqualizationChoice,
+    typer.Option("-eq", "--equalization_criterion", "--equalization-criterion"),
+]
+GranularityOption = Annotated[
+    int, typer.Option("-pg", "--pruning_granularity", "--pruning-granularity", min=1)
+]
+MinFiltersOption = Annotated[
+    int, typer.Option("-nf", "--min_num_filters", "--min-num-filters", min=1)
+]
+ExcludedOption = Annotated[
+    list[str] | None,
+    typer.Option("-el", "--excluded_layers", "--excluded-layers", help="Name or pattern."),
+]
+ImportanceOption = Annotated[
+    ImportanceChoice,
+    typer.Option(help="taylor asks the loss: it needs the spec's training images."),
+]
+BatchesOption = Annotated[
+    int, typer.Option("--taylor-batches", min=1, help="Of training images, for taylor.")
+]
 
 
 def add_commands(app: typer.Typer) -> None:
     """Register the pruning commands on the `tools` app."""
     app.command("prune")(prune)
     app.command("retrain")(retrain)
+    app.command("optimize")(optimize)
 
 
 Share = typer.Option(min=0.01, max=0.99, help="Find the threshold that leaves this share.")
@@ -49,29 +78,22 @@ def prune(
     output: Annotated[
         Path, typer.Option("-o", "--output_file", "--output-file", help="The .keras to write.")
     ],
-    normalizer: Annotated[
-        NormalizerOption, typer.Option("-n", "--normalizer")
-    ] = NormalizerOption.MAX,
-    equalization: Annotated[
-        EqualizationOption,
-        typer.Option("-eq", "--equalization_criterion", "--equalization-criterion"),
-    ] = EqualizationOption.UNION,
-    granularity: Annotated[
-        int, typer.Option("-pg", "--pruning_granularity", "--pruning-granularity", min=1)
-    ] = 8,
-    min_filters: Annotated[
-        int, typer.Option("-nf", "--min_num_filters", "--min-num-filters", min=1)
-    ] = 16,
+    normalizer: NormalizerOption = NormalizerChoice.MAX,
+    equalization: EqualizationOption = EqualizationChoice.UNION,
+    granularity: GranularityOption = 8,
+    min_filters: MinFiltersOption = 16,
     threshold: Annotated[
         float, typer.Option("-pth", "--pruning_threshold", "--pruning-threshold", min=0)
     ] = 0.1,
-    excluded: Annotated[
-        list[str] | None,
-        typer.Option("-el", "--excluded_layers", "--excluded-layers", help="Name or pattern."),
-    ] = None,
+    excluded: ExcludedOption = None,
     target_macs: Annotated[float | None, Share] = None,
     target_params: Annotated[float | None, Share] = None,
-    importance: Annotated[ImportanceOption, typer.Option()] = ImportanceOption.L2,
+    importance: ImportanceOption = ImportanceChoice.L2,
+    spec: Annotated[
+        Path | None,
+        typer.Option("-e", "--experiment_spec", "--experiment-spec", help="YAML spec, for taylor."),
+    ] = None,
+    taylor_batches: BatchesOption = 32,
     picture: Annotated[
         Path | None, typer.Option(metavar="OUT", help="Draw channels per layer as PNG.")
     ] = None,
@@ -83,18 +105,57 @@ def prune(
     Example: `tools prune -m best.keras -o pruned.keras -eq union --target-macs 0.5`
     """
     say_that_keys_do_nothing(key)
-    if target_macs is not None and target_params is not None:
-        raise typer.BadParameter("expected --target-macs or --target-params, got both")
+    if (importance is ImportanceChoice.TAYLOR) != (spec is not None):
+        raise typer.BadParameter("expected -e with --importance taylor, and only with it")
     from . import prune as stage
-    from .importance import Equalization, Importance, Normalizer
     from .prune_report import draw_widths
 
-    goal: float | stage.Target = threshold
-    if target_macs is not None:
-        goal = stage.Target(stage.Cost.MACS, target_macs)
-    elif target_params is not None:
-        goal = stage.Target(stage.Cost.PARAMS, target_params)
-    settings = stage.PruneSettings(
+    target = _target(target_macs, target_params)
+    measured = None
+    if spec is not None:
+        from functools import partial
+
+        from .config import load_train_spec
+        from .taylor import taylor_stats
+
+        measured = partial(taylor_stats, spec=load_train_spec(spec), num_batches=taylor_batches)
+    made, report = stage.prune(
+        model,
+        _settings(normalizer, equalization, granularity, min_filters, excluded, importance),
+        threshold if target is None else target,
+        out=None if dry_run else output,
+        measured=measured,
+    )
+    for line in report.lines():
+        typer.echo(line)
+    if picture is not None:
+        draw_widths(report, f"{model.name} pruned", picture)
+    if made is not None:
+        typer.echo(f"{made.path}  {made.sha256[:12]}")
+
+
+def _target(macs: float | None, params: float | None) -> Target | None:
+    if macs is not None and params is not None:
+        raise typer.BadParameter("expected --target-macs or --target-params, got both")
+    from .prune import Cost, Target
+
+    if macs is not None:
+        return Target(Cost.MACS, macs)
+    return None if params is None else Target(Cost.PARAMS, params)
+
+
+def _settings(
+    normalizer: NormalizerChoice,
+    equalization: EqualizationChoice,
+    granularity: int,
+    min_filters: int,
+    excluded: list[str] | None,
+    importance: ImportanceChoice,
+) -> PruneSettings:
+    from .importance import Equalization, Importance, Normalizer
+    from .prune import PruneSettings
+
+    return PruneSettings(
         Normalizer(normalizer),
         Equalization(equalization),
         granularity,
@@ -102,13 +163,6 @@ def prune(
         tuple(excluded or ()),
         Importance(importance),
     )
-    made, report = stage.prune(model, settings, goal, out=None if dry_run else output)
-    for line in report.lines():
-        typer.echo(line)
-    if picture is not None:
-        draw_widths(report, f"{model.name} pruned", picture)
-    if made is not None:
-        typer.echo(f"{made.path}  {made.sha256[:12]}")
 
 
 def retrain(
@@ -140,3 +194,98 @@ def retrain(
 
     best = stage.train(checked, results, resume=resume, say=typer.echo, stage="retrain")
     typer.echo(f"{best.path}  {best.sha256[:12]}")
+
+
+def optimize(
+    spec: Annotated[
+        Path,
+        typer.Option("-e", "--experiment_spec", "--experiment-spec", help="YAML, of each step."),
+    ],
+    model: Annotated[
+        Path, typer.Option("-m", "--model", help="The unpruned .keras file.", dir_okay=False)
+    ],
+    results: Annotated[
+        Path, typer.Option("-r", "--results_dir", "--results-dir", help="Folder of the run.")
+    ] = Path("build/runs/optimize"),
+    max_ap_drop: Annotated[float, typer.Option(min=0, help="Stop beyond it.")] = 0.01,
+    steps: Annotated[int, typer.Option(min=1, help="To the target, in equal shares.")] = 4,
+    target_macs: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=0.99, help="The last step leaves it.", show_default="0.5"),
+    ] = None,
+    target_params: Annotated[
+        float | None, typer.Option(min=0.01, max=0.99, help="The last step leaves it.")
+    ] = None,
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Of each step.", show_default="the spec's")
+    ] = None,
+    distill: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=1, help="Weight of the unpruned network as a teacher."),
+    ] = None,
+    minutes: Annotated[
+        float | None, typer.Option(min=0, help="End this start at a checkpoint before then.")
+    ] = None,
+    no_export: Annotated[
+        bool, typer.Option("--no-export", help="Leave graphs and times to a later start.")
+    ] = False,
+    no_train: Annotated[
+        bool, typer.Option("--no-train", help="Only make the graphs and times that miss.")
+    ] = False,
+    rounds: Annotated[int, typer.Option(min=1, help="Of timing; the median counts.")] = 50,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Of every runtime.", show_default="all cores")
+    ] = None,
+    normalizer: NormalizerOption = NormalizerChoice.MAX,
+    equalization: EqualizationOption = EqualizationChoice.UNION,
+    granularity: GranularityOption = 8,
+    min_filters: MinFiltersOption = 16,
+    excluded: ExcludedOption = None,
+    importance: ImportanceOption = ImportanceChoice.L2,
+    taylor_batches: BatchesOption = 32,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", metavar="OUT", help="Add the run to such results.")
+    ] = None,
+) -> None:
+    """Prune and retrain step by step until AP drops too far; started again, it goes on.
+
+    Example: `tools optimize -e specs/bodypose-s.yaml -m best.keras -r build/runs/small --steps 4`
+
+    Where there is no TensorFlow: `KERAS_BACKEND=jax tools optimize ... --no-export`, and later the
+    same with `--no-train` in its place, where the network is to run.
+    """
+    if no_export and no_train:
+        raise typer.BadParameter("expected --no-export or --no-train, got both")
+    import os
+
+    from .config import DistillationConfig, load_train_spec
+
+    checked = load_train_spec(spec)
+    from .optimize import optimize as run
+    from .optimize_plan import Limits, Plan, Work
+    from .pareto import add_to_results
+    from .prune import Cost, Target
+
+    plan = Plan.of(
+        checked,
+        steps,
+        _target(target_macs, target_params) or Target(Cost.MACS, 0.5),
+        _settings(normalizer, equalization, granularity, min_filters, excluded, importance),
+        epochs=epochs,
+        distilled=None if distill is None else DistillationConfig(teacher=model, weight=distill),
+        taylor_batches=taylor_batches,
+    )
+    limits = Limits(
+        max_ap_drop,
+        None if minutes is None else minutes * 60,
+        rounds,
+        threads or os.cpu_count() or 1,
+        Work.TRAINING if no_export else Work.TIMING if no_train else Work.ALL,
+    )
+    trade_off = run(plan, model, results, limits, say=typer.echo)
+    for line in trade_off.table():
+        typer.echo(line)
+    best = trade_off.best
+    typer.echo(f"best: {best.name}  {best.model}  {best.sha256[:12]}")
+    if json_out is not None:
+        add_to_results(trade_off, json_out)

@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from .accuracy_limits import MAX_AP_DROP
+from .engine_options import (
+    HardwareCompatibleOption,
+    MaxBatchOption,
+    OptBatchOption,
+    RuntimeChoice,
+    RuntimeOption,
+    TimingCacheOption,
+    VersionCompatibleOption,
+    WorkspaceOption,
+    engine_settings,
+)
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -80,7 +90,8 @@ def gate(
         Path, typer.Argument(metavar="FLOAT", help="A .keras or .onnx file.", dir_okay=False)
     ],
     candidate: Annotated[
-        Path, typer.Argument(metavar="CANDIDATE", help="Its INT8 version.", dir_okay=False)
+        Path,
+        typer.Argument(metavar="CANDIDATE", help="Its INT8 version, or a plan.", dir_okay=False),
     ],
     annotations: Annotated[
         Path, typer.Option("--annotations", "-a", help="COCO keypoints file.", dir_okay=False)
@@ -115,13 +126,6 @@ def gate(
     typer.echo(f"{candidate}  {said}, at most {max_ap_drop:g}")
 
 
-class RuntimeChoice(StrEnum):
-    """`tools.engines.Runtime`."""
-
-    TENSORRT = "tensorrt"
-    TENSORRT_RTX = "tensorrt-rtx"
-
-
 def build_engine(
     model: Annotated[
         Path, typer.Argument(help="ONNX file from `tools export`.", exists=True, dir_okay=False)
@@ -129,26 +133,13 @@ def build_engine(
     output: Annotated[
         Path, typer.Option("-o", "--output", "--engine_file", "--engine-file", help="To write.")
     ] = Path("build/model.plan"),
-    runtime: Annotated[
-        RuntimeChoice, typer.Option(help="tensorrt-rtx builds without a GPU, as a proof.")
-    ] = RuntimeChoice.TENSORRT,
-    max_batch_size: Annotated[int, typer.Option("--max_batch_size", "--max-batch-size", min=1)] = 8,
-    opt_batch_size: Annotated[
-        int | None,
-        typer.Option(
-            "--opt_batch_size", "--opt-batch-size", min=1, show_default="as --max_batch_size"
-        ),
-    ] = None,
-    workspace_mib: Annotated[int, typer.Option(min=1, help="Scratch memory, MiB.")] = 2048,
-    timing_cache: Annotated[
-        Path | None, typer.Option(help="Kernel timings: read if it exists, and written.")
-    ] = None,
-    version_compatible: Annotated[
-        bool, typer.Option("--version-compatible", help="Runs on newer versions; may be slower.")
-    ] = False,
-    hardware_compatible: Annotated[
-        bool, typer.Option("--hardware-compatible", help="Runs from Ampere on; may be slower.")
-    ] = False,
+    runtime: RuntimeOption = RuntimeChoice.TENSORRT,
+    max_batch_size: MaxBatchOption = 8,
+    opt_batch_size: OptBatchOption = None,
+    max_workspace_size: WorkspaceOption = 2 << 30,
+    timing_cache: TimingCacheOption = None,
+    version_compatible: VersionCompatibleOption = False,
+    hardware_compatible: HardwareCompatibleOption = False,
 ) -> None:
     """Build a TensorRT engine; its precision is the graph's.
 
@@ -156,11 +147,11 @@ def build_engine(
     """
     from . import engines as stage
 
-    settings = stage.EngineSettings(
-        stage.Runtime(runtime),
+    settings = engine_settings(
+        runtime,
         max_batch_size,
         opt_batch_size,
-        workspace_mib,
+        max_workspace_size,
         timing_cache,
         version_compatible,
         hardware_compatible,
@@ -176,6 +167,9 @@ def compare_speed(
     int8_model: Annotated[
         Path, typer.Argument(metavar="INT8", help="Its INT8 version.", dir_okay=False)
     ],
+    pruned: Annotated[
+        bool, typer.Option("--pruned", help="The second file is FLOAT after pruning.")
+    ] = False,
     rounds: Annotated[int, typer.Option(min=1, help="Each times every variant once.")] = 40,
     batch_size: Annotated[int, typer.Option("--batch_size", "--batch-size", min=1)] = 1,
     threads: Annotated[
@@ -188,19 +182,34 @@ def compare_speed(
     """How fast the network alone runs on this CPU: ONNX Runtime and OpenVINO, float to INT8.
 
     Example: `tools compare-speed model.onnx int8.onnx --json speed.json`
+
+    For a pruned network: `tools compare-speed model.onnx pruned.onnx --pruned`
     """
     import os
 
     import numpy as np
 
     from .accuracy_gate import write_record
-    from .network_speed import speed_record
+    from .network_speed import speed_record, speed_up_record
     from .onnx_contract import spec_in_onnx
     from .sample_images import packaged_images
 
     photos = packaged_images(spec_in_onnx(float_model).network_hw)
     pixels = np.resize(photos, (batch_size, *photos.shape[1:]))
-    record = speed_record(float_model, int8_model, pixels, rounds, threads or os.cpu_count() or 1)
+    threads = threads or os.cpu_count() or 1
+    if pruned:
+        record = speed_up_record(float_model, int8_model, pixels, rounds, threads)
+        for name, numbers in record["runtimes"].items():
+            ratio = numbers["times_as_fast"]
+            typer.echo(
+                f"{name:12} {numbers['unpruned_ms']['median']:7.1f} ms ->"
+                f" {numbers['pruned_ms']['median']:7.1f} ms   {ratio['median']:5.2f} x"
+                f"  ({ratio['p10']:.2f} to {ratio['p90']:.2f})"
+            )
+        if json_out:
+            write_record(json_out, record)
+        return
+    record = speed_record(float_model, int8_model, pixels, rounds, threads)
     for name, numbers in record["variants"].items():
         spent, ratio = numbers["milliseconds"], numbers["times_as_fast"]
         typer.echo(
@@ -213,8 +222,17 @@ def compare_speed(
 
 
 def compare(
-    one: Annotated[Path, typer.Argument(metavar="A", help="Reference: .keras or .onnx.")],
-    other: Annotated[Path, typer.Argument(metavar="B", help=".keras or .onnx.")],
+    one: Annotated[
+        Path, typer.Argument(metavar="A", help="Reference: .keras, .onnx or .plan.", dir_okay=False)
+    ],
+    other: Annotated[
+        Path,
+        typer.Argument(
+            metavar="B",
+            help=".keras, .onnx, .plan; or .json from `polygraphy run --save-outputs`.",
+            dir_okay=False,
+        ),
+    ],
     images: Annotated[
         Path | None,
         typer.Option(
@@ -226,6 +244,28 @@ def compare(
             file_okay=False,
         ),
     ] = None,
+    load_inputs: Annotated[
+        Path | None,
+        typer.Option(
+            "--load-inputs",
+            "--load_inputs",
+            help="Pixels that Polygraphy or --save-inputs wrote, for --images.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    save_inputs: Annotated[
+        Path | None,
+        typer.Option(
+            "--save-inputs", "--save_inputs", help="Write the pixels for `polygraphy run`."
+        ),
+    ] = None,
+    save_outputs: Annotated[
+        Path | None,
+        typer.Option(
+            "--save-outputs", "--save_outputs", help="Write both models' outputs for Polygraphy."
+        ),
+    ] = None,
     json_out: Annotated[
         Path | None, typer.Option("--json", metavar="OUT", help="Write the numbers as JSON.")
     ] = None,
@@ -233,15 +273,17 @@ def compare(
     """How far two models' outputs and joints are apart on the same images.
 
     Example: `tools compare model.onnx int8.onnx --images calibration`
-    """
-    from .accuracy_gate import write_record
-    from .evaluate import open_predictor
-    from .model_comparison import compare_models
-    from .sample_images import images_in, packaged_images
 
-    network_hw = open_predictor(one)[1].network_hw
-    pixels = images_in(images, network_hw) if images else packaged_images(network_hw)
-    record = compare_models(one, other, pixels)
+    Example: `tools compare model.onnx engine.json --load-inputs pixels.json`
+    """
+    from . import model_comparison as stage
+    from .accuracy_gate import write_record
+
+    pixels = stage.pixels_for(one, images, load_inputs)
+    if save_inputs:
+        stage.save_pixels(save_inputs, pixels)
+    comparison = stage.compare_models(one, other, pixels)
+    record = comparison.record()
     for name, errors in record["outputs"].items():
         typer.echo(f"{name:12} mean error {errors['mean']:.2g}, largest {errors['max']:.2g}")
     joints = record["joints"]
@@ -249,5 +291,7 @@ def compare(
         f"{joints['compared']} joints: median {joints['shift_px']['median']} px apart, 95 % within"
         f" {joints['shift_px']['p95']} px; {joints['agreement']:.4f} stay"
     )
+    if save_outputs:
+        comparison.save_outputs(save_outputs)
     if json_out:
         write_record(json_out, record)

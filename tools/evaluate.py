@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import keras
     import onnxruntime
 
+ENGINE_SUFFIXES = (".plan", ".engine")
+
 Floats = NDArray[np.float32]
 # (B, H, W, 3) uint8 -> peaks (B, J, P, 3), limb_scores (B, L, P, P)
 Predictor = Callable[[NDArray[np.uint8]], tuple[Floats, Floats]]
@@ -36,6 +38,14 @@ def find_people(
     predict: Predictor, records: Sequence[ImageRecord], spec: PipelineSpec, batch_size: int = 8
 ) -> Iterator[tuple[ImageRecord, Poses]]:
     """The people of every image, in order; memory holds one batch."""
+    for record, peaks, limb_scores, geometry in network_answers(predict, records, spec, batch_size):
+        yield record, people_in_image(peaks, limb_scores, geometry, spec)
+
+
+def network_answers(
+    predict: Predictor, records: Sequence[ImageRecord], spec: PipelineSpec, batch_size: int = 8
+) -> Iterator[tuple[ImageRecord, Floats, Floats, Floats]]:
+    """What grouping gets for every image: peaks, limb scores and geometry."""
     for start in range(0, len(records), batch_size):
         batch = records[start : start + batch_size]
         placed = [
@@ -47,8 +57,7 @@ def find_people(
             pixels = np.pad(pixels, ((0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0)))
         peaks, limb_scores = predict(pixels)
         for row, record in enumerate(batch):
-            geometry = placed[row][1].to_geometry()
-            yield record, people_in_image(peaks[row], limb_scores[row], geometry, spec)
+            yield record, peaks[row], limb_scores[row], placed[row][1].to_geometry()
 
 
 def coco_results_of(
@@ -67,13 +76,12 @@ def network_predictor(network: keras.Model, spec: PipelineSpec) -> Predictor:
     import keras
 
     from .decoding import DecodeSettings, decode_fields
+    from .fields import Fields
 
     pixels = keras.Input((*spec.network_hw, 3), dtype="uint8")
-    outputs = network(pixels, training=False)
+    fields = Fields.of(network(pixels, training=False))
     settings = DecodeSettings(max_peaks=spec.max_peaks)
-    decoder = keras.Model(
-        pixels, decode_fields(outputs[len(outputs) // 2 - 1], outputs[-1], spec.skeleton, settings)
-    )
+    decoder = keras.Model(pixels, decode_fields(fields, spec.skeleton, settings, spec.network_hw))
 
     def predict(batch: NDArray[np.uint8]) -> tuple[Floats, Floats]:
         peaks, limb_scores = decoder.predict_on_batch(batch)
@@ -88,6 +96,7 @@ def evaluate_model(
     annotations: Path,
     images: Path,
     limit: int | None = None,
+    batch_size: int = 8,
 ) -> CocoMetrics:
     """COCO's ten numbers of a model on a split, or on its first `limit` images.
 
@@ -95,25 +104,37 @@ def evaluate_model(
         DatasetError: the annotations or images are missing or of another skeleton.
     """
     records = read_coco(annotations, images, spec.skeleton)[:limit]
-    return evaluate_results(
-        annotations,
-        coco_results_of(find_people(predict, records, spec), spec),
-        [record.image_id for record in records],
-        annotated_sigmas(spec.skeleton),
-    )
+    found = find_people(predict, records, spec, batch_size)
+    return metrics_of(found, spec, annotations, [record.image_id for record in records])
+
+
+def metrics_of(
+    found: Iterator[tuple[ImageRecord, Poses]],
+    spec: PipelineSpec,
+    annotations: Path,
+    image_ids: Sequence[int],
+) -> CocoMetrics:
+    """COCO's ten numbers of `find_people`'s answers about these images."""
+    results = coco_results_of(found, spec)
+    return evaluate_results(annotations, results, image_ids, annotated_sigmas(spec.skeleton))
 
 
 def open_predictor(model: Path) -> tuple[Predictor, PipelineSpec, Artifact]:
-    """How to run a `.keras` or `.onnx` file, its pipeline, and the file.
+    """How to run a `.keras`, `.onnx` or `.plan` file, its pipeline, and the file.
 
     Raises:
         ModelFileError, OnnxError: not a model of ours.
+        EngineError: an engine that cannot run here; says what to install or where to run.
         MissingArtifactError, StaleArtifactError: no such file, or it changed after it was made.
     """
     if model.suffix == ".onnx":
         artifact = Artifact.open(model)
         spec = spec_in_onnx(model)
         return onnx_predictor(model, spec), spec, artifact
+    if model.suffix in ENGINE_SUFFIXES:
+        from .engine_running import open_engine
+
+        return open_engine(model)
     from .keras_models import load_network
 
     network, spec, artifact = load_network(model)

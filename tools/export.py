@@ -24,8 +24,10 @@ from pose_runtime.spec import PipelineSpec
 from .artifacts import Artifact, atomic_path
 from .decoding import DecodeSettings, decode_fields
 from .evaluate import onnx_session
+from .fields import Fields
 from .keras_models import load_network
 from .onnx_contract import PIPELINE_KEY
+from .onnx_input import fold_pixel_scale
 
 OPSET = 17
 MAX_PEAK_SHIFT = 0.5  # network pixels between Keras and ONNX, on sample images
@@ -104,11 +106,11 @@ def _served_model(
     network: keras.Model, pipeline: PipelineSpec, decode: DecodeSettings | None
 ) -> tuple[keras.Model, tuple[str, str]]:
     pixels = keras.Input(pipeline.pixels.dims, dtype="uint8", name=pipeline.pixels.name)
-    outputs = network(pixels, training=False)
-    heatmaps, affinity = outputs[len(outputs) // 2 - 1], outputs[-1]
+    fields = Fields.of(network(pixels, training=False))
     if decode is None:
-        return keras.Model(pixels, [heatmaps, affinity]), ("heatmaps", "affinity")
-    decoded = decode_fields(heatmaps, affinity, pipeline.skeleton, decode)
+        last = [fields.heatmaps[-1], fields.affinity[-1]]
+        return keras.Model(pixels, last), ("heatmaps", "affinity")
+    decoded = decode_fields(fields, pipeline.skeleton, decode, pipeline.network_hw)
     return keras.Model(pixels, list(decoded)), (pipeline.peaks.name, pipeline.limb_scores.name)
 
 
@@ -127,6 +129,7 @@ def _convert(
     for output, name in zip(graph.graph.output, names, strict=True):
         _rename(graph.graph, output.name, name)
     _store_as_float16(graph.graph)
+    fold_pixel_scale(graph.graph)
     helper.set_model_props(graph, {PIPELINE_KEY: pipeline.to_json()})
     graph.producer_name, graph.producer_version = "bodypose-triton", ""
     onnx.checker.check_model(graph, full_check=True)

@@ -96,7 +96,7 @@ def import_movenet(source: Path, out: Path) -> Artifact:
     arrays = {key: _take(tensors, *wanted) for key, wanted in source_tensors().items()}
     arrays |= _fold_pixels(arrays, tensors)
     with atomic_path(out) as temporary:
-        temporary.write_bytes(_npz_bytes(arrays))
+        temporary.write_bytes(npz_bytes(arrays))
     provenance = {
         "package": PACKAGE,
         "package_version": found.version,
@@ -111,6 +111,16 @@ def import_movenet(source: Path, out: Path) -> Artifact:
     return Artifact.record(out, "import-backbone", settings=provenance)
 
 
+def read_movenet(source: Path) -> tuple[dict[str, Any], Arrays]:
+    """MoveNet's whole TFJS graph as parsed JSON, and its tensors by name.
+
+    Raises:
+        BackboneError: as `import_movenet`.
+    """
+    found = _read_source(source)
+    return _parse_json(found.graph, _GRAPH_FILE), _read_tensors(found)
+
+
 def load_backbone(model: keras.Model, weights: Path) -> list[str]:
     """Assign the arrays of `import_movenet` to the layers of the same names.
 
@@ -123,7 +133,7 @@ def load_backbone(model: keras.Model, weights: Path) -> list[str]:
     Raises:
         BackboneError: the file is missing or damaged, a shape does not fit, or no layer matches.
     """
-    arrays = _read_npz(weights)
+    arrays = read_arrays(weights)
     by_layer: dict[str, dict[str, NDArray[Any]]] = {}
     for key, array in arrays.items():
         layer_name, _, variable_name = key.rpartition("/")
@@ -342,7 +352,7 @@ def _fold_pixels(arrays: Arrays, tensors: Arrays) -> dict[str, NDArray[np.float3
 # ---- the .npz
 
 
-def _npz_bytes(arrays: Arrays) -> bytes:
+def npz_bytes(arrays: Arrays) -> bytes:
     """A .npz whose bytes depend on the arrays alone; `np.savez` would stamp the time into it."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
@@ -356,7 +366,7 @@ def _npz_bytes(arrays: Arrays) -> bytes:
     return buffer.getvalue()
 
 
-def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with zipfile.ZipFile(path) as archive:
             return {

@@ -26,6 +26,7 @@ class Importance(StrEnum):
     L2 = "l2"
     L1 = "l1"
     BN_GAMMA = "bn-gamma"
+    TAYLOR = "taylor"  # `tools.taylor` measures it
 
 
 class Normalizer(StrEnum):
@@ -62,14 +63,15 @@ def weight_stats(
     stats = {}
     for layer in graph.producers:
         kernel = np.asarray(model.get_layer(layer.name).get_weights()[0], np.float64)
-        stats[layer.name] = np.linalg.norm(kernel.reshape(-1, kernel.shape[-1]), power, axis=0)
+        filters = np.moveaxis(kernel, layer.filter_axis, 0)
+        stats[layer.name] = np.linalg.norm(filters.reshape(len(filters), -1), power, axis=1)
     return stats
 
 
 def channel_scores(
     graph: ChannelGraph,
     stats: Mapping[str, Floats],
-    normalizer: Normalizer,
+    normalizer: Normalizer | None,
     equalization: Equalization,
 ) -> Floats:
     """The score per channel of the graph; NaN where no layer has a say."""
@@ -92,8 +94,8 @@ def channel_scores(
     return np.where(counts > 0, scores, np.nan)
 
 
-def _normalized(stat: Floats, normalizer: Normalizer) -> Floats:
-    if not stat.any():
+def _normalized(stat: Floats, normalizer: Normalizer | None) -> Floats:
+    if normalizer is None or not stat.any():
         return stat  # a layer of zeros has nothing to normalise by
     if normalizer is Normalizer.MAX:
         return stat / stat.max()

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,39 @@ def measure(
                 spans.append(clock() - started)
             seconds[name].append(min(spans))
     return [Timing(name, np.array(spans)) for name, spans in seconds.items()]
+
+
+def speed_up_record(
+    whole: Path, pruned: Path, pixels: NDArray[np.uint8], rounds: int, threads: int
+) -> dict[str, Any]:
+    """How many times as fast a pruned network is, in each runtime, both in float32.
+
+    Each runtime has a run of its own: the threads of another one may go on spinning for a while.
+    """
+    artifacts = [Artifact.open(path) for path in (whole, pruned)]
+    runtimes = {}
+    for name, load in (
+        ("openvino", partial(_openvino, precision="f32")),
+        ("onnxruntime", _onnxruntime),
+    ):
+        runs = {"whole": load(whole, threads=threads), "pruned": load(pruned, threads=threads)}
+        before, after = measure(runs, pixels, rounds)
+        runtimes[name] = {
+            "unpruned_ms": before.milliseconds,
+            "pruned_ms": after.milliseconds,
+            "times_as_fast": after.compared_with(before),
+        }
+    return {
+        "schema": "bodypose-speed-up/1",
+        "models": [{"name": a.path.name, "sha256": a.sha256} for a in artifacts],
+        "network_hw": spec_in_onnx(whole).network_hw,
+        "batch": len(pixels),
+        "threads": threads,
+        "rounds": rounds,
+        "machine": machine(),
+        "versions": {name: metadata.version(name) for name in runtimes},
+        "runtimes": runtimes,
+    }
 
 
 def speed_record(

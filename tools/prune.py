@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+import keras
 import numpy as np
 
 from pose_runtime.errors import PoseError
@@ -59,9 +60,15 @@ class PruneSettings:
     excluded_layers: tuple[str, ...] = ()  # names or patterns such as "block_1?_*"
     importance: Importance = Importance.L2
 
+    @property
+    def compared_by(self) -> Normalizer | None:
+        """None: changes of the loss are comparable as they are."""
+        return None if self.importance is Importance.TAYLOR else self.normalizer
+
 
 # Numbers per output channel of the layers that have a say, by layer name.
 Stats = Mapping[str, Floats]
+Measure = Callable[[keras.Model, ChannelGraph], Stats]
 
 
 def prune(
@@ -70,6 +77,7 @@ def prune(
     goal: float | Target,
     *,
     out: Path | None,
+    measured: Measure | None = None,
 ) -> tuple[Artifact | None, PruneReport]:
     """Write `model` without its least important channels.
 
@@ -78,6 +86,7 @@ def prune(
         settings: how channels are scored.
         goal: the threshold on their scores, or what may remain: then the threshold is found.
         out: file to write; None writes nothing and only reports.
+        measured: reads `Importance.TAYLOR` from a training set; weights say the others.
 
     Raises:
         PruneError: the threshold or target is outside of the usable range.
@@ -87,7 +96,9 @@ def prune(
     graph = trace_channels(network, pipeline.network_hw)
     selection = Selection(
         graph,
-        weight_stats(network, graph, settings.importance),
+        weight_stats(network, graph, settings.importance)
+        if measured is None
+        else measured(network, graph),
         settings,
     )
     threshold = selection.threshold_for(goal) if isinstance(goal, Target) else goal
@@ -121,7 +132,7 @@ class Selection:
     def __init__(self, graph: ChannelGraph, stats: Stats, settings: PruneSettings) -> None:
         self._graph, self._settings = graph, settings
         self._scores = (
-            channel_scores(graph, stats, settings.normalizer, settings.equalization)
+            channel_scores(graph, stats, settings.compared_by, settings.equalization)
             if stats
             else np.full(graph.num_channels, np.nan)
         )

@@ -9,27 +9,43 @@ import contextlib
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 
 import pose_runtime
 from pose_runtime.errors import PoseError
+from pose_runtime.integrity import write_manifest
 from pose_runtime.letterbox import Letterbox
 from pose_runtime.spec import PipelineSpec
 
-from .artifacts import Artifact, atomic_path, record_path, sha256_of
+from .artifacts import (
+    Artifact,
+    RecordError,
+    atomic_path,
+    disk_errors,
+    read_record,
+    record_path,
+    sha256_of,
+)
 from .onnx_contract import spec_in_onnx
-from .triton_config import NETWORK, ensemble_of, render_config
+from .repository_lock import RepositoryInUse, is_served, writing
+from .serving_targets import MODEL_FILES, NetworkBackend, Serving, Target
+from .triton_config import ENSEMBLE, NETWORK, ensemble_of, read_config, render_config
+from .triton_versions import TritonVersion
 
 # Both lie beside this package, in a checkout and in an installed wheel alike.
 SOURCES = Path(__file__).parents[1] / "model_repository"
 RUNTIME = Path(pose_runtime.__file__).parent
 
 SHIPPED_MODEL = Path(__file__).parent / "models" / "bodypose-s.onnx"
-CONFIG, PIPELINE, ONNX = "config.pbtxt", "pipeline.json", "model.onnx"
+CONFIG, PIPELINE = "config.pbtxt", "pipeline.json"
+ONNX = MODEL_FILES[NetworkBackend.PYTHON]
+FIRST_VERSION = 1
 _STAGE = "build-repo"
 
 
@@ -37,37 +53,132 @@ class RepositoryError(PoseError):
     """A repository cannot be built from, or is not, what it should be."""
 
 
-def build_repository(model: Path, output: Path) -> Path:
-    """Everything that the embedded server needs to serve `model`, in the folder `output`.
+def build_repository(
+    model: Path,
+    output: Path,
+    serving: Serving | None = None,
+    limits: Mapping[str, Any] = MappingProxyType({}),
+) -> Path:
+    """Everything that a server needs to serve `model`, in the folder `output`.
 
     Same inputs, same bytes. A build that fails leaves an older repository at `output` as it was.
 
     Args:
-        model: from `tools export`.
+        model: from `tools export`; for a server with a GPU from `tools build-engine`.
         output: a new folder, or one built before.
+        serving: for which server; the embedded one by default.
+        limits: of images, where they differ from the model's: fields of `ImageLimits`.
 
     Returns:
         The record of the repository.
     """
-    _refuse_foreign_folder(output)
+    serving = serving or Serving()
+    with writing(output):
+        _refuse_foreign_folder(output)
+        if is_served(output):
+            raise RepositoryInUse(
+                f"{output}: expected a folder that nobody serves, got one under a running server;"
+                " add a version with `tools build-repo --version 2`, or stop the server"
+            )
+        network, spec = network_of(model, serving)
+        spec = spec.with_limits(spec.limits, limits)
+        with disk_errors(output), _replacing(output) as folder:
+            write_version(folder, FIRST_VERSION, model, spec, serving)
+            write_configs(folder, spec, serving)
+            _write_warmup(folder, spec)
+        return write_record(output, _record_of(output, network, serving))
+
+
+def write_version(
+    folder: Path, version: int, model: Path, spec: PipelineSpec, serving: Serving
+) -> None:
+    """`folder`/<model>/<version> of every model of the pipeline, complete in itself."""
+    for source in sorted(SOURCES.glob(f"*/{FIRST_VERSION}/*")):
+        if source.is_file():
+            copy = folder / source.parents[1].name / str(version) / source.name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
+    place = folder / NETWORK / str(version)
+    if serving.backend is not NetworkBackend.PYTHON:
+        (place / "model.py").unlink()
+    (place / PIPELINE).write_text(spec.to_json())
+    shutil.copyfile(model, place / serving.model_file)
+    if serving.backend is NetworkBackend.TENSORRT:  # so that `check-repo` knows its version
+        shutil.copyfile(record_path(model), record_path(place / serving.model_file))
+    for model_py in folder.glob(f"*/{version}/model.py"):
+        _copy_python(RUNTIME, model_py.parent / RUNTIME.name)
+        (model_py.parent / PIPELINE).write_text(spec.to_json())
+        write_manifest(model_py.parent)
+
+
+def network_of(model: Path, serving: Serving) -> tuple[Artifact, PipelineSpec]:
+    if serving.backend is NetworkBackend.TENSORRT:
+        from .plans import open_plan
+
+        plan, spec, _ = open_plan(model)
+        return plan, spec
     onnx = Artifact.open(model)
-    spec = spec_in_onnx(model).with_model(onnx.sha256)
-    with _replacing(output) as folder:
-        _copy_sources(folder)
-        write_configs(folder, spec)
-        for model_py in folder.glob("*/*/model.py"):
-            _copy_python(RUNTIME, model_py.parent / RUNTIME.name)
-            (model_py.parent / PIPELINE).write_text(spec.to_json())
-        shutil.copyfile(model, folder / NETWORK / "1" / ONNX)
-        _write_warmup(folder, spec)
-    return _write_record(output, onnx)
+    if model.suffix == Path(MODEL_FILES[NetworkBackend.TENSORRT]).suffix:
+        raise RepositoryError(f"{model}: a plan needs a GPU; run `tools build-repo --target gpu`")
+    return onnx, spec_in_onnx(model).with_model(onnx.sha256)
 
 
-def write_configs(folder: Path, spec: PipelineSpec) -> None:
+def write_configs(folder: Path, spec: PipelineSpec, serving: Serving | None = None) -> None:
     """config.pbtxt of every model of the pipeline, into `folder`/<model>/."""
-    ensemble = ensemble_of(spec)
+    serving = serving or Serving()
+    ensemble = ensemble_of(spec, serving)
     for model in (*ensemble.steps, ensemble):
-        (folder / model.name / CONFIG).write_text(render_config(model))
+        (folder / model.name / CONFIG).write_text(render_config(model, serving.triton))
+
+
+def built_for(repository: Path) -> dict[str, str]:
+    """`target` and `triton_version` of a built repository; the embedded ones without a record."""
+    embedded = Serving()
+    known = {"target": str(embedded.target), "triton_version": str(embedded.triton)}
+    with contextlib.suppress(RecordError):
+        known |= record_of(repository)["settings"]
+    return known
+
+
+def serving_of(repository: Path) -> Serving:
+    """How a repository was built to be served.
+
+    Raises:
+        RecordError: there is no such record.
+    """
+    settings = record_of(repository)["settings"]
+    try:
+        return Serving(
+            Target(settings["target"]),
+            NetworkBackend(settings["network_backend"]),
+            TritonVersion.parse(settings["triton_version"]),
+            read_config(repository / ENSEMBLE / CONFIG).max_batch_size,
+        )
+    except (KeyError, ValueError) as error:
+        raise RecordError(
+            f"{record_path(repository)}: expected the settings of `tools build-repo`, got {error}"
+        ) from error
+
+
+def record_of(repository: Path) -> dict[str, Any]:
+    """What the build, and every promotion since, wrote down.
+
+    Raises:
+        RecordError: there is no such record.
+    """
+    keys = {"stage": str, "settings": dict, "parents": list, "files": dict, "served": list}
+    record = read_record(record_path(repository), keys)
+    if not record["served"] or not all(isinstance(each, int) for each in record["served"]):
+        raise RecordError(f"{record_path(repository)}: expected versions in `served`, got none")
+    return record
+
+
+def version_in_use(repository: Path) -> int:
+    """The one that answers; the first without a record."""
+    try:
+        return int(record_of(repository)["served"][-1])
+    except RecordError:
+        return FIRST_VERSION
 
 
 def changes_since_build(repository: Path) -> list[str]:
@@ -75,9 +186,9 @@ def changes_since_build(repository: Path) -> list[str]:
     if not repository.is_dir():
         return [f"{repository}: expected a model repository, got nothing; run `tools build-repo`"]
     try:
-        recorded = json.loads(record_path(repository).read_text())["files"]
-    except (OSError, ValueError, KeyError):
-        return [f"{record_path(repository)}: expected the build's record; run `tools build-repo`"]
+        recorded = record_of(repository)["files"]
+    except RecordError as error:
+        return [f"{error}; run `tools build-repo`"]
     present = _files(repository)
     changes = dict.fromkeys(recorded.keys() - present.keys(), "is missing")
     changes |= dict.fromkeys(present.keys() - recorded.keys(), "does not belong there")
@@ -92,8 +203,8 @@ def changes_since_build(repository: Path) -> list[str]:
 def _refuse_foreign_folder(output: Path) -> None:
     if output.is_file() or (output.is_dir() and any(output.iterdir())):
         try:
-            stage = json.loads(record_path(output).read_text())["stage"]
-        except (OSError, ValueError, KeyError):
+            stage = read_record(record_path(output), {"stage": str})["stage"]
+        except RecordError:
             stage = None
         if stage != _STAGE:
             raise RepositoryError(
@@ -121,14 +232,6 @@ def _replacing(output: Path) -> Iterator[Path]:
             raise
     finally:
         shutil.rmtree(workplace)
-
-
-def _copy_sources(folder: Path) -> None:
-    for source in sorted(SOURCES.glob("*/*/*")):
-        if source.is_file():
-            copy = folder / source.relative_to(SOURCES)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, copy)
 
 
 def _copy_python(package: Path, copy: Path) -> None:
@@ -168,15 +271,25 @@ def _files(repository: Path) -> dict[str, Path]:
     }
 
 
-def _write_record(repository: Path, model: Artifact) -> Path:
-    record = {
+def _record_of(repository: Path, model: Artifact, serving: Serving) -> dict[str, Any]:
+    return {
         "file": repository.name,
         "stage": _STAGE,
         "parents": [{"file": model.path.name, "sha256": model.sha256}],
-        "settings": {"target": "embedded"},
+        "settings": {
+            "target": str(serving.target),
+            "network_backend": str(serving.backend),
+            "triton_version": str(serving.triton),
+        },
         "versions": {"bodypose-triton": metadata.version("bodypose-triton")},
-        "files": {name: sha256_of(path) for name, path in _files(repository).items()},
+        "served": [FIRST_VERSION],  # versions, as `tools promote` went through them
     }
+
+
+def write_record(repository: Path, record: dict[str, Any]) -> Path:
+    """The record with the sha256 of every file as it is now."""
+    files = {name: sha256_of(path) for name, path in _files(repository).items()}
+    record = {**record, "files": files}
     with atomic_path(record_path(repository)) as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n")
     return record_path(repository)

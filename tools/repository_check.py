@@ -9,20 +9,37 @@ from typing import Any
 from google.protobuf import text_format
 
 from pose_runtime.errors import PoseError
+from pose_runtime.integrity import MANIFEST
 from pose_runtime.spec import ModelSpec, PipelineSpec
 
 from .artifacts import sha256_of
 from .onnx_contract import spec_in_onnx
-from .repository import CONFIG, ONNX, PIPELINE, RUNTIME, changes_since_build
-from .triton_config import data_type_name, ensemble_of, read_config
+from .plans import plan_problems
+from .repository import (
+    CONFIG,
+    ONNX,
+    PIPELINE,
+    RUNTIME,
+    built_for,
+    changes_since_build,
+    version_in_use,
+)
+from .triton_config import NETWORK, data_type_name, ensemble_of, read_config
+from .triton_versions import TritonVersion, knows
 
 REBUILD = "run `tools build-repo`"
 Signature = dict[str, tuple[str, tuple[int, ...]]]  # tensor -> dtype, dims
 
 
-def problems_of(repository: Path) -> list[str]:
-    """One line for everything that would not load or not fit together; empty when it is sound."""
+def problems_of(repository: Path, triton: TritonVersion | None = None) -> list[str]:
+    """One line for everything that would not load or not fit together; empty when it is sound.
+
+    Args:
+        repository: from `tools build-repo`.
+        triton: release of the server; the one that the repository was built for by default.
+    """
     problems = changes_since_build(repository)
+    triton = triton or TritonVersion.parse(built_for(repository)["triton_version"])
     configs, unreadable = _configs_in(repository)
     problems += unreadable
     for config in configs.values():
@@ -31,7 +48,21 @@ def problems_of(repository: Path) -> list[str]:
             problems += _wiring_problems(config, configs)
     problems += _pipeline_problems(repository, configs)
     problems += _network_problems(repository)
+    batch = configs[NETWORK].max_batch_size if NETWORK in configs else 0
+    problems += plan_problems(repository, triton, batch)
+    problems += _release_problems(configs, triton)
     return problems
+
+
+def _release_problems(configs: dict[str, Any], triton: TritonVersion) -> Iterator[str]:
+    """Fields that this release of Triton would refuse."""
+    for config in configs.values():
+        limit = config.ensemble_scheduling.max_inflight_requests
+        if limit and not knows(triton, "max_inflight_requests"):
+            yield (
+                f"{config.name}: expected no max_inflight_requests for Triton {triton}, got"
+                f" {limit}; run `tools build-repo --triton-version {triton}`"
+            )
 
 
 def _configs_in(repository: Path) -> tuple[dict[str, Any], list[str]]:
@@ -54,7 +85,8 @@ def _configs_in(repository: Path) -> tuple[dict[str, Any], list[str]]:
 
 def _folder_problems(folder: Path, config: Any) -> Iterator[str]:
     """What a model's folder lacks: its version, its runtime, its warm-up files."""
-    if not any(path.is_dir() and path.name.isdigit() for path in folder.glob("*")):
+    versions = [path for path in folder.glob("*") if path.is_dir() and path.name.isdigit()]
+    if not versions:
         yield f"{folder}: expected a version folder such as `1`, got none; {REBUILD}"
     for warmup in config.model_warmup:
         for data in warmup.inputs.values():
@@ -64,12 +96,14 @@ def _folder_problems(folder: Path, config: Any) -> Iterator[str]:
         return
     needed = [
         "model.py",
+        MANIFEST,
         PIPELINE,
         *(f"{RUNTIME.name}/{path.name}" for path in RUNTIME.glob("*.py")),
     ]
-    for name in sorted(needed):
-        if not (folder / "1" / name).is_file():
-            yield f"{folder}/1/{name}: expected a file, got nothing; {REBUILD}"
+    for version in versions:
+        for name in sorted(needed):
+            if not (version / name).is_file():
+                yield f"{version / name}: expected a file, got nothing; {REBUILD}"
 
 
 def _wiring_problems(ensemble: Any, configs: dict[str, Any]) -> Iterator[str]:
@@ -120,9 +154,18 @@ def _text(tensor: tuple[str, tuple[int, ...]] | None) -> str:
 
 
 def _pipeline_problems(repository: Path, configs: dict[str, Any]) -> Iterator[str]:
-    """Where configs and pipeline.json disagree, or two pipeline.json."""
+    """Where configs and pipeline.json disagree, or two pipeline.json of one version."""
+    version = version_in_use(repository)
+    versions = {path.parent.name for path in repository.glob(f"*/*/{PIPELINE}")}
+    for name in sorted(versions, key=lambda name: (name != str(version), name)):
+        yield from _version_problems(repository, name, configs if name == str(version) else None)
+
+
+def _version_problems(
+    repository: Path, version: str, configs: dict[str, Any] | None
+) -> Iterator[str]:
     first: tuple[Path, PipelineSpec] | None = None
-    for path in sorted(repository.glob(f"*/*/{PIPELINE}")):
+    for path in sorted(repository.glob(f"*/{version}/{PIPELINE}")):
         try:
             spec = PipelineSpec.load(path)
         except (PoseError, UnicodeDecodeError) as error:
@@ -130,7 +173,8 @@ def _pipeline_problems(repository: Path, configs: dict[str, Any]) -> Iterator[st
             continue
         if first is None:
             first = path, spec
-            yield from _config_problems(ensemble_of(spec), configs)
+            if configs is not None:
+                yield from _config_problems(ensemble_of(spec), configs)
         elif spec != first[1]:
             yield f"{path}: expected the same pipeline as {first[0]}, got another; {REBUILD}"
 

@@ -1,74 +1,95 @@
-"""Owns the embedded server: the tritonserver inside the nvidia-pytriton wheel, on loopback.
+"""Owns the embedded server: started, ready, kept alive, stopped with all it left behind.
 
-That server is 2.51 (2024) and has published CVEs: it is for development, tests and demos, and no
-address but loopback is offered.
+It is tritonserver 2.51 (2024) and has published CVEs: it is for development, tests and demos, and
+listens on loopback unless told otherwise.
 """
 
 from __future__ import annotations
 
 import contextlib
-import http.client
 import os
-import re
 import secrets
 import signal
-import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import IO
 
+from . import server_guard
+from .readiness import is_ready
+from .repository_lock import serving
+from .served_folder import prepare, withdraw
+from .server_command import (
+    CLOSED_APIS,
+    Outside,
+    Ports,
+    Updates,
+    free_ports,
+    grpc_host,
+    http_host,
+    metrics_host,
+    server_command,
+)
+from .server_process import Report, TritonProcess, ignore
+from .triton_config import ENSEMBLE
 from .triton_wheel import ServerError, copy_backend, find_wheel, server_environment
 
-HOST = "127.0.0.1"
-_START_TIMEOUT_S = 120
-_STOP_TIMEOUT_S = 10
-_SHARED_MEMORY = Path("/dev/shm")
-# Shared memory of one Python model: a batch of 8 network inputs takes 2.7 MB; it grows on demand.
-_SHM_BYTES = 8 * 2**20
-# APIs that could change the server from outside; nobody here needs them.
-CLOSED_APIS = ("shared-memory", "model-repository", "trace", "logging")
-_ABOUT_MISSING_GPU = ("CUDA", "Cuda", "pinned", "DCGM", "NVML")
+_LOOK_EVERY_S = 0.25
+# Until what was accepted is answered; a model that works for a tick or less meanwhile has nothing.
+_DRAIN_TIMEOUT_S, _REST_S, _IDLE_TICKS = 4, 0.3, 1
+# More restarts than that are no accident.
+_MAX_RESTARTS, _PER_S = 3, 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class Ports:
-    """Where the server listens; 0 means any free port."""
-
-    http: int = 0
-    grpc: int = 0
-    metrics: int = 0
-
-
-@dataclass(frozen=True, slots=True)
 class EmbeddedServer:
-    """A server whose every model is ready."""
+    """A server whose every model is ready.
 
-    ports: Ports
-    models: tuple[str, ...]
-    _process: subprocess.Popen[str]
-    _log: _Log
+    Triton 2.51 does not restart a Python model whose process was killed, and goes on saying that
+    it is ready. So the whole server is started anew, on the same ports: nothing of the dead one
+    stays, and clients ask again.
+    """
+
+    def __init__(
+        self,
+        ports: Ports,
+        models: tuple[str, ...],
+        outside: Outside | None,
+        start: Callable[[], TritonProcess],
+        report: Report,
+        folder: Path,
+    ) -> None:
+        self.ports = ports
+        self.models = models
+        self.outside = outside
+        self._start = start
+        self._report = report
+        self._folder = folder
+        self._restarts: deque[float] = deque(maxlen=_MAX_RESTARTS)
+        self._stopping = threading.Event()
+        self._ended = threading.Event()
+        self._failure = ""
+        self._process = start()
+        self._watch = threading.Thread(target=self._keep_alive, daemon=True)
 
     @property
     def http_url(self) -> str:
-        return f"{HOST}:{self.ports.http}"
+        return f"{http_host(self.outside)}:{self.ports.http}"
 
     @property
     def grpc_url(self) -> str:
-        return f"{HOST}:{self.ports.grpc}"
+        return f"{grpc_host(self.outside)}:{self.ports.grpc}"
 
     @property
     def metrics_url(self) -> str:
-        return f"{HOST}:{self.ports.metrics}"
+        return f"{metrics_host(self.outside)}:{self.ports.metrics}"
 
     @property
     def pid(self) -> int:
-        """Of tritonserver; its process group holds the Python models too."""
+        """Of tritonserver; its process group holds the Python models too. A restart changes it."""
         return self._process.pid
 
     def wait(self) -> None:
@@ -77,31 +98,87 @@ class EmbeddedServer:
         Raises:
             ServerError: the server stopped although nobody asked it to.
         """
-        code = self._process.wait()
-        raise ServerError(
-            f"tritonserver: expected it to run until stopped, got exit code {code}"
-            f" ({self._log.reason()}); run `tools serve` again"
-        )
+        self._ended.wait()
+        raise ServerError(f"{self._failure}; run `tools serve` again")
 
+    def open(self) -> None:
+        """Raises: ServerError: a model does not load (and why)."""
+        self._process.wait_until_ready(self.http_url, self.models, self._stopping)
+        self._process.report_to(self._report)
+        self._watch.start()
 
-def ignore(line: str) -> None:
-    """The default receiver of the server's warnings and errors."""
+    def close(self) -> None:
+        self._stopping.set()
+        if self._watch.is_alive():
+            self._watch.join()
+        self._drain()
+        self._process.stop()
+
+    def _drain(self) -> None:
+        """Let what was accepted be answered, while later requests are refused."""
+        deadline = time.monotonic() + _DRAIN_TIMEOUT_S
+        if is_ready(self.http_url, ENSEMBLE):
+            withdraw(self._folder, ENSEMBLE)
+            while is_ready(self.http_url, ENSEMBLE) and time.monotonic() < deadline:
+                time.sleep(0.05)
+            done, done_before = self._process.work_done(), -_IDLE_TICKS
+            while done > done_before + _IDLE_TICKS and time.monotonic() < deadline:
+                time.sleep(_REST_S)
+                done, done_before = self._process.work_done(), done
+
+    def _keep_alive(self) -> None:
+        dead: dict[int, str] = {}
+        while not self._stopping.wait(_LOOK_EVERY_S):
+            if self._process.exit_code is not None:
+                self._failure = (
+                    "tritonserver: expected it to run until stopped, got exit code"
+                    f" {self._process.exit_code} ({self._process.reason()})"
+                )
+                break
+            dead_before, dead = dead, self._process.dead_models()
+            # Seen twice: Triton collects in a moment what it has ended itself.
+            if killed := dead_before.keys() & dead.keys():
+                try:
+                    self._restart(dead[min(killed)])
+                except ServerError as error:
+                    self._failure = str(error)
+                    break
+        self._ended.set()
+
+    def _restart(self, model: str) -> None:
+        now = time.monotonic()
+        if len(self._restarts) == _MAX_RESTARTS and now - self._restarts[0] < _PER_S:
+            raise ServerError(
+                f"{model}: expected its process to live, got its end {_MAX_RESTARTS + 1} times"
+                f" within {_PER_S:g} s"
+            )
+        self._restarts.append(now)
+        self._report(f"{model}: its process ended unasked; the server is started anew")
+        self._process.kill()
+        self._process = self._start()
+        self._process.wait_until_ready(self.http_url, self.models, self._stopping)
+        self._process.report_to(self._report)
+        self._report(f"{model}: ready again after {time.monotonic() - now:.1f} s")
 
 
 @contextlib.contextmanager
 def embedded_server(
     repository: Path,
-    ports: Ports = Ports(),
-    report: Callable[[str], None] = ignore,
+    ports: Ports | None = None,
+    report: Report = ignore,
     closed_apis: Sequence[str] = CLOSED_APIS,
+    outside: Outside | None = None,
+    updates: Updates = Updates.NONE,
 ) -> Iterator[EmbeddedServer]:
     """A running server with every model of `repository` loaded; stopped when the block ends.
 
     Args:
         repository: from `tools build-repo`.
-        ports: where to listen.
+        ports: where to listen; any free ones by default.
         report: gets the running server's warnings and errors by the line, from another thread.
         closed_apis: in Triton's names; the client's own tests leave "shared-memory" open.
+        outside: who else than this machine may come; None: nobody.
+        updates: whether the server follows `tools promote`.
 
     Raises:
         ServerError: nothing to start, a port is taken, or a model does not load (and why).
@@ -109,21 +186,46 @@ def embedded_server(
     models = _models_in(repository)
     wheel = find_wheel()
     environment = server_environment(wheel)
-    ports = _free_ports(ports)
+    ports = free_ports(ports or Ports(), outside)
     name = f"bodypose_{os.getpid()}_{secrets.token_hex(4)}"
-    with tempfile.TemporaryDirectory(prefix="bodypose-triton-") as folder:
-        copy_backend(wheel, Path(folder))
-        command = _command(wheel, repository, Path(folder), ports, name, closed_apis)
-        process = _start(command, environment)
-        log = _Log(process)
+    followed = serving(repository) if updates is Updates.POLL else contextlib.nullcontext()
+    with (
+        followed,
+        tempfile.TemporaryDirectory(prefix="bodypose-triton-") as work,
+        _guarded(name, Path(work)),
+    ):
+        folder, backends = Path(work) / "models", Path(work) / "backends"
+        prepare(folder, repository, updates)
+        copy_backend(wheel, backends)
+        command = server_command(wheel, folder, backends, name, ports, closed_apis, outside)
+
+        def start() -> TritonProcess:
+            shown = (str(folder), str(repository.resolve()))
+            return TritonProcess(command, environment, name, shown)
+
+        server = EmbeddedServer(ports, models, outside, start, report, folder)
         try:
-            _wait_until_ready(process, log, ports, models)
-            log.report = report
-            yield EmbeddedServer(ports, models, process, log)
+            server.open()
+            yield server
         finally:
-            log.report = ignore
-            _stop(process, name)
-            log.thread.join()
+            server.close()
+
+
+@contextlib.contextmanager
+def _guarded(name: str, folder: Path) -> Iterator[None]:
+    """Meanwhile another process waits for the end of this one, to end what it leaves behind."""
+    guard = subprocess.Popen(
+        [sys.executable, "-I", "-S", server_guard.__file__, name, folder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        yield
+    finally:
+        guard.kill()  # not needed any more: the block has cleaned up
+        guard.communicate()
 
 
 @contextlib.contextmanager
@@ -145,42 +247,6 @@ def until_interrupted() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-class _Log:
-    """The server's output, read by a thread: warnings and errors are reported, the end is kept."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.report: Callable[[str], None] = ignore  # while it starts and stops
-        self._lines: deque[str] = deque(maxlen=200)
-        self.thread = threading.Thread(target=self._read, args=(process.stdout,), daemon=True)
-        self.thread.start()
-
-    def _read(self, output: IO[str]) -> None:
-        with output:
-            for line in output:
-                if any(word in line for word in _ABOUT_MISSING_GPU):
-                    continue
-                self._lines.append(line.rstrip())
-                if re.match(r"[WE]\d{4} ", line):
-                    self.report(line.rstrip())
-
-    def reason(self) -> str:
-        """Why the server gave up, in one line."""
-        return reason_in_log(list(self._lines))
-
-
-def reason_in_log(lines: Sequence[str]) -> str:
-    """The one line of a server's log that says why a model, or the server, did not start."""
-    for line in lines:
-        if found := re.search(
-            r"failed to load '(\S+)' version \d+: (?:[A-Z][a-z ]+: )?(.+)\"", line
-        ):
-            why = found[2].split(r"\n\nAt:")[0].replace(r"\n", " ").replace(r"\"", '"').strip()
-            why = re.sub(r"Exception from \S+: ", "", why)  # OpenVINO's own source lines
-            return f"{found[1]} does not load: {why}"
-    errors = [line for line in lines if re.match(r"E\d{4} ", line)] or list(lines)
-    return errors[0].split('] "')[-1].rstrip('"') if errors else "it said nothing"
-
-
 def _models_in(repository: Path) -> tuple[str, ...]:
     models = tuple(sorted(config.parent.name for config in repository.glob("*/config.pbtxt")))
     if not models:
@@ -188,113 +254,3 @@ def _models_in(repository: Path) -> tuple[str, ...]:
             f"{repository}: expected a model repository, got none; run `tools build-repo`"
         )
     return models
-
-
-def _free_ports(wanted: Ports) -> Ports:
-    """`wanted` with every 0 replaced by a free port.
-
-    Raises:
-        ServerError: a port that was asked for is taken.
-    """
-    chosen: dict[str, int] = {}
-    with contextlib.ExitStack() as held:  # all at once, so that no port is given twice
-        for field in fields(wanted):
-            port = getattr(wanted, field.name)
-            listener = held.enter_context(socket.socket())
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                listener.bind((HOST, port))
-            except OSError as error:
-                raise ServerError(
-                    f"port {port}: expected a free port for {field.name}, got"
-                    f" `{error.strerror}`; stop what listens there or pass --{field.name}-port"
-                ) from error
-            chosen[field.name] = listener.getsockname()[1]
-    return Ports(**chosen)
-
-
-def _command(
-    wheel: Path,
-    repository: Path,
-    backends: Path,
-    ports: Ports,
-    name: str,
-    closed_apis: Sequence[str],
-) -> list[str | Path]:
-    closed = ",".join(closed_apis)
-    return [
-        wheel / "bin" / "tritonserver",
-        f"--id={name}",
-        f"--model-repository={repository.resolve()}",
-        f"--backend-directory={backends}",
-        *("--model-control-mode=none", "--disable-auto-complete-config"),
-        *("--exit-on-error=true", "--strict-readiness=true", "--exit-timeout-secs=3"),
-        *(f"--http-address={HOST}", f"--http-port={ports.http}"),
-        *(f"--grpc-address={HOST}", f"--grpc-port={ports.grpc}"),
-        *(f"--metrics-address={HOST}", f"--metrics-port={ports.metrics}"),
-        f"--http-restricted-api={closed}:closed={secrets.token_hex(16)}",
-        f"--grpc-restricted-protocol={closed}:closed={secrets.token_hex(16)}",
-        *("--log-info=false", "--log-verbose=0"),
-        *("--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"),
-        f"--backend-config=python,shm-default-byte-size={_SHM_BYTES}",
-        f"--backend-config=python,shm-growth-byte-size={_SHM_BYTES}",
-        f"--backend-config=python,shm-region-prefix-name={name}",
-    ]
-
-
-def _start(command: list[str | Path], environment: dict[str, str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        command,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-        start_new_session=True,  # Ctrl-C in the terminal is ours to handle; one group to end
-    )
-
-
-def _wait_until_ready(
-    process: subprocess.Popen[str], log: _Log, ports: Ports, models: Sequence[str]
-) -> None:
-    waiting = list(models)
-    deadline = time.monotonic() + _START_TIMEOUT_S
-    while waiting:
-        if process.poll() is not None:
-            log.thread.join()
-            raise ServerError(log.reason())
-        if time.monotonic() > deadline:
-            raise ServerError(
-                f"server: expected every model ready within {_START_TIMEOUT_S} s, still waiting"
-                f" for {', '.join(waiting)} ({log.reason()})"
-            )
-        if _is_ready(ports.http, waiting[0]):
-            waiting.pop(0)
-        else:
-            time.sleep(0.05)
-
-
-def _is_ready(http_port: int, model: str) -> bool:
-    connection = http.client.HTTPConnection(HOST, http_port, timeout=5)
-    try:
-        connection.request("GET", f"/v2/models/{model}/ready")
-        return connection.getresponse().status == http.client.OK
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
-def _stop(process: subprocess.Popen[str], name: str) -> None:
-    """End the server; whatever of its group or shared memory is left after that is removed."""
-    try:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(_STOP_TIMEOUT_S)
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-        for region in _SHARED_MEMORY.glob(f"{name}*"):
-            region.unlink(missing_ok=True)

@@ -2,46 +2,46 @@
 
 from __future__ import annotations
 
-import csv
 import json
-import math
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
-from rich.console import Console
-from rich.progress import Progress
 
 from client.coco_eval import CocoMetrics
-from pose_runtime.errors import PoseError
 from pose_runtime.spec import PipelineSpec
 
-from .artifacts import Artifact, atomic_path, sha256_of
-from .config import OptimizerConfig, Split, TrainSpec
+from .annotation_check import checked_coco, summary, write_problems
+from .artifacts import Artifact, StaleArtifactError, sha256_of
+from .config import TrainSpec
 from .dataset import ImageRecord, read_coco
+from .devices import share_batches
 from .evaluate import evaluate_model, network_predictor
 from .field_training import DistilledTraining, FieldTraining
 from .import_backbone import load_backbone
 from .keras_models import load_network, save_network
 from .labels import LabelSettings
-from .network import build_network, regularize, with_dtype_policy
+from .movenet_heads import load_heads
+from .network import build_network, freeze, heatmap_stride, regularize, with_dtype_policy
+from .optimizers import build_optimizer
+from .sample_pictures import draw_samples, pictured
 from .samples import SampleSettings, SampleStream
+from .training_callbacks import Bar, StopOnNaN, SwapToAverage
+from .training_log import VALIDATED, TrainingLog, can_draw_curves, draw_curves
+from .training_state import STATE_FILE, Checkpoint, RunState, TrainingError, restore
 
 Say = Callable[[str], None]
 
-_CHECKPOINT = "checkpoint.weights.h5"
-_STATE = "checkpoint.json"
-_LOG = "log.csv"
 _BEST = "best.keras"
-
-
-class TrainingError(PoseError):
-    """Training cannot start or go on; the message says what to change."""
+_PROBLEMS = "annotation_problems.csv"
+_SAMPLES_FOLDER = "samples"
+_EVALUATED_AT_ONCE = 8
 
 
 def train(
@@ -50,120 +50,75 @@ def train(
     """Train until `num_epoch`, keeping the checkpoint with the best AP on the validation split.
 
     Writes into `results_dir`: best.keras (moving-average weights, float32 graph) with its record,
-    log.csv, spec.json, and a resumable checkpoint every `checkpoint_n_epoch`.
+    log.csv, curves.png, TensorBoard's events, sample predictions, spec.json, the annotations that
+    were left out, and a resumable checkpoint every `checkpoint_n_epoch`.
 
     `stage` is what the record says, "retrain" after pruning.
 
     Raises:
         TrainingError: the folder already holds a run and `resume` is off, or the loss is NaN.
-        DatasetError, ConfigError, BackboneError: an input is missing or does not fit.
+        DatasetError, ConfigError, BackboneError, DeviceError: an input is missing or does not fit.
     """
-    if (results_dir / _STATE).exists() and not resume:
+    if (results_dir / STATE_FILE).exists() and not resume:
         raise TrainingError(
             f"{results_dir}: expected an empty folder, got a run; add --resume or choose another -r"
         )
     results_dir.mkdir(parents=True, exist_ok=True)
-    keras.utils.set_random_seed(spec.random_seed)
-    keras.mixed_precision.set_dtype_policy(spec.mixed_precision)
-    network, parents = _initial_network(spec)
-    stream = training_stream(spec)
-    model, teachers = _trained_model(spec, network)
-    model.compile(
-        optimizer=_optimizer(spec.optimizer, spec.num_epoch * stream.steps_per_epoch),
-        jit_compile="auto" if keras.backend.backend() == "tensorflow" else True,
-    )
-    model.optimizer.build(model.trainable_variables)
-    state = _restore(model, results_dir) if resume else _State()
+    trained = Trained.of(spec, _checked_records(spec, results_dir, say))
+    stream, model = trained.stream, trained.model
+    state = restore(model, results_dir) if resume else RunState()
     (results_dir / "spec.json").write_text(spec.model_dump_json(indent=2) + "\n")
-    checkpoint = _Checkpoint(spec, results_dir, state)
-    keeper = _Keeper(
-        spec, network, (*parents, *teachers), checkpoint, results_dir, state, say, stage
-    )
+    checkpoint = Checkpoint(spec, results_dir, state)
+    log = TrainingLog(results_dir, state.rows)
+    keeper = _Keeper(spec, trained, checkpoint, log, results_dir, state, say, stage)
+    bar = [Bar(spec, state.epoch)] if sys.stderr.isatty() else []
     say(f"{stream.steps_per_epoch} steps of {spec.dataloader.batch_size} images an epoch")
-    with stream:
-        model.fit(
-            stream.batches(state.epoch),
-            steps_per_epoch=stream.steps_per_epoch,
-            initial_epoch=state.epoch,
-            epochs=spec.num_epoch,
-            verbose=0,
-            shuffle=False,  # the stream has its own, seeded order
-            callbacks=[
-                keras.callbacks.TerminateOnNaN(),
-                checkpoint,
-                _SwapToAverage(spec),
-                keeper,
-                *([_Bar(spec, state)] if sys.stderr.isatty() else []),
-            ],
-        )
+    try:
+        with stream:
+            model.fit(
+                stream.batches(state.epoch),
+                steps_per_epoch=stream.steps_per_epoch,
+                initial_epoch=state.epoch,
+                epochs=spec.num_epoch,
+                verbose=0,
+                shuffle=False,  # the stream has its own, seeded order
+                callbacks=[StopOnNaN(stream), checkpoint, SwapToAverage(spec), keeper, *bar],
+            )
+    finally:
+        log.close()
+        for each in bar:
+            each.close()
     if keeper.best is None:
-        raise TrainingError("loss: expected a number, got NaN; lower base_learning_rate")
+        raise TrainingError(f"{results_dir / _BEST}: expected a network, got none in this run")
     return keeper.best
 
 
-class SoftstartAnnealing(keras.optimizers.schedules.LearningRateSchedule):
-    """TAO's schedule: log-linear ramp from min to base, flat, log-linear back to min."""
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a spec makes before the first step: a compiled model and the batches for it."""
 
-    def __init__(
-        self, base: float, minimum: float, soft_start: float, annealing: float, steps: int
-    ) -> None:
-        super().__init__()
-        self.base, self.minimum, self.steps = base, minimum, steps
-        self.soft_start, self.annealing = soft_start, annealing
+    network: keras.Model
+    model: FieldTraining
+    stream: SampleStream
+    parents: tuple[Artifact, ...]  # the files that weights or targets come from
+    devices: int
 
-    def __call__(self, step: Any) -> Any:
-        done = ops.cast(step, "float32") / self.steps
-        rising = done / self.soft_start
-        falling = (1 - done) / (1 - self.annealing)
-        share = ops.clip(ops.minimum(rising, falling), 0.0, 1.0)
-        return self.minimum * ops.exp(share * math.log(self.base / self.minimum))
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "base": self.base,
-            "minimum": self.minimum,
-            "soft_start": self.soft_start,
-            "annealing": self.annealing,
-            "steps": self.steps,
-        }
-
-
-class MultipliedAdamW(keras.optimizers.AdamW):
-    """AdamW whose learning rate is multiplied for the layers named in `multipliers`."""
-
-    multipliers: dict[str, float]
-
-    def build(self, variables: Sequence[Any]) -> None:
-        super().build(variables)
-        self._multiplier_of = [self._multiplier(variable.path) for variable in variables]
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        multiplier = self._multiplier_of[self._get_variable_index(variable)]
-        super().update_step(gradient, variable, learning_rate * multiplier)
-
-    def _multiplier(self, path: str) -> float:
-        layer = path.split("/")[-2] if "/" in path else path
-        matches = (value for key, value in self.multipliers.items() if layer.startswith(key))
-        return next(matches, 1.0)
-
-
-def _optimizer(config: OptimizerConfig, steps: int) -> keras.optimizers.Optimizer:
-    schedule = SoftstartAnnealing(
-        config.learning_rate_schedule.base_learning_rate,
-        config.learning_rate_schedule.min_learning_rate,
-        config.learning_rate_schedule.soft_start,
-        config.learning_rate_schedule.annealing,
-        steps,
-    )
-    common: dict[str, Any] = {"global_clipnorm": config.clip_norm}
-    if config.ema_momentum:
-        common |= {"use_ema": True, "ema_momentum": config.ema_momentum}
-    if config.name == "sgd":
-        return keras.optimizers.SGD(schedule, momentum=config.momentum, **common)
-    optimizer = MultipliedAdamW(schedule, weight_decay=config.weight_decay, **common)
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    optimizer.multipliers = config.grad_weights_dict
-    return optimizer
+    @classmethod
+    def of(cls, spec: TrainSpec, records: list[ImageRecord]) -> Trained:
+        """Seeds everything, then builds."""
+        keras.utils.set_random_seed(spec.random_seed)
+        keras.mixed_precision.set_dtype_policy(spec.mixed_precision)
+        devices = share_batches(spec.devices, spec.dataloader.batch_size)
+        network, parents = _initial_network(spec)
+        stream = training_stream(spec, records, heatmap_stride(network))
+        freeze(network, spec.optimizer.grad_weights_dict)
+        model, teachers = _trained_model(spec, network)
+        model.compile(
+            optimizer=build_optimizer(spec.optimizer, spec.num_epoch * stream.steps_per_epoch),
+            jit_compile="auto" if keras.backend.backend() == "tensorflow" else True,
+        )
+        model.optimizer.build(model.trainable_variables)
+        return cls(network, model, stream, (*parents, *teachers), devices)
 
 
 def _initial_network(spec: TrainSpec) -> tuple[keras.Model, tuple[Artifact, ...]]:
@@ -180,6 +135,7 @@ def _initial_network(spec: TrainSpec) -> tuple[keras.Model, tuple[Artifact, ...]
     network = build_network(spec.model, spec.skeleton)
     if weights.suffix == ".npz":
         load_backbone(network, weights)
+        load_heads(network, weights, spec.skeleton)
     else:
         network.set_weights(load_network(weights)[0].get_weights())
     return network, (artifact,)
@@ -206,167 +162,149 @@ def _loaded(path: Path, spec: TrainSpec) -> keras.Model:
     return network
 
 
-def _records(spec: TrainSpec, split: Split) -> list[ImageRecord]:
-    root = spec.dataloader.dataset_config.root_data_path
-    return read_coco(root / split.annotation_path, root / split.images_root_dir_path, spec.skeleton)
+def _checked_records(spec: TrainSpec, results_dir: Path, say: Say) -> list[ImageRecord]:
+    """Images to train on; what is wrong with the annotations is said, and listed in a file."""
+    data = spec.dataloader.dataset_config
+    annotations = data.root_data_path / data.train_data.annotation_path
+    images = data.root_data_path / data.train_data.images_root_dir_path
+    records, problems = checked_coco(annotations, images, spec.skeleton)
+    if problems:
+        write_problems(problems, results_dir / _PROBLEMS)
+        say(f"warning: {annotations}: {len(problems)} problems, see {results_dir / _PROBLEMS}")
+        for line in summary(problems):
+            say(f"  {line}")
+    return chosen_records(spec, records)
 
 
-def training_stream(spec: TrainSpec) -> SampleStream:
+def chosen_records(spec: TrainSpec, records: list[ImageRecord]) -> list[ImageRecord]:
+    """Images with people, or `train_fraction` of them; a smaller share is part of a larger one."""
+    useful = [record for record in records if len(record.joints)]
+    fraction = spec.dataloader.dataset_config.train_fraction
+    if fraction == 1:
+        return useful
+    order = np.random.default_rng(spec.random_seed).permutation(len(useful))
+    return [useful[index] for index in sorted(order[: round(fraction * len(useful))])]
+
+
+def training_stream(spec: TrainSpec, records: list[ImageRecord], stride: int) -> SampleStream:
+    """Batches for a network whose heatmaps have `stride` network pixels per cell."""
     loader = spec.dataloader
     settings = SampleSettings(
         spec.skeleton,
         (loader.image_config.height, loader.image_config.width),
-        LabelSettings(**loader.label_processor_config.model_dump()),
+        LabelSettings(**loader.label_processor_config.model_dump(), heatmap_stride=stride),
         loader.augmentation_config,
     )
-    records = _records(spec, loader.dataset_config.train_data)
     return SampleStream(
-        [record for record in records if len(record.joints)],
+        records,
         settings,
         batch_size=loader.batch_size,
         seed=spec.random_seed,
         workers=loader.workers,
+        cache_mib=loader.image_cache_mib,
     )
 
 
-@dataclass
-class _State:
-    """What a resumed run must know besides the weights."""
-
-    epoch: int = 0  # epochs done
-    best_ap: float = -1.0
-    rows: list[dict[str, Any]] = field(default_factory=list)  # of log.csv
-
-
-def _restore(model: keras.Model, results_dir: Path) -> _State:
-    state_file = results_dir / _STATE
-    if not state_file.exists():
-        return _State()
-    raw = json.loads(state_file.read_text())
-    model.load_weights(results_dir / raw["weights"])
-    return _State(raw["epoch"], raw["best_ap"], raw["rows"])
-
-
-class _Checkpoint(keras.callbacks.Callback):
-    """Writes all that `_restore` needs; two files take turns, so that one is always whole.
-
-    The weights are saved before the moving average takes their place for validation, the state
-    that names them by `commit` when the epoch's validation is in it.
-    """
-
-    def __init__(self, spec: TrainSpec, results_dir: Path, state: _State) -> None:
-        super().__init__()
-        self._spec, self._folder, self._state = spec, results_dir, state
-        self._saved: str | None = None
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        done = epoch + 1
-        if done % self._spec.checkpoint_n_epoch == 0 or done == self._spec.num_epoch:
-            self._saved = f"{done // self._spec.checkpoint_n_epoch % 2}.{_CHECKPOINT}"
-            self.model.save_weights(self._folder / self._saved)
-
-    def commit(self) -> None:
-        if self._saved is not None:
-            with atomic_path(self._folder / _STATE) as temporary:
-                temporary.write_text(json.dumps(asdict(self._state) | {"weights": self._saved}))
-            self._saved = None
-
-
-class _SwapToAverage(keras.callbacks.SwapEMAWeights):
-    """The moving average takes the network's place while an epoch's validation runs."""
-
-    def __init__(self, spec: TrainSpec) -> None:
-        super().__init__(swap_on_epoch=True)
-        self._spec = spec
-        self._swapped = False
-
-    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        if self._spec.optimizer.ema_momentum and _validates(self._spec, epoch):
-            super().on_epoch_end(epoch, logs)
-            self._swapped = True
-
-    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        if self._swapped:
-            super().on_epoch_begin(epoch, logs)
-            self._swapped = False
-
-
 class _Keeper(keras.callbacks.Callback):
-    """Validates, keeps the best network, logs, and says how long it will take."""
+    """Validates, keeps the best network, logs, draws, and says how long it will take."""
 
     def __init__(
         self,
         spec: TrainSpec,
-        network: keras.Model,
-        parents: tuple[Artifact, ...],
-        checkpoint: _Checkpoint,
+        trained: Trained,
+        checkpoint: Checkpoint,
+        log: TrainingLog,
         results_dir: Path,
-        state: _State,
+        state: RunState,
         say: Say,
         stage: str,
     ) -> None:
         super().__init__()
-        self._spec, self._network, self._parents, self._stage = spec, network, parents, stage
-        self._checkpoint, self._folder, self._state = checkpoint, results_dir, state
-        self._say = say
+        self._spec, self._trained, self._stage = spec, trained, stage
+        self._checkpoint, self._log, self._state = checkpoint, log, state
+        self._folder, self._say = results_dir, say
         loader = spec.dataloader
         self._pipeline = PipelineSpec(
             skeleton=spec.skeleton,
             network_hw=(loader.image_config.height, loader.image_config.width),
         )
+        self._root = loader.dataset_config.root_data_path
         self._val = loader.dataset_config.val_data
-        root, train_data = loader.dataset_config.root_data_path, loader.dataset_config.train_data
+        train_data = loader.dataset_config.train_data
         self._data = {
-            "train_annotations_sha256": sha256_of(root / train_data.annotation_path),
-            "initial_weights": [parent.settings for parent in parents],
+            "train_annotations_sha256": sha256_of(self._root / train_data.annotation_path),
+            "train_images": len(trained.stream.records),
+            "initial_weights": [parent.settings for parent in trained.parents],
         }
-        self._predict = network_predictor(network, self._pipeline)
+        self._predict = network_predictor(trained.network, self._pipeline)
+        self._batch = -(-_EVALUATED_AT_ONCE // trained.devices) * trained.devices
+        self._pictured = pictured(self._records_to_picture())
         self._started = time.monotonic()
         self._first_epoch = state.epoch
-        best = results_dir / _BEST
-        self.best = Artifact.open(best) if state.epoch and best.exists() else None
+        self._seconds_before = float(state.rows[-1]["seconds"]) if state.rows else 0.0
+        self.best = _kept(results_dir / _BEST) if state.epoch else None
+        if not can_draw_curves():
+            say("no curves.png: expected matplotlib, got none; pip install matplotlib")
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._epoch_started = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        loss = float((logs or {})["loss"])
-        if not math.isfinite(loss):
-            return
-        row = {
+        now = time.monotonic()
+        images = self._trained.stream.steps_per_epoch * self._spec.dataloader.batch_size
+        row: dict[str, Any] = {
             "epoch": epoch + 1,
-            "loss": loss,
+            "loss": float((logs or {})["loss"]),
             "learning_rate": float(ops.convert_to_numpy(self.model.optimizer.learning_rate)),
-            "seconds": round(time.monotonic() - self._started, 1),
-            "AP": "",
+            "images_per_second": round(images / (now - self._epoch_started), 1),
         }
-        if _validates(self._spec, epoch):
-            metrics = self._validate()
-            row["AP"] = "" if metrics is None else round(metrics.ap, 4)
-            if metrics is None or self._state.best_ap < metrics.ap:
-                self._save(epoch, row, metrics)
+        if self._spec.validates_after(epoch):
+            self._validate(epoch, row)
+        if self._spec.draws_after(epoch) and self._pictured:
+            path = self._folder / _SAMPLES_FOLDER / f"epoch_{epoch + 1:05}.png"
+            draw_samples(self._predict, self._pictured, self._pipeline, path, self._batch)
+        row["seconds"] = round(self._seconds_before + time.monotonic() - self._started, 1)
         self._state.epoch = epoch + 1
         self._state.rows.append(row)
-        self._write_log()
+        self._log.write(self._state.rows)
+        if self._spec.validates_after(epoch) and can_draw_curves():
+            draw_curves(self._folder, self._state.rows)
         self._checkpoint.commit()
         self._speak(row)
 
-    def _validate(self) -> CocoMetrics | None:
+    def _records_to_picture(self) -> list[ImageRecord]:
         if self._val is None:
-            return None
-        root = self._spec.dataloader.dataset_config.root_data_path
-        return evaluate_model(
+            return self._trained.stream.records
+        return read_coco(
+            self._root / self._val.annotation_path,
+            self._root / self._val.images_root_dir_path,
+            self._spec.skeleton,
+        )
+
+    def _validate(self, epoch: int, row: dict[str, Any]) -> None:
+        """Score the network, and keep it when none was better."""
+        if self._val is None:
+            self._save(epoch, row, None)
+            return
+        metrics = evaluate_model(
             self._predict,
             self._pipeline,
-            root / self._val.annotation_path,
-            root / self._val.images_root_dir_path,
+            self._root / self._val.annotation_path,
+            self._root / self._val.images_root_dir_path,
+            batch_size=self._batch,
         )
+        row.update({name: round(metrics.numbers[name], 4) for name in VALIDATED})
+        if self._state.best_ap < metrics.ap:
+            self._save(epoch, row, metrics)
 
     def _save(self, epoch: int, row: dict[str, Any], metrics: CocoMetrics | None) -> None:
         self._state.best_ap = -1.0 if metrics is None else metrics.ap
         self.best = save_network(
-            with_dtype_policy(self._network, "float32"),
+            with_dtype_policy(self._trained.network, "float32"),
             self._folder / _BEST,
             self._stage,
             self._pipeline,
-            *self._parents,
+            *self._trained.parents,
             settings={
                 "epoch": epoch + 1,
                 "loss": row["loss"],
@@ -376,48 +314,23 @@ class _Keeper(keras.callbacks.Callback):
             },
         )
 
-    def _write_log(self) -> None:
-        with (
-            atomic_path(self._folder / _LOG) as temporary,
-            temporary.open("w", newline="") as file,
-        ):
-            writer = csv.DictWriter(file, list(self._state.rows[0]))
-            writer.writeheader()
-            writer.writerows(self._state.rows)
-
     def _speak(self, row: dict[str, Any]) -> None:
         done = row["epoch"] - self._first_epoch
-        left = (self._spec.num_epoch - row["epoch"]) * row["seconds"] / max(done, 1)
-        found = f"  AP {row['AP']:.4f} (best {self._state.best_ap:.4f})" if row["AP"] != "" else ""
+        spent = row["seconds"] - self._seconds_before
+        left = (self._spec.num_epoch - row["epoch"]) * spent / done
+        found = f"  AP {row['AP']:.4f} (best {self._state.best_ap:.4f})" if "AP" in row else ""
         self._say(
             f"epoch {row['epoch']}/{self._spec.num_epoch}  loss {row['loss']:.2f}{found}"
             f"  {row['seconds']:.0f} s, {left:.0f} s to go"
         )
 
 
-class _Bar(keras.callbacks.Callback):
-    """A bar over all steps of the run, for a terminal."""
+def _kept(path: Path) -> Artifact | None:
+    """The best network so far; None when the run was killed while it was written.
 
-    def __init__(self, spec: TrainSpec, state: _State) -> None:
-        super().__init__()
-        self._epochs, self._done = spec.num_epoch, state.epoch
-        self._progress = Progress(
-            *Progress.get_default_columns(), console=Console(stderr=True), transient=True
-        )
-
-    def on_train_begin(self, logs: Any = None) -> None:
-        steps = self.params["steps"]
-        self._task = self._progress.add_task(
-            "training", total=self._epochs * steps, completed=self._done * steps
-        )
-        self._progress.start()
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        self._progress.advance(self._task)
-
-    def on_train_end(self, logs: Any = None) -> None:
-        self._progress.stop()
-
-
-def _validates(spec: TrainSpec, epoch: int) -> bool:
-    return (epoch + 1) % spec.validation_every_n_epoch == 0 or epoch + 1 == spec.num_epoch
+    The epoch that wrote it is then repeated and writes it again.
+    """
+    try:
+        return Artifact.open(path) if path.exists() else None
+    except StaleArtifactError:
+        return None

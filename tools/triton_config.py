@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -12,46 +13,62 @@ from tritonclient.grpc import model_config_pb2 as triton
 
 from pose_runtime.spec import ModelSpec, PipelineSpec, TensorSpec
 
+from .serving_targets import MODEL_FILES, NetworkBackend, Serving
+from .triton_versions import EMBEDDED, TritonVersion, knows
+
 ENSEMBLE = "bodypose"
 PREPROCESS = "bodypose_preprocess"
 NETWORK = "bodypose_network"
 GROUPING = "bodypose_grouping"
 
-MAX_BATCH_SIZE = 8
 # Requests that may wait in front of one model; more are refused at once, so that a client learns
 # of overload and the network's inputs (0.3 MB an image) do not pile up.
 MAX_QUEUE_SIZE = 64
+# As many threads as the server may use where it runs; TensorRT needs none, ours are in `Tuning`.
+_NETWORK_PARAMETERS = {
+    NetworkBackend.PYTHON: {},
+    NetworkBackend.ONNXRUNTIME: {"intra_op_thread_count": "0"},
+    NetworkBackend.OPENVINO: {"NUM_STREAMS": "1"},
+    NetworkBackend.TENSORRT: {},
+}
 
 
-def ensemble_of(spec: PipelineSpec) -> ModelSpec:
-    """The ensemble, with its three steps: everything that a repository holds."""
+def ensemble_of(spec: PipelineSpec, serving: Serving | None = None, version: int = 1) -> ModelSpec:
+    """The ensemble, with its three steps: everything that a repository holds.
+
+    Its steps are pinned to its own version: no answer comes from two while one follows another.
+    """
+    serving = serving or Serving()
+    python, batch = NetworkBackend.PYTHON, serving.max_batch_size
+    image, geometry = (spec.image.name,), (spec.geometry.name,)
+    fields, people = (spec.peaks, spec.limb_scores), (spec.keypoints, spec.scores, spec.num_people)
     steps = (
-        _step(PREPROCESS, (spec.image,), (spec.pixels, spec.geometry), (spec.image.name,)),
-        # 0 threads: as many as the server may use where it runs.
-        _step(NETWORK, (spec.pixels,), (spec.peaks, spec.limb_scores), (), {"threads": "0"}),
-        _step(
-            GROUPING,
-            (spec.peaks, spec.limb_scores, spec.geometry),
-            (spec.keypoints, spec.scores, spec.num_people),
-            (spec.geometry.name,),
-        ),
+        _step(PREPROCESS, python, batch, (spec.image,), (spec.pixels, spec.geometry), image),
+        _step(NETWORK, serving.backend, batch, (spec.pixels,), fields, ()),
+        _step(GROUPING, python, batch, (*fields, spec.geometry), people, geometry),
     )
     return ModelSpec(
         ENSEMBLE,
         "",
         steps[0].inputs,
         steps[-1].outputs,
-        MAX_BATCH_SIZE,
-        parameters={
-            "pipeline": json.dumps(json.loads(spec.to_json()), separators=(",", ":")),
-            "model_sha256": spec.model_sha256,
-            "version": metadata.version("bodypose-triton"),
-        },
-        steps=steps,
+        batch,
+        parameters=ensemble_parameters(spec),
+        steps=tuple(replace(_tuned(step, serving), versions=(version,)) for step in steps),
+        versions=(version,),
     )
 
 
-def render_config(model: ModelSpec) -> str:
+def ensemble_parameters(spec: PipelineSpec) -> dict[str, str]:
+    """What a client learns from the ensemble's config."""
+    return {
+        "pipeline": json.dumps(json.loads(spec.to_json()), separators=(",", ":")),
+        "model_sha256": spec.model_sha256,
+        "version": metadata.version("bodypose-triton"),
+    }
+
+
+def render_config(model: ModelSpec, triton_version: TritonVersion = EMBEDDED) -> str:
     """The text of one model's config.pbtxt: same spec, same text."""
     config = triton.ModelConfig(
         name=model.name,
@@ -59,14 +76,25 @@ def render_config(model: ModelSpec) -> str:
         input=[_tensor(triton.ModelInput, tensor) for tensor in model.inputs],
         output=[_tensor(triton.ModelOutput, tensor) for tensor in model.outputs],
     )
+    config.version_policy.specific.versions.extend(model.versions)
     for key, value in model.parameters.items():
         config.parameters[key].string_value = value
     if model.steps:
         config.platform = "ensemble"
         config.ensemble_scheduling.step.extend(map(_ensemble_step, model.steps))
+        if knows(triton_version, "max_inflight_requests"):
+            # Decoded images would pile up in front of a network that is slower than decoding.
+            config.ensemble_scheduling.max_inflight_requests = MAX_QUEUE_SIZE
     else:
         config.backend = model.backend
+        if model.backend != NetworkBackend.PYTHON:
+            config.default_model_filename = MODEL_FILES[NetworkBackend(model.backend)]
         _schedule(config, model)
+    return config_text(config)
+
+
+def config_text(config: Any) -> str:
+    """The text of a config in protobuf: equal ones have equal texts."""
     return f"# Written by `tools build-repo`.\n{text_format.MessageToString(config)}"
 
 
@@ -87,26 +115,50 @@ def data_type_name(data_type: int) -> str:
 
 def _step(
     name: str,
+    backend: NetworkBackend,
+    max_batch_size: int,
     inputs: tuple[TensorSpec, ...],
     outputs: tuple[TensorSpec, ...],
     warmup_files: tuple[str, ...],
-    parameters: dict[str, str] | None = None,
 ) -> ModelSpec:
     return ModelSpec(
         name,
-        "python",
+        str(backend),
         inputs,
         outputs,
-        MAX_BATCH_SIZE,
+        max_batch_size,
         max_queue_size=MAX_QUEUE_SIZE,
         warmup_files=warmup_files,
-        parameters=parameters or {},
+        parameters=_NETWORK_PARAMETERS[backend] if name == NETWORK else {},
     )
+
+
+def _tuned(step: ModelSpec, serving: Serving) -> ModelSpec:
+    tuning = serving.tuning
+    if step.name != NETWORK:
+        instances = {
+            PREPROCESS: tuning.preprocess_instances,
+            GROUPING: tuning.grouping_instances,
+        }
+        return replace(step, instances=instances[step.name])
+    step = replace(
+        step, instances=tuning.network_instances, max_queue_delay_us=tuning.queue_delay_us
+    )
+    if serving.backend is NetworkBackend.PYTHON:
+        parameters = {"threads": str(tuning.threads), "precision": tuning.precision}
+        step = replace(step, parameters=parameters)
+    return step
 
 
 def _schedule(config: Any, model: ModelSpec) -> None:
     """Instances, dynamic batching and warm-up: an ensemble may have none of them."""
-    config.instance_group.add(count=model.instances, kind=triton.ModelInstanceGroup.KIND_CPU)
+    on_gpu = model.backend == NetworkBackend.TENSORRT
+    kinds = triton.ModelInstanceGroup
+    group = config.instance_group.add(
+        count=model.instances, kind=kinds.KIND_GPU if on_gpu else kinds.KIND_CPU
+    )
+    if on_gpu:
+        group.profile.append("0")  # `tools build-engine` writes one
     config.dynamic_batching.max_queue_delay_microseconds = model.max_queue_delay_us
     config.dynamic_batching.default_queue_policy.max_queue_size = model.max_queue_size
     for batch_size in sorted({1, model.max_batch_size}):
@@ -132,7 +184,7 @@ def _data_type(tensor: TensorSpec) -> int:
 def _ensemble_step(model: ModelSpec) -> Any:
     return triton.ModelEnsembling.Step(
         model_name=model.name,
-        model_version=-1,
+        model_version=model.versions[0],
         input_map={tensor.name: tensor.name for tensor in model.inputs},
         output_map={tensor.name: tensor.name for tensor in model.outputs},
     )

@@ -63,6 +63,9 @@ def server_environment(wheel: Path) -> dict[str, str]:
         "PATH": f"{Path(sys.prefix) / 'bin'}:{os.environ.get('PATH', '')}",
         "LD_LIBRARY_PATH": ":".join(map(str, libraries)),
         "PYTHONDONTWRITEBYTECODE": "1",  # the repository stays as it was built
+        # Threads are the network's: the other steps take an image at a time, too small to share.
+        "OPENCV_FOR_THREADS_NUM": "1",
+        "OPENBLAS_NUM_THREADS": "1",
     }
 
 

@@ -6,7 +6,9 @@ import base64
 import http.client
 import importlib.util
 import json
-from collections.abc import Callable, Iterator
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +21,8 @@ from pose_runtime.spec import PipelineSpec
 from tools.repository import build_repository
 from tools.server import EmbeddedServer, embedded_server
 from tools.triton_config import ENSEMBLE
+
+from .processes import TOOLS, free_ports
 
 # 3 : 2, so that pictures of that shape fill the network's input without padding.
 SPEC = PipelineSpec(network_hw=(32, 48), max_peaks=3, max_people=2)
@@ -137,3 +141,27 @@ def _post(
 
 def _poses(arrays: dict[str, NDArray]) -> Poses:
     return unpack_poses(arrays["keypoints"][0], arrays["scores"][0], arrays["num_people"][0])
+
+
+@pytest.fixture
+def serve(repository: Path, tmp_path: Path):
+    """Starts `tools serve` as a user would, on free ports; ended by force if a test fails."""
+    started: list[subprocess.Popen[str]] = []
+
+    def start(
+        *options: str, folder: Path = repository, inside: Sequence[str] = ()
+    ) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [*inside, *TOOLS, "serve", folder, *(options or free_ports())],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.kill()
+        process.communicate()

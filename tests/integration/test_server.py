@@ -8,11 +8,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 
@@ -20,79 +15,9 @@ from pose_runtime.spec import PipelineSpec
 from tools.server import ServerError, embedded_server
 from tools.triton_config import ENSEMBLE, GROUPING, NETWORK, PREPROCESS
 
+from .processes import free_ports, left_by, processes_of, until_ready, wait_for
+
 pytestmark = pytest.mark.triton
-
-TOOLS = [sys.executable, "-c", "from tools.cli import main; main()"]
-
-
-@pytest.fixture
-def serve(repository: Path, tmp_path: Path):
-    """Starts `tools serve` as a user would, on free ports; ended by force if a test fails."""
-    started: list[subprocess.Popen[str]] = []
-
-    def start(*options: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [*TOOLS, "serve", repository, *(options or free_ports())],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "TMPDIR": str(tmp_path), "PYTHONUNBUFFERED": "1"},
-        )
-        started.append(process)
-        return process
-
-    yield start
-    for process in started:
-        process.kill()
-        process.communicate()
-
-
-def free_ports() -> tuple[str, ...]:
-    return ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")
-
-
-def command_of(pid: int) -> str:
-    try:
-        return Path(f"/proc/{pid}/cmdline").read_bytes().decode()
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
-
-
-def processes_of(serving: subprocess.Popen[str], program: str) -> list[int]:
-    """The server, or its Python models, that one `serve` has started."""
-    name = f"bodypose_{serving.pid}_"  # see embedded_server
-    pids = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
-    return [
-        pid
-        for pid in pids
-        if name in command_of(pid) and Path(command_of(pid).split("\0")[0]).name == program
-    ]
-
-
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def until_ready(process: subprocess.Popen[str]) -> str:
-    lines = []
-    for line in process.stdout:
-        lines.append(line)
-        if line.startswith("ready"):
-            break
-    return "".join(lines)
-
-
-def left_by(process: subprocess.Popen[str], folder: Path) -> list[str]:
-    """What remains of a finished `serve`: programs, temporary files, shared memory."""
-    programs = ("tritonserver", "triton_python_backend_stub")
-    return [
-        *(f"process {pid}" for program in programs for pid in processes_of(process, program)),
-        *map(str, folder.iterdir()),
-        *map(str, Path("/dev/shm").glob(f"bodypose_{process.pid}_*")),
-    ]
 
 
 def get(server, path: str) -> tuple[int, dict]:

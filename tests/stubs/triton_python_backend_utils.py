@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 
 class Tensor:
     def __init__(self, name, array):
@@ -29,6 +31,30 @@ class InferenceRequest:
 class InferenceResponse:
     def __init__(self, output_tensors=(), error=None):
         self.output_tensors, self.error = output_tensors, error
+
+
+class MetricFamily:
+    COUNTER, HISTOGRAM = "counter", "histogram"
+    figures: ClassVar[dict] = {}  # "name{label}": the sum, or a histogram's observations
+
+    def __init__(self, name, description, kind):
+        self.name = name
+
+    def Metric(self, labels, buckets=None):  # noqa: N802
+        key = self.name + "".join(f"{{{value}}}" for value in labels.values())
+        self.figures[key] = [] if buckets else 0
+        return _Metric(self.figures, key)
+
+
+class _Metric:
+    def __init__(self, figures, key):
+        self.figures, self.key = figures, key
+
+    def increment(self, value):
+        self.figures[self.key] += value
+
+    def observe(self, value):
+        self.figures[self.key].append(value)
 
 
 class Logger:

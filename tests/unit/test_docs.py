@@ -8,6 +8,7 @@ import pytest
 from typer.main import get_command
 
 from client.cli import app as client_app
+from loadtest.cli import app as loadtest_app
 from tools.cli import app as tools_app
 
 ROOT = Path(__file__).parents[2]
@@ -48,9 +49,10 @@ def test_commands_in_the_documents_exist(page):
     commands = {
         "tools": set(get_command(tools_app).commands),
         "pose-client": set(get_command(client_app).commands),
+        "pose-loadtest": set(get_command(loadtest_app).commands),
     }
     for program, command in re.findall(
-        r"^(?: {4})?(tools|pose-client) ([a-z-]+)", page.read_text(), re.M
+        r"^(?: {4})?(tools|pose-client|pose-loadtest) ([a-z-]+)", page.read_text(), re.M
     ):
         assert command in commands[program], f"{page.name}: {program} {command}"
 

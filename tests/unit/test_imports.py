@@ -16,16 +16,20 @@ ROOT = Path(__file__).parents[2]
 # A package that may not name itself uses relative imports only: build-repo makes copies of it.
 MAY_IMPORT = {
     "pose_runtime": "numpy",
+    "pose_runtime/image_headers.py": "numpy simplejpeg",
     "pose_runtime/images.py": "numpy cv2 simplejpeg",
     "model_repository": "triton_python_backend_utils numpy",
     "model_repository/bodypose_network": "triton_python_backend_utils numpy openvino",
     "client": "client pose_runtime numpy aiohttp cv2 grpc google pycocotools rich simplejpeg"
     " skimage supervision tritonclient typer",
     "client/video_files.py": "numpy av cv2 pose_runtime",
-    "loadtest": "loadtest client pose_runtime numpy gevent grpc locust rich tritonclient typer",
+    "loadtest": "loadtest client pose_runtime numpy cv2 gevent geventhttpclient google grpc locust"
+    " matplotlib psutil tritonclient typer",
     "tools": "tools client pose_runtime numpy cv2 google h5py jax keras matplotlib onnx onnxruntime"
     " openvino pycocotools pydantic rich simplejpeg skimage tensorflow tensorrt tf2onnx"
     " tritonclient typer yaml",
+    "tools/benchmark": "tools client pose_runtime numpy cv2 grpc onnxruntime openvino matplotlib psutil"
+    " simplejpeg skimage tritonclient",
 }
 # What `tools --help` must not wait for.
 HEAVY = {

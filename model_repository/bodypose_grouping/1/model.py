@@ -6,15 +6,20 @@ import triton_python_backend_utils as pb_utils
 
 from .pose_runtime.door import Door  # pose_runtime/ is placed here by `tools build-repo`
 from .pose_runtime.grouping import people_in_image
+from .pose_runtime.integrity import check_files
+from .pose_runtime.metrics import StageMetrics
 from .pose_runtime.poses import pack_poses
 from .pose_runtime.spec import PipelineSpec
 
 
 class TritonPythonModel:
     def initialize(self, args):
+        check_files(Path(__file__).parent)
         self.spec = spec = PipelineSpec.load(Path(__file__).with_name("pipeline.json"))
         inputs = (spec.peaks, spec.limb_scores, spec.geometry)
-        self.door = Door(pb_utils, inputs, (spec.keypoints, spec.scores, spec.num_people))
+        outputs = (spec.keypoints, spec.scores, spec.num_people)
+        metrics = StageMetrics(pb_utils, "grouping", args["model_config"])
+        self.door = Door(pb_utils, metrics, inputs, outputs, people=spec.num_people)
         self.door.check_config(args["model_config"])
 
     def execute(self, requests):

@@ -1,6 +1,5 @@
 """Triton's door to the network on a CPU: pixels in, peaks and limb scores out."""
 
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -8,7 +7,8 @@ from pathlib import Path
 import triton_python_backend_utils as pb_utils
 
 from .pose_runtime.door import Door  # pose_runtime/ is placed here by `tools build-repo`
-from .pose_runtime.errors import SpecError
+from .pose_runtime.integrity import check_files
+from .pose_runtime.metrics import StageMetrics
 from .pose_runtime.spec import PipelineSpec
 
 MODEL = Path(__file__).with_name("model.onnx")
@@ -16,28 +16,33 @@ MODEL = Path(__file__).with_name("model.onnx")
 
 class TritonPythonModel:
     def initialize(self, args):
+        check_files(Path(__file__).parent)
         spec = PipelineSpec.load(Path(__file__).with_name("pipeline.json"))
-        self.door = Door(pb_utils, (spec.pixels,), (spec.peaks, spec.limb_scores))
+        metrics = StageMetrics(pb_utils, "network", args["model_config"])
+        self.door = Door(pb_utils, metrics, (spec.pixels,), (spec.peaks, spec.limb_scores))
         self.door.check_config(args["model_config"])
-        if hashlib.sha256(MODEL.read_bytes()).hexdigest() != spec.model_sha256:
-            raise SpecError(
-                f"{MODEL}: not the file that pipeline.json names; run `tools build-repo`"
-            )
-        parameters = json.loads(args["model_config"])["parameters"]
-        threads = int(parameters["threads"]["string_value"]) or len(os.sched_getaffinity(0))
-        self.run = load_network(threads, spec)
+        config = json.loads(args["model_config"])
+        precision = config["parameters"]["precision"]["string_value"]
+        self.run = load_network(threads_of(config), precision, spec)
 
     def execute(self, requests):
         return self.door.answer_batch(requests, self.run)
 
 
-def load_network(threads, spec):
+def threads_of(config):
+    """Threads of one instance: as many as the config says, or its share of the cores."""
+    instances = sum(group["count"] for group in config["instance_group"])
+    share = max(1, len(os.sched_getaffinity(0)) // instances)
+    return int(config["parameters"]["threads"]["string_value"]) or share
+
+
+def load_network(threads, precision, spec):
     """The network as a function: pixels (B, H, W, 3) to peaks and limb scores."""
     import openvino
 
     settings = {
         # Left alone, OpenVINO takes bfloat16 where the processor has it, and keypoints move.
-        "INFERENCE_PRECISION_HINT": "f32",
+        "INFERENCE_PRECISION_HINT": precision,
         "PERFORMANCE_HINT": "LATENCY",
         "NUM_STREAMS": 1,
         "INFERENCE_NUM_THREADS": threads,

@@ -6,13 +6,17 @@ import triton_python_backend_utils as pb_utils
 
 from .pose_runtime.door import Door  # pose_runtime/ is placed here by `tools build-repo`
 from .pose_runtime.images import network_pixels
+from .pose_runtime.integrity import check_files
+from .pose_runtime.metrics import StageMetrics
 from .pose_runtime.spec import PipelineSpec
 
 
 class TritonPythonModel:
     def initialize(self, args):
+        check_files(Path(__file__).parent)
         self.spec = spec = PipelineSpec.load(Path(__file__).with_name("pipeline.json"))
-        self.door = Door(pb_utils, (spec.image,), (spec.pixels, spec.geometry))
+        metrics = StageMetrics(pb_utils, "preprocess", args["model_config"])
+        self.door = Door(pb_utils, metrics, (spec.image,), (spec.pixels, spec.geometry))
         self.door.check_config(args["model_config"])
 
     def execute(self, requests):

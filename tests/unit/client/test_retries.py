@@ -3,7 +3,7 @@ import pytest
 from client.blocking import dressed, run
 from client.deadline import Deadline
 from client.errors import RequestRejected, ServerBusy, ServerTimeout, ServerUnavailable
-from client.retries import NO_RETRIES, Retries, with_retries
+from client.retries import NO_RETRIES, PATIENT, Retries, with_retries
 from client.transport import Model, Request
 
 
@@ -33,7 +33,7 @@ def test_busy_and_absent_servers_are_asked_again():
 
 
 def test_pauses_double_and_vary():
-    pauses = [Retries(first_pause_s=1).pause_s(attempt) for attempt in (0, 1, 2)]
+    pauses = [Retries(first_pause_s=1, longest_pause_s=4).pause_s(attempt) for attempt in (0, 1, 2)]
 
     for pause, longest in zip(pauses, (1, 2, 4), strict=True):
         assert longest / 2 <= pause <= longest
@@ -62,3 +62,17 @@ def test_the_deadline_is_for_all_tries_together():
 
     with pytest.raises(ServerBusy):
         ask(transport, Retries(attempts=3, first_pause_s=20), pytest.fail, timeout_s=5)
+
+
+def test_a_patient_client_outlives_a_server_that_is_started_again():
+    pauses = []
+    gone = [ServerUnavailable("a", "refused")] * 12
+
+    assert ask(failing(*gone), PATIENT, pauses.append) == {}
+
+    assert len(pauses) == 12
+    assert max(pauses) <= 1
+
+
+def test_pauses_stay_bounded_however_long_it_takes():
+    assert PATIENT.pause_s(10**6) <= PATIENT.longest_pause_s

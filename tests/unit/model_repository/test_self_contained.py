@@ -151,7 +151,7 @@ def test_nan_from_the_network_is_an_error_of_its_own_request(repository):
     (refusal, answer), _ = run_model(repository, GROUPING, [broken, people(1)])
 
     assert refusal == (
-        "INVALID_ARG",
+        "INTERNAL",
         "peaks and limb_scores: expected finite numbers, got NaN or infinity",
     )
     assert answer["num_people"].tolist() == [[1]]
@@ -170,12 +170,20 @@ def test_a_model_refuses_to_load_with_another_config(repository):
         run_model(repository, NETWORK, [pixels(1)], output=[])
 
 
-def test_a_model_refuses_to_load_another_network(repository):
-    onnx = repository / NETWORK / "1" / "model.onnx"
-    content = onnx.read_bytes()
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        (PREPROCESS, "pipeline.json"),
+        (NETWORK, "model.onnx"),
+        (GROUPING, "pose_runtime/grouping.py"),
+    ],
+)
+def test_a_model_refuses_to_load_a_changed_file_and_names_it(repository, name, file):
+    path = repository / name / "1" / file
+    content = path.read_bytes()
     try:
-        onnx.write_bytes(content + b"\0")
-        with pytest.raises(AssertionError, match=r"not the file that pipeline.json names"):
-            run_model(repository, NETWORK, [pixels(1)])
+        path.write_bytes(content + b"\n")
+        with pytest.raises(AssertionError, match=rf"1/{file} changed after the build"):
+            run_model(repository, name, [])
     finally:
-        onnx.write_bytes(content)
+        path.write_bytes(content)

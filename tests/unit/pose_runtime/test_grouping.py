@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pose_runtime.errors import ContractError
+from pose_runtime import joining
+from pose_runtime.errors import NotFinite
 from pose_runtime.grouping import group_poses, people_in_image
 from pose_runtime.letterbox import Letterbox
-from pose_runtime.skeleton import Skeleton
+from pose_runtime.skeleton import BODYPOSE_18, Skeleton
 from pose_runtime.spec import GroupingSettings, PipelineSpec
 
 CHAIN = Skeleton(
@@ -20,6 +21,15 @@ CHAIN = Skeleton(
     mirror=(0, 1, 2),
     sigmas=(0.1, 0.1, 0.1),
     annotated=(0, 1, 2),
+)
+# Limbs that make no tree, and a joint without any.
+RING = Skeleton(
+    name="ring",
+    joints=("a", "b", "c", "d", "alone"),
+    limbs=((0, 1), (2, 1), (2, 3), (3, 0), (0, 2)),
+    mirror=(0, 1, 2, 3, 4),
+    sigmas=(0.1,) * 5,
+    annotated=(0, 1, 2, 3, 4),
 )
 EVERYTHING = GroupingSettings(min_peak_score=0.1, min_limb_score=0.05, min_joints=1)
 
@@ -95,7 +105,7 @@ def test_unused_rows_are_no_joints_even_without_a_threshold():
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_network_that_gives_no_numbers_is_an_error(bad):
     peaks = peaks_of([(1, 1, bad)], [], [])
-    with pytest.raises(ContractError, match="expected finite numbers"):
+    with pytest.raises(NotFinite, match="expected finite numbers"):
         group_poses(peaks, limb_scores_of(), CHAIN, EVERYTHING)
 
 
@@ -108,22 +118,24 @@ def test_people_come_back_in_the_images_own_pixels():
     assert poses.keypoints[0, 1].tolist() == [0, 0, 0]
 
 
-def slow_grouping(peaks: np.ndarray, limb_scores: np.ndarray) -> list[set[tuple[int, int]]]:
+def slow_grouping(
+    peaks: np.ndarray, limb_scores: np.ndarray, skeleton: Skeleton
+) -> list[set[tuple[int, int]]]:
     """The rule of `group_poses`, as plainly as it can be said: people are sets of (joint, peak)."""
-    num_peaks = peaks.shape[1]
+    num_joints, num_peaks = peaks.shape[:2]
     people = [
         {(joint, peak)}
-        for joint, peak in itertools.product(range(3), range(num_peaks))
+        for joint, peak in itertools.product(range(num_joints), range(num_peaks))
         if peaks[joint, peak, 2] >= EVERYTHING.min_peak_score
     ]
     links = [
         (-limb_scores[limb, first, second], limb, first, second)
-        for limb, first, second in itertools.product(range(2), range(num_peaks), range(num_peaks))
+        for limb, first, second in itertools.product(*map(range, limb_scores.shape))
         if limb_scores[limb, first, second] >= EVERYTHING.min_limb_score
     ]
     taken = []
     for _, limb, first, second in sorted(links):
-        ends = [(CHAIN.limbs[limb][0], first), (CHAIN.limbs[limb][1], second)]
+        ends = [(skeleton.limbs[limb][0], first), (skeleton.limbs[limb][1], second)]
         owners = [[person for person in people if end in person] for end in ends]
         if not all(owners) or any((limb, end) in taken for end in ends):
             continue
@@ -137,6 +149,21 @@ def slow_grouping(peaks: np.ndarray, limb_scores: np.ndarray) -> list[set[tuple[
     return people
 
 
+def assert_the_slow_way_finds_the_same(
+    peaks: np.ndarray, limb_scores: np.ndarray, skeleton: Skeleton
+) -> None:
+    poses = group_poses(peaks, limb_scores, skeleton, EVERYTHING)
+    expected = {
+        frozenset((joint, *peaks[joint, peak].tolist()) for joint, peak in person)
+        for person in slow_grouping(peaks, limb_scores, skeleton)
+    }
+    got = {
+        frozenset((joint, *row) for joint, row in enumerate(person.tolist()) if row[2] > 0)
+        for person in poses.keypoints
+    }
+    assert got == expected
+
+
 @settings(max_examples=200, deadline=None)
 @given(seed=st.integers(0, 2**32 - 1), density=st.floats(0, 1))
 def test_the_slow_obvious_grouping_finds_the_same_people(seed, density):
@@ -144,13 +171,41 @@ def test_the_slow_obvious_grouping_finds_the_same_people(seed, density):
     peaks = rng.uniform(0, 1, (3, 4, 3)).astype(np.float32)
     limb_scores = rng.uniform(0, 1, (2, 4, 4)).astype(np.float32)
     limb_scores[rng.random(limb_scores.shape) > density] = 0
-    poses = group_poses(peaks, limb_scores, CHAIN, EVERYTHING)
-    expected = {
-        frozenset((joint, *peaks[joint, peak].tolist()) for joint, peak in person)
-        for person in slow_grouping(peaks, limb_scores)
-    }
-    got = {
-        frozenset((joint, *row) for joint, row in enumerate(person.tolist()) if row[2] > 0)
-        for person in poses.keypoints
-    }
-    assert got == expected
+    assert_the_slow_way_finds_the_same(peaks, limb_scores, CHAIN)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32 - 1),
+    skeleton=st.sampled_from([BODYPOSE_18, RING]),
+    noise=st.sampled_from([0, 0.01, 0.1]),
+)
+def test_crowds_are_grouped_as_the_slow_obvious_way_does(seed, skeleton, noise):
+    """People whose peak p is theirs alone, some limbs gone, and strong limbs between people."""
+    rng = np.random.default_rng(seed)
+    num_joints, num_limbs, num_people = skeleton.num_joints, skeleton.num_limbs, 3
+    peaks = rng.uniform(0.05, 1, (num_joints, num_people, 3)).astype(np.float32)
+    limb_scores = np.eye(num_people) * rng.uniform(0, 1, (num_limbs, num_people, num_people))
+    limb_scores[rng.random(limb_scores.shape) < noise] = 0.9  # equal scores on purpose
+    assert_the_slow_way_finds_the_same(peaks, limb_scores.astype(np.float32), skeleton)
+
+
+def test_a_crowd_without_conflicts_is_worked_on_as_whole_arrays(monkeypatch):
+    monkeypatch.setattr(joining, "_joined_one_by_one", None)
+    peaks = np.full((18, 6, 3), 0.5, np.float32)
+    limb_scores = np.broadcast_to(np.eye(6, dtype=np.float32), (19, 6, 6))
+    poses = group_poses(peaks, limb_scores, BODYPOSE_18, EVERYTHING)
+    assert poses.num_keypoints.tolist() == [18] * 6
+
+
+def test_noise_is_worked_on_limb_by_limb(monkeypatch):
+    calls = []
+    one_by_one = joining._joined_one_by_one
+    monkeypatch.setattr(
+        joining, "_joined_one_by_one", lambda *inputs: calls.append(1) or one_by_one(*inputs)
+    )
+    rng = np.random.default_rng(0)
+    peaks = rng.uniform(0.2, 1, (18, 20, 3)).astype(np.float32)
+    limb_scores = rng.uniform(0, 1, (19, 20, 20)).astype(np.float32)
+    assert len(group_poses(peaks, limb_scores, BODYPOSE_18, EVERYTHING)) >= 20
+    assert calls

@@ -4,8 +4,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from pose_runtime.spec import PipelineSpec
 from tools.cli import app
-from tools.model_comparison import joint_shifts
+from tools.model_comparison import (
+    ComparisonError,
+    compare_models,
+    joint_shifts,
+    pixels_for,
+    save_pixels,
+)
+from tools.polygraphy_files import Run, save_outputs
 from tools.repository import SHIPPED_MODEL
 
 
@@ -27,3 +35,44 @@ def test_a_model_is_not_far_from_itself(tmp_path):
     record = json.loads(out.read_text())
     assert record["joints"]["agreement"] == 1
     assert record["joints"]["shift_px"] == {"median": 0, "p95": 0, "max": 0}
+
+
+# files that Polygraphy exchanges
+
+SPEC = PipelineSpec(network_hw=(32, 48), max_peaks=3, max_people=2)
+IMAGES = np.random.default_rng(0).integers(0, 256, (2, 32, 48, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def tiny(tmp_path, tiny_onnx):
+    return tiny_onnx(tmp_path / "tiny.onnx", SPEC)
+
+
+def test_outputs_saved_elsewhere_are_a_side_of_the_comparison(tiny, tmp_path):
+    itself = compare_models(tiny, tiny, IMAGES)
+    itself.save_outputs(tmp_path / "elsewhere.json")
+
+    compared = compare_models(tiny, tmp_path / "elsewhere.json", IMAGES)
+
+    assert compared.record()["joints"]["agreement"] == 1
+    assert compared.other.name == "tiny.onnx"
+    assert np.array_equal(compared.other.peaks, itself.one.peaks)
+    with pytest.raises(ComparisonError, match=r"expected peaks \(1, 18, 3, 3\), got \(2, 18"):
+        compare_models(tiny, tmp_path / "elsewhere.json", IMAGES[:1])
+
+
+def test_outputs_of_another_network_are_refused(tiny, tmp_path):
+    save_outputs(tmp_path / "o.json", [Run("r", [{"logits": np.zeros((1, 10))}], [0.1])])
+    with pytest.raises(ComparisonError, match=r"o\.json: expected the outputs peaks and limb"):
+        compare_models(tiny, tmp_path / "o.json", IMAGES)
+
+
+def test_saved_pixels_come_back(tiny, tmp_path):
+    save_pixels(tmp_path / "pixels.json", IMAGES)
+    assert np.array_equal(pixels_for(tiny, None, tmp_path / "pixels.json"), IMAGES)
+
+
+def test_pixels_of_another_size_are_refused(tiny, tmp_path):
+    save_pixels(tmp_path / "pixels.json", IMAGES[:, :16])
+    with pytest.raises(ComparisonError, match=r"expected `pixels` uint8 .*got uint8 \(1, 16, 48"):
+        pixels_for(tiny, None, tmp_path / "pixels.json")

@@ -38,6 +38,7 @@ def pixels(count: int = 1) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (count, *HW, 3), np.uint8)
 
 
+@pytest.mark.slow  # test_random_graphs.py has quick ones
 def test_pruning_nothing_gives_bit_equal_outputs(model):
     network = load_network(model)[0]
     graph = trace_channels(network, HW)
@@ -124,17 +125,24 @@ def test_a_layer_it_does_not_know_is_refused_by_name():
         trace_channels(keras.Model(images, layers.Conv2D(2, 1)(x)), HW)
 
 
-def test_a_threshold_that_collapses_everything_is_refused_with_the_range(model):
+@pytest.fixture(scope="module")
+def small(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("small") / "whole.keras"
+    save_network(hand_made("concat"), path, "train", PipelineSpec(network_hw=HW), settings={})
+    return path
+
+
+def test_a_threshold_that_collapses_everything_is_refused_with_the_range(small):
+    settings = PruneSettings(granularity=2, min_filters=2)
     with pytest.raises(PruneError, match=r"expected below [\d.]+, where every layer falls"):
-        prune(model, PruneSettings(), 5.0, out=None)
+        prune(small, settings, 5.0, out=None)
 
 
-def test_taos_spelling_reports_and_writes_nothing_on_a_dry_run(model, tmp_path):
+def test_taos_spelling_reports_and_writes_nothing_on_a_dry_run(small, tmp_path):
     out = tmp_path / "pruned.keras"
-    result = CliRunner().invoke(
-        app,
-        ["prune", "-m", str(model), "-o", str(out), "-eq", "union", "-pth", "0.5", "--dry-run"],
-    )
+    files = ["-m", str(small), "-o", str(out)]
+    options = ["-eq", "union", "-pth", "0.5", "-nf", "2", "-pg", "2"]
+    result = CliRunner().invoke(app, ["prune", *files, *options, "--dry-run"])
     assert result.exit_code == 0, result.output
     assert "parameters" in result.output
     assert not out.exists()

@@ -337,8 +337,8 @@ def test_serve_without_a_repository_says_what_to_run(tmp_path, app):
     assert "run `tools build-repo`" in str(result.exception)
 
 
-def test_another_target_is_a_usage_error(model, app):
-    result = CliRunner().invoke(app, ["build-repo", str(model), "--target", "gpu"])
+def test_an_unknown_target_is_a_usage_error(model, app):
+    result = CliRunner().invoke(app, ["build-repo", str(model), "--target", "tpu"])
 
     assert result.exit_code == 2
     assert "embedded" in result.output

@@ -10,7 +10,10 @@ import socket
 import pytest
 
 from tools import server
-from tools.server import Ports, ServerError, embedded_server, reason_in_log, until_interrupted
+from tools.server import embedded_server, until_interrupted
+from tools.server_command import HOST, Ports
+from tools.server_process import reason_in_log
+from tools.triton_wheel import ServerError
 
 LOADING = r"""E1124 11:54:00.228 6545 server.cc:241] "something else first"
 E1124 11:54:00.228 6545 model_lifecycle.cc:642] "failed to load 'bodypose_network' version 1: Internal: SpecError: model.onnx: not the file that pipeline.json names; run `tools build-repo`\n\nAt:\n  /r/bodypose_network/1/model.py(24): initialize\n"
@@ -61,8 +64,8 @@ def test_without_the_wheel_the_line_says_what_to_install(repository, monkeypatch
 @pytest.mark.triton
 def test_a_taken_port_is_found_before_anything_starts(repository, monkeypatch):
     pytest.importorskip("pytriton", reason="needs nvidia-pytriton: pip install -e '.[embedded]'")
-    monkeypatch.setattr(server, "_start", lambda *arguments: pytest.fail("it started"))
-    with socket.create_server((server.HOST, 0)) as other:
+    monkeypatch.setattr(server, "TritonProcess", lambda *arguments: pytest.fail("it started"))
+    with socket.create_server((HOST, 0)) as other:
         port = other.getsockname()[1]
         with (
             pytest.raises(ServerError, match=rf"port {port}: expected a free port.*--grpc-port"),

@@ -11,9 +11,13 @@ from pose_runtime.skeleton import BODYPOSE_18
 from tools.config import TrainSpec
 from tools.dataset import DatasetError
 from tools.evaluate import evaluate_model, open_predictor
-from tools.field_training import masked_l2
+from tools.field_training import field_loss
+from tools.fields import Fields
 from tools.keras_models import ModelFileError, load_network
-from tools.train import SoftstartAnnealing, TrainingError, train
+from tools.optimizers import SoftstartAnnealing
+from tools.samples import Targets
+from tools.train import train
+from tools.training_state import TrainingError
 
 from .conftest import HEIGHT, WIDTH
 
@@ -54,7 +58,7 @@ def test_two_images_are_learnt_by_heart(drawn_coco, tmp_path):
     """Labels, decoding layers and grouping are each other's inverse, through a real network."""
     best = train(spec_for(drawn_coco, 180), tmp_path, resume=False, say=lambda line: None)
     found = losses(tmp_path)
-    assert found[-1] < found[0] / 100
+    assert found[-1] < found[0] / 50
     assert best.settings["val"]["AP"] > 0.95
 
     predict, spec, _ = open_predictor(best.path)
@@ -109,15 +113,41 @@ def test_fewer_images_than_a_batch_are_refused(drawn_coco, tmp_path):
         )
 
 
+def targets(**changes: np.ndarray) -> Targets:
+    """Nobody in two by two cells of affinity; the left column counts."""
+    mask = np.zeros((1, 2, 2, 1), np.float32)
+    mask[:, :, 0] = 1
+    empty = {"heatmaps": (1, 2, 2, 20), "affinity": (1, 2, 2, 38), "people": (1, 3, 19, 3)}
+    fields = {name: np.zeros(shape, np.float32) for name, shape in empty.items()}
+    return Targets(**{**fields, "mask": mask, **changes})
+
+
 def test_the_loss_counts_every_stage_where_the_mask_is_one():
-    target = np.zeros((1, 2, 2, 57 + 1), np.float32)
-    target[0, :, 0, -1] = 1  # the left column counts
-    target[0, 0, 0, 0] = 1  # one heatmap cell is wanted there
+    wanted = np.zeros((1, 2, 2, 20), np.float32)
+    wanted[0, 0, 0, 0] = 1  # one heatmap cell is wanted there
     heat, paf = np.zeros((1, 2, 2, 19), np.float32), np.zeros((1, 2, 2, 38), np.float32)
-    assert float(masked_l2(target, [heat, heat, paf, paf])) == pytest.approx(2 * 0.5)
+    target = targets(heatmaps=wanted)
+    assert float(field_loss(target, Fields.of([heat, heat, paf, paf]))) == pytest.approx(2 * 0.5)
     wrong_in_the_right_column = heat.copy()
     wrong_in_the_right_column[0, :, 1] = 5
-    assert float(masked_l2(target, [wrong_in_the_right_column, paf])) == pytest.approx(0.5)
+    said = Fields.of([wrong_in_the_right_column, paf])
+    assert float(field_loss(target, said)) == pytest.approx(0.5)
+
+
+def test_perfect_votes_cost_nothing_and_offsets_count_in_shares_of_a_person():
+    people = np.zeros((1, 3, 19, 3), np.float32)
+    people[0, 0, 0] = 6, 6, 1  # the middle; cells are 4 pixels, so it lies in cell (1, 1)
+    people[0, 0, 1] = 14, 6, 2  # one joint, two cells to the right
+    heat, paf = np.zeros((1, 4, 4, 19), np.float32), np.zeros((1, 2, 2, 38), np.float32)
+    centre, offsets = np.zeros((1, 4, 4, 1), np.float32), np.zeros((1, 4, 4, 36), np.float32)
+    target = targets(people=people, heatmaps=np.zeros((1, 4, 4, 20), np.float32))
+    offsets[0, 1, 1, 0] = 2
+    assert float(field_loss(target, Fields.of([heat, paf, centre, offsets]))) == pytest.approx(0)
+    offsets[0, 1, 1, 0] = 3  # wrong by one cell, of a person of at least four
+    loss = float(field_loss(target, Fields.of([heat, paf, centre, offsets])))
+    assert loss == pytest.approx(0.5 / 4)
+    offsets[0, 1, 1, 2] = 9  # a joint that nobody labelled
+    assert float(field_loss(target, Fields.of([heat, paf, centre, offsets]))) == pytest.approx(loss)
 
 
 def test_the_learning_rate_rises_stays_and_falls():

@@ -1,0 +1,109 @@
+"""Owns our own figures on Triton's /metrics page: people, images, refusals, time per stage.
+
+Each call of Triton's metrics takes 20 to 100 us (a message to the server's process), so figures are
+gathered while a batch is worked on and sent once behind it.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import REASONS
+
+# Where the people of an image are counted: one bucket each up to 4, then coarser.
+PEOPLE_BUCKETS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 20)
+
+
+class StageMetrics:
+    """The figures of one Python model. Without metrics in the server every method does nothing."""
+
+    def __init__(self, pb_utils: Any, stage: str, model_config: str) -> None:
+        """Register the figures, at 0.
+
+        Args:
+            pb_utils: Triton's module `triton_python_backend_utils`.
+            stage: "preprocess", "network" or "grouping".
+            model_config: `args["model_config"]` of the model's `initialize`, JSON.
+        """
+        self._people: list[int] = []
+        self._refused: Counter[str] = Counter()
+        # Triton's warm-ups come first, one execution each; nobody asked for their answers.
+        warmups = json.loads(model_config).get("model_warmup", ())
+        self._warmups_left = sum(int(warmup.get("count") or 1) for warmup in warmups)
+        self._metrics: dict[str, Any] = {}
+        self._families: list[Any] = []  # must outlive their metrics
+        try:
+            self._register(pb_utils.MetricFamily, stage)
+        except Exception:  # a border: a server without metrics serves all the same
+            self._metrics = {}
+
+    def count_people(self, num_people: NDArray[np.int32]) -> None:
+        """B more images were answered, with (B, 1) people."""
+        self._people += num_people.ravel().tolist()
+
+    def count_refused(self, reason: str) -> None:
+        """One more image was refused; `reason` is one of `errors.REASONS`."""
+        self._refused[reason] += 1
+
+    @contextmanager
+    def execution(self) -> Iterator[None]:
+        """Around one call of the model's `execute`: its time is counted, its figures are sent."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._send(time.perf_counter() - started)
+
+    def _register(self, family: Any, stage: str) -> None:
+        reasons = self._family(
+            family, "pose_rejected_images_total", "Images answered with an error.", family.COUNTER
+        )
+        seconds = self._family(
+            family, "pose_stage_seconds_total", "Time in a stage's model.", family.COUNTER
+        )
+        metrics = {reason: reasons.Metric(labels={"reason": reason}) for reason in REASONS}
+        metrics["seconds"] = seconds.Metric(labels={"stage": stage})
+        if stage == "grouping":
+            images = self._family(
+                family, "pose_images_total", "Images answered with people.", family.COUNTER
+            )
+            people = self._family(family, "pose_people_total", "People found.", family.COUNTER)
+            per_image = self._family(
+                family, "pose_people_per_image", "People found in one image.", family.HISTOGRAM
+            )
+            metrics["images"] = images.Metric(labels={})
+            metrics["people"] = people.Metric(labels={})
+            metrics["per_image"] = per_image.Metric(labels={}, buckets=list(PEOPLE_BUCKETS))
+        self._metrics = metrics
+
+    def _family(self, family: Any, name: str, description: str, kind: Any) -> Any:
+        self._families.append(family(name=name, description=description, kind=kind))
+        return self._families[-1]
+
+    def _send(self, seconds: float) -> None:
+        people, refused = self._people, self._refused
+        self._people, self._refused = [], Counter()
+        if self._warmups_left:
+            self._warmups_left -= 1
+            return
+        if not self._metrics:
+            return
+        try:
+            self._metrics["seconds"].increment(seconds)
+            for reason, count in refused.items():
+                self._metrics[reason].increment(count)
+            if people:
+                self._metrics["images"].increment(len(people))
+                self._metrics["people"].increment(sum(people))
+                for count in people:
+                    self._metrics["per_image"].observe(count)
+        except Exception:  # a border, as above
+            self._metrics = {}

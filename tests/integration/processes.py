@@ -1,0 +1,59 @@
+"""What tests ask of `tools serve` and its processes, from outside."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+TOOLS = [sys.executable, "-c", "from tools.cli import main; main()"]
+
+
+def free_ports() -> tuple[str, ...]:
+    return ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")
+
+
+def command_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode()
+    except (FileNotFoundError, ProcessLookupError):
+        return ""
+
+
+def processes_of(serving: subprocess.Popen[str], program: str) -> list[int]:
+    """The server, or its Python models, that one `serve` has started."""
+    name = f"bodypose_{serving.pid}_"  # see embedded_server
+    pids = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
+    return [
+        pid
+        for pid in pids
+        if name in command_of(pid) and Path(command_of(pid).split("\0")[0]).name == program
+    ]
+
+
+def wait_for(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def until_ready(process: subprocess.Popen[str]) -> str:
+    lines = []
+    for line in process.stdout:
+        lines.append(line)
+        if line.startswith("ready"):
+            break
+    return "".join(lines)
+
+
+def left_by(process: subprocess.Popen[str], folder: Path) -> list[str]:
+    """What remains of a finished `serve`: programs, temporary files, shared memory."""
+    programs = ("tritonserver", "triton_python_backend_stub")
+    return [
+        *(f"process {pid}" for program in programs for pid in processes_of(process, program)),
+        *map(str, folder.iterdir()),
+        *map(str, Path("/dev/shm").glob(f"bodypose_{process.pid}_*")),
+    ]

@@ -1,0 +1,425 @@
+"""What breaks under a running server, and that callers lose nothing by it.
+
+The network of these tests (`tiny_onnx`) puts joint 0 at (1 + the pixels' mean, 2) in every image,
+so a grey image's answer says which image it belongs to.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from client.in_flight import map_in_order
+from client.pose_client import PoseClient
+from client.retries import PATIENT
+from tools.triton_config import ENSEMBLE, GROUPING, NETWORK, PREPROCESS
+
+from .processes import command_of, left_by, processes_of, until_ready, wait_for
+
+pytestmark = pytest.mark.triton
+
+STUB = "triton_python_backend_stub"
+GREYS = list(range(10, 250))
+
+
+def grey_png(grey: int) -> bytes:
+    return cv2.imencode(".png", np.full((32, 48, 3), grey, np.uint8))[1].tobytes()
+
+
+def urls_in(said: str) -> dict[str, str]:
+    """`gRPC` and `HTTP` -> host:port, from what `tools serve` prints."""
+    words = [line.split() for line in said.splitlines()]
+    return {line[0]: line[1].removeprefix("http://") for line in words if len(line) == 2}
+
+
+def ports_of(urls: dict[str, str]) -> tuple[str, ...]:
+    """The options that serve on the same ports again."""
+    grpc, http = (urls[name].rsplit(":", 1)[1] for name in ("gRPC", "HTTP"))
+    return ("--http-port", http, "--grpc-port", grpc, "--metrics-port", "0")
+
+
+def grey_seen(client: PoseClient, grey: int) -> int:
+    return round(float(client.infer(grey_png(grey)).keypoints[0, 0, 0])) - 1
+
+
+@contextmanager
+def patient_client(protocol: str, urls: dict[str, str]) -> Iterator[PoseClient]:
+    url = f"{protocol}://{urls['gRPC' if protocol == 'grpc' else 'HTTP']}"
+    with PoseClient(url, timeout_s=30, retries=PATIENT) as client:
+        yield client
+
+
+def model_processes(serving: subprocess.Popen[str], model: str) -> list[int]:
+    return [pid for pid in processes_of(serving, STUB) if f"/{model}/" in command_of(pid)]
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+@pytest.mark.parametrize("model", [PREPROCESS, NETWORK, GROUPING])
+def test_a_killed_model_comes_back_and_callers_lose_nothing(
+    serve, tmp_path, protocol, model, record_property
+):
+    process = serve()
+    urls = urls_in(until_ready(process))
+    killed_at, answered_at = [], []
+
+    def kill_in_the_middle(answers):
+        for number, answer in enumerate(answers):
+            if number == 50:
+                (pid,) = model_processes(process, model)
+                os.kill(pid, signal.SIGKILL)
+                killed_at.append(time.monotonic())
+            answered_at.append(time.monotonic())
+            yield answer
+
+    with patient_client(protocol, urls) as client:
+        asked = map_in_order(lambda grey: grey_seen(client, grey), GREYS * 4, 8)
+        seen = list(kill_in_the_middle(asked))
+
+    assert seen == GREYS * 4
+    assert process.stderr.readline().startswith(f"{model}: its process ended unasked")
+    assert process.stderr.readline().startswith(f"{model}: ready again after")
+    gap = max(b - a for a, b in pairwise(answered_at))
+    record_property("recovery_s", gap)
+    process.terminate()
+    process.wait(15)
+    assert left_by(process, tmp_path) == []
+
+
+def test_a_model_that_dies_again_and_again_ends_the_server(serve, tmp_path):
+    process = serve()
+    until_ready(process)
+    for _ in range(3):
+        os.kill(model_processes(process, NETWORK)[0], signal.SIGKILL)
+        while "ready again" not in process.stderr.readline():
+            pass
+    os.kill(model_processes(process, NETWORK)[0], signal.SIGKILL)
+
+    _, stderr = process.communicate(timeout=30)
+
+    assert process.returncode == 1
+    assert f"error: {NETWORK}: expected its process to live, got its end 4 times" in stderr
+    assert left_by(process, tmp_path) == []
+
+
+def test_a_killed_serve_leaves_no_process_no_memory_and_no_file(serve, tmp_path):
+    process = serve()
+    until_ready(process)
+    assert len(left_by(process, tmp_path)) > 3
+
+    process.kill()
+    process.wait()
+
+    wait_for(lambda: left_by(process, tmp_path) == [])
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_a_terminated_server_answers_what_it_accepted(serve, protocol):
+    from tritonclient import grpc, http
+
+    module, name = {"grpc": (grpc, "gRPC"), "http": (http, "HTTP")}[protocol]
+    process = serve()
+    url = urls_in(until_ready(process))[name]
+    outcomes: list[tuple[float, str]] = []
+    asking = threading.Event()
+    asking.set()
+
+    def ask() -> None:
+        tensor = module.InferInput("image", [1, 1], "BYTES")
+        tensor.set_data_from_numpy(np.array([[grey_png(99)]], np.object_))
+        with module.InferenceServerClient(url) as client:
+            while asking.is_set():
+                sent = time.monotonic()
+                try:
+                    client.infer(ENSEMBLE, [tensor])
+                    outcomes.append((sent, "answered"))
+                except Exception as error:  # whatever a client may be told
+                    outcomes.append((sent, str(error)))
+
+    callers = [threading.Thread(target=ask) for _ in range(6)]
+    for caller in callers:
+        caller.start()
+    wait_for(lambda: len(outcomes) > 100)
+    terminated = time.monotonic()
+    process.terminate()
+    process.wait(15)
+    took = time.monotonic() - terminated
+    asking.clear()
+    for caller in callers:
+        caller.join()
+
+    assert process.returncode == 0
+    assert took < 10
+    last_answer = max(sent for sent, how in outcomes if how == "answered")
+    first_refusal = min(sent for sent, how in outcomes if how != "answered")
+    assert first_refusal > terminated
+    # No request is lost while others are answered: the server stops accepting at one moment.
+    assert last_answer - first_refusal < 0.5
+    refusals = {how for sent, how in outcomes if how != "answered" and sent < last_answer + 0.2}
+    for how in refusals:
+        assert "no available versions" in how
+
+
+KILLED_CLIENT = """
+import sys, numpy as np
+from tritonclient import grpc
+image = np.random.default_rng(0).bytes(3_000_000)
+tensor = grpc.InferInput("image", [4, 1], "BYTES")
+tensor.set_data_from_numpy(np.array([[image]] * 4, np.object_))
+client = grpc.InferenceServerClient(sys.argv[1])
+for _ in range(40):
+    client.async_infer("bodypose", [tensor], callback=lambda result, error: None)
+print("sent", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_client_killed_in_the_middle_disturbs_nobody(serve):
+    process = serve()
+    urls = urls_in(until_ready(process))
+    pids = sorted(processes_of(process, STUB))
+    with patient_client("grpc", urls) as client:
+        for _ in range(3):
+            other = subprocess.Popen(
+                [sys.executable, "-c", KILLED_CLIENT, urls["gRPC"]],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+            )
+            assert other.stdout.readline() == b"sent\n"
+            other.kill()
+            other.communicate()
+            assert [grey_seen(client, grey) for grey in GREYS[::20]] == GREYS[::20]
+
+    assert sorted(processes_of(process, STUB)) == pids
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_a_restarted_server_costs_a_running_client_nothing(serve, protocol):
+    first = serve()
+    urls = urls_in(until_ready(first))
+
+    def restart_in_the_middle(greys):
+        for number, grey in enumerate(greys):
+            if number == 60:
+                threading.Thread(target=restart).start()
+            yield grey
+
+    def restart() -> None:
+        first.terminate()
+        first.wait(15)
+        until_ready(serve(*ports_of(urls)))
+
+    with patient_client(protocol, urls) as client:
+        asked = restart_in_the_middle(GREYS * 4)
+        seen = list(map_in_order(lambda grey: grey_seen(client, grey), asked, 4))
+
+    assert seen == GREYS * 4
+
+
+def test_a_restarted_server_changes_no_evaluation(serve, tmp_path):
+    """Every image counts once, although the server went away after the tenth."""
+    from client.evaluation import evaluate_server, open_split
+
+    annotations = coco_file(tmp_path / "images", GREYS[::3])
+    split = open_split(annotations, tmp_path / "images", None)
+    servers = [serve()]
+    urls = urls_in(until_ready(servers[0]))
+
+    def interrupting(answers):
+        for number, answer in enumerate(answers):
+            if number == 10:
+                os.kill(servers[0].pid, signal.SIGKILL)
+                servers[0].wait()
+                wait_for(lambda: processes_of(servers[0], "tritonserver") == [])
+                servers.append(serve(*ports_of(urls)))
+            yield answer
+
+    with patient_client("grpc", urls) as client:
+        undisturbed = evaluate_server(client, split, 4)
+        disturbed = evaluate_server(client, split, 4, progress=interrupting)
+
+    assert len(servers) == 2
+    assert len(undisturbed.results) == len(GREYS[::3])
+    assert disturbed.results == undisturbed.results
+    assert disturbed.metrics == undisturbed.metrics
+    assert disturbed.refused == []
+
+
+def coco_file(folder: Path, greys: list[int]) -> Path:
+    import json
+
+    from pose_runtime.skeleton import BODYPOSE_18
+
+    folder.mkdir()
+    for grey in greys:
+        (folder / f"{grey}.png").write_bytes(grey_png(grey))
+    person = {"id": 1, "name": "person", "keypoints": list(BODYPOSE_18.annotated_joints)}
+    joints = [value for joint in range(17) for value in (100 + joint, 10 + joint, 2)]
+    content = {
+        "images": [
+            {"id": grey, "file_name": f"{grey}.png", "height": 32, "width": 48} for grey in greys
+        ],
+        "annotations": [
+            {
+                "id": grey,
+                "image_id": grey,
+                "category_id": 1,
+                "keypoints": joints,
+                "num_keypoints": 17,
+                "area": 900,
+                "bbox": [1, 1, 30, 30],
+                "iscrowd": 0,
+            }
+            for grey in greys
+        ],
+        "categories": [person],
+    }
+    path = folder.parent / "annotations.json"
+    path.write_text(json.dumps(content))
+    return path
+
+
+# a repository that is not whole
+
+
+def test_a_half_copied_repository_is_refused_by_name(serve, repository, tmp_path):
+    copy = shutil.copytree(repository, tmp_path / "copy")
+    shutil.copyfile(f"{repository}.json", f"{copy}.json")
+    (copy / GROUPING / "1" / "pose_runtime" / "poses.py").unlink()
+
+    stdout, stderr = serve(folder=copy).communicate(timeout=20)
+
+    assert stdout == ""
+    assert stderr == (
+        f"error: {copy}/{GROUPING}/1/pose_runtime/poses.py is missing; run `tools build-repo`\n"
+    )
+
+
+def test_a_truncated_model_is_refused_by_name(serve, repository, tmp_path):
+    copy = shutil.copytree(repository, tmp_path / "copy")
+    shutil.copyfile(f"{repository}.json", f"{copy}.json")
+    model = copy / NETWORK / "1" / "model.onnx"
+    model.write_bytes(model.read_bytes()[:500])
+
+    stdout, stderr = serve(folder=copy).communicate(timeout=20)
+
+    assert stdout == ""
+    assert stderr == f"error: {model} changed after the build; run `tools build-repo`\n"
+
+
+def test_the_network_of_another_skeleton_does_not_load(repository, tmp_path, tiny_onnx):
+    """Someone copied it from another repository, list of files and all."""
+    from dataclasses import replace
+
+    from pose_runtime.skeleton import BODYPOSE_18, Skeleton
+    from pose_runtime.spec import PipelineSpec
+    from tools.repository import build_repository
+    from tools.server import embedded_server
+    from tools.triton_wheel import ServerError
+
+    spec = PipelineSpec.load(repository / NETWORK / "1" / "pipeline.json")
+    raw = BODYPOSE_18.to_json()
+    fewer = {**raw, "limbs": raw["limbs"][:-1]}
+    other = replace(spec, skeleton=Skeleton.from_json(fewer), model_sha256="")
+    build_repository(tiny_onnx(tmp_path / "other.onnx", other), tmp_path / "other")
+    copy = shutil.copytree(repository, tmp_path / "copy")
+    shutil.rmtree(copy / NETWORK / "1")
+    shutil.copytree(tmp_path / "other" / NETWORK / "1", copy / NETWORK / "1")
+
+    with (
+        pytest.raises(ServerError, match=rf"{NETWORK} does not load: .*expected the outputs of"),
+        embedded_server(copy),
+    ):
+        pass
+
+
+# what is full
+
+
+def isolated(script: str) -> list[str]:
+    """A command prefix that runs `script` with mounts of its own, then the command."""
+    try:
+        subprocess.run(["unshare", "-m", "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("needs the right to make mounts: run as root, with `unshare`")
+    return ["unshare", "-m", "sh", "-c", f'{script} && exec "$@"', "sh"]
+
+
+SMALL_SHM = "mount -t tmpfs -o size=120m tmpfs /dev/shm"
+
+
+def test_a_full_shared_memory_fails_requests_that_need_more_and_no_others(serve):
+    from client.errors import ClientError
+
+    process = serve(inside=isolated(SMALL_SHM))
+    urls = urls_in(until_ready(process))
+    shm = Path(f"/proc/{process.pid}/root/dev/shm")
+    free = os.statvfs(shm).f_bavail * os.statvfs(shm).f_bsize
+    (shm / "filler").write_bytes(bytes(free))
+    large = cv2.imencode(".bmp", np.full((1200, 1200, 3), 99, np.uint8))[1].tobytes()
+    with patient_client("grpc", urls) as client:
+        with pytest.raises(ClientError) as caught:
+            client.infer_batch([large] * 8)
+        assert len(str(caught.value).splitlines()) == 1
+        assert [grey_seen(client, grey) for grey in GREYS[::20]] == GREYS[::20]
+
+        (shm / "filler").unlink()
+        assert len(client.infer_batch([large] * 8)) == 8
+
+
+def test_a_full_shared_memory_at_the_start_is_one_line(serve, tmp_path):
+    tiny = SMALL_SHM.replace("120m", "1m")
+    process = serve(inside=isolated(tiny))
+
+    stdout, stderr = process.communicate(timeout=60)
+
+    assert (process.returncode, stdout) == (1, "")
+    assert stderr.startswith("error: ")
+    assert stderr.count("\n") == 1
+    assert left_by(process, tmp_path) == []
+
+
+def test_a_full_disk_leaves_the_old_repository_and_says_so(tmp_path, repository, tiny_onnx):
+    from .processes import TOOLS
+
+    disk, model = tmp_path / "disk", repository.parent / "tiny.onnx"
+    disk.mkdir()
+    script = f"""
+        set -e
+        mount -t tmpfs -o size=1m tmpfs {disk}
+        cd {Path(__file__).parents[2]}
+        tools() {{ '{sys.executable}' -c 'from tools.cli import main; main()' "$@"; }}
+        tools build-repo {model} -o {disk}/repository
+        dd if=/dev/zero of={disk}/filler bs=1k 2>/dev/null || true
+        tools build-repo {model} -o {disk}/repository && exit 3
+        tools build-repo {model} --version 2 -o {disk}/repository && exit 4
+        tools check-repo {disk}/repository
+        ls -A {disk}
+    """
+    assert TOOLS
+    done = subprocess.run(
+        [*isolated("true"), "sh", "-c", script], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert f"{disk}/repository  OK" in done.stdout
+    assert done.stdout.split()[-4:] == [
+        ".repository.lock",
+        "filler",
+        "repository",
+        "repository.json",
+    ]
+    complaint = f"error: {disk}/repository: expected to be able to write it, got `No space left"
+    assert [line.startswith(complaint) for line in done.stderr.splitlines()] == [True, True]

@@ -1,0 +1,66 @@
+"""The hostile images of `tests.fuzz.hostile_images`, sent to a real server: all get an answer."""
+
+from __future__ import annotations
+
+import http.client
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+
+from tests.fuzz import hostile_images
+from tests.integration.conftest import SPEC
+from tools.repository import build_repository
+from tools.server import embedded_server
+
+pytestmark = pytest.mark.triton
+
+# In the network of these tests joint 0 stands at (1 + the pixels' mean) network pixels.
+SCALE = 0.8  # of a 60 x 40 image in the network's 48 x 32
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server_ready_in_the_end(server):
+    yield
+    connection = http.client.HTTPConnection(server.http_url, timeout=30)
+    connection.request("GET", "/v2/health/ready")
+    assert connection.getresponse().status == http.client.OK
+    connection.close()
+
+
+def test_unusual_pictures_are_answered(server, by_grpc):
+    for name, data in hostile_images.answered().items():
+        poses = by_grpc(server, data)
+        expected = (1 + hostile_images.GREY) / SCALE
+        assert poses.keypoints[0, 0, 0] == pytest.approx(expected, abs=4), name
+
+
+def test_hostile_bytes_are_refused_with_their_reason(server, by_grpc, refused):
+    for name, (data, words) in hostile_images.refused().items():
+        with pytest.raises(refused) as caught:
+            by_grpc(server, data)
+        assert words in str(caught.value), name
+        assert len(str(caught.value).splitlines()) == 1, name
+
+
+def test_nan_from_the_network_fails_its_own_image_only(tmp_path, tiny_onnx, by_grpc, refused):
+    """Bright and dark images at once, so that they share batches; bright ones become NaN."""
+    build_repository(tiny_onnx(tmp_path / "tiny.onnx", SPEC, nan_above=150), tmp_path / "r")
+    images = [
+        hostile_images.encoded("png", np.full((40, 60, 3), grey, np.uint8))
+        for grey in (100, 200) * 8
+    ]
+
+    def answer(image: bytes) -> float | str:
+        try:
+            return float(by_grpc(server, image).keypoints[0, 0, 0])
+        except refused as error:
+            return str(error)
+
+    with embedded_server(tmp_path / "r") as server, ThreadPoolExecutor(16) as pool:
+        answers = list(pool.map(answer, images))
+
+    assert answers[::2] == pytest.approx([101 / SCALE] * 8)
+    assert all(
+        "expected finite numbers, got NaN or infinity" in str(each) for each in answers[1::2]
+    )

@@ -1,0 +1,38 @@
+"""The command that measures isolation, with few requests; its ratio is for a quiet machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+COCO = Path(os.environ.get("COCO_DIR", ROOT.parent / "shared" / "coco"))
+
+pytestmark = [pytest.mark.triton, pytest.mark.slow, pytest.mark.coco]
+
+
+def test_hostile_requests_change_no_answer_of_the_others(tmp_path):
+    if not COCO.is_dir():
+        pytest.skip("needs COCO images: set COCO_DIR or place them in ../shared/coco")
+    pytest.importorskip("pytriton", reason="run `pip install -e '.[embedded]'`")
+    options = f"--rounds 2 --requests 60 --images 20 --out {tmp_path / 'isolation.json'}"
+
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.isolation", *options.split()],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    result = json.loads((tmp_path / "isolation.json").read_text())
+    assert result["changed_answers"] == 0
+    assert result["failed_good_requests"] == {"without": 0, "with": 0}
+    assert result["hostile_answers"] == {"INVALID_ARGUMENT": 2 * 15}
+    assert result["good_requests"] == 2 * 60
+    assert done.returncode == (0 if result["within_1_5"] else 1)

@@ -1,0 +1,58 @@
+"""Our own figures on the page that a real server shows to Prometheus."""
+
+from __future__ import annotations
+
+import re
+import urllib.request
+from collections.abc import Iterator
+
+import cv2
+import numpy as np
+import pytest
+
+from tools.server import EmbeddedServer, embedded_server
+
+pytestmark = pytest.mark.triton
+
+PNG = cv2.imencode(".png", np.full((40, 60, 3), 100, np.uint8))[1].tobytes()
+
+
+@pytest.fixture(scope="module")
+def fresh_server(repository) -> Iterator[EmbeddedServer]:
+    with embedded_server(repository) as running:
+        yield running
+
+
+def figures(server: EmbeddedServer) -> dict[str, float]:
+    with urllib.request.urlopen(f"http://{server.metrics_url}/metrics", timeout=30) as page:
+        text = page.read().decode()
+    return {key: float(value) for key, value in re.findall(r"^(pose_\S+) (\S+)$", text, re.M)}
+
+
+def test_a_server_that_nobody_asked_has_counted_nothing(fresh_server):
+    counted = figures(fresh_server)
+
+    assert counted["pose_images_total"] == 0  # although Triton has warmed the models up
+    assert counted['pose_rejected_images_total{reason="max_pixels"}'] == 0
+    assert not any(counted.values())
+
+
+def test_people_images_refusals_and_times_are_counted(fresh_server, by_grpc, refused):
+    before = figures(fresh_server)
+    for _ in range(3):
+        by_grpc(fresh_server, PNG)  # one person each
+    for bad in (b"no picture", PNG[:50], PNG[:20] + b"\0\xff\xff\xff" + PNG[24:]):
+        with pytest.raises(refused):
+            by_grpc(fresh_server, bad)
+
+    after = figures(fresh_server)
+
+    counted = {key: after[key] - before[key] for key in after}
+    assert counted["pose_images_total"] == counted["pose_people_total"] == 3
+    assert counted["pose_people_per_image_count"] == counted["pose_people_per_image_sum"] == 3
+    assert counted['pose_people_per_image_bucket{le="0"}'] == 0
+    assert counted['pose_people_per_image_bucket{le="1"}'] == 3
+    for reason in ("format", "damaged", "max_pixels"):
+        assert counted[f'pose_rejected_images_total{{reason="{reason}"}}'] == 1
+    for stage in ("preprocess", "network", "grouping"):
+        assert 0 < counted[f'pose_stage_seconds_total{{stage="{stage}"}}'] < 10

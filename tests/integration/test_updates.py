@@ -1,0 +1,190 @@
+"""Versions change under load: no request fails, and every answer is from one version entirely.
+
+Each of the three steps of version 2 leaves its mark in the answer: preprocessing inverts the
+picture, the network takes the brightest pixel instead of the mean, grouping halves the scores.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from pose_runtime.spec import PipelineSpec
+from tools import repository as repositories
+from tools import versions
+from tools.readiness import is_ready
+from tools.repository import RepositoryError, build_repository, changes_since_build, version_in_use
+from tools.repository_lock import RepositoryInUse
+from tools.server import EmbeddedServer, embedded_server
+from tools.server_command import Updates
+from tools.triton_config import ENSEMBLE, NETWORK
+
+pytestmark = pytest.mark.triton
+
+SPEC = PipelineSpec(network_hw=(32, 48), max_peaks=3, max_people=2)
+PICTURE = np.zeros((32, 48, 3), np.uint8)
+PICTURE[::2] = 200
+PNG = cv2.imencode(".png", PICTURE)[1].tobytes()
+OF_VERSION_1 = ("1", 1 + 100, 0.9)
+OF_VERSION_2 = ("2", 1 + 255, 0.45)
+
+MARKS = {
+    "images.py": (
+        "_unmarked_pixels = network_pixels\n"
+        "def network_pixels(*args):\n"
+        "    pixels, letterbox = _unmarked_pixels(*args)\n"
+        "    return 255 - pixels, letterbox\n"
+    ),
+    "poses.py": (
+        "_unmarked_pack = pack_poses\n"
+        "def pack_poses(*args):\n"
+        "    keypoints, scores, count = _unmarked_pack(*args)\n"
+        "    return keypoints, scores / 2, count\n"
+    ),
+}
+
+Seen = list[tuple[str, float, float]]
+
+
+@pytest.fixture
+def repository(tmp_path, tiny_onnx: Callable[..., Path], monkeypatch) -> Path:
+    pytest.importorskip("pytriton", reason="needs nvidia-pytriton: pip install -e '.[embedded]'")
+    folder = tmp_path / "repository"
+    build_repository(tiny_onnx(tmp_path / "one.onnx", SPEC), folder)
+    marked = shutil.copytree(repositories.RUNTIME, tmp_path / "pose_runtime")
+    for name, mark in MARKS.items():
+        (marked / name).write_text(f"{(marked / name).read_text()}\n\n{mark}")
+    with monkeypatch.context() as context:
+        context.setattr(repositories, "RUNTIME", marked)
+        versions.add_version(tiny_onnx(tmp_path / "two.onnx", SPEC, "ReduceMax"), folder, 2)
+    return folder
+
+
+@pytest.fixture
+def server(repository) -> Iterator[EmbeddedServer]:
+    with embedded_server(repository, updates=Updates.POLL) as running:
+        yield running
+
+
+@contextmanager
+def constant_load(server: EmbeddedServer) -> Iterator[tuple[Seen, list[Exception]]]:
+    """Three callers over gRPC and two over HTTP, each asking as fast as it is answered."""
+    from tritonclient import grpc, http
+
+    seen: Seen = []
+    failures: list[Exception] = []
+    done = threading.Event()
+
+    def ask(module, url: str) -> None:
+        tensor = module.InferInput("image", [1, 1], "BYTES")
+        tensor.set_data_from_numpy(np.array([[PNG]], np.object_))
+        with module.InferenceServerClient(url) as client:
+            while not done.is_set():
+                try:
+                    seen.append(read(client.infer(ENSEMBLE, [tensor])))
+                except Exception as error:  # none may happen, whatever it is
+                    failures.append(error)
+
+    places = [(grpc, server.grpc_url)] * 3 + [(http, server.http_url)] * 2
+    callers = [threading.Thread(target=ask, args=place) for place in places]
+    for caller in callers:
+        caller.start()
+    try:
+        yield seen, failures
+    finally:
+        done.set()
+        for caller in callers:
+            caller.join()
+
+
+def read(result) -> tuple[str, float, float]:
+    answer = result.get_response()
+    version = answer["model_version"] if isinstance(answer, dict) else answer.model_version
+    keypoints, scores = result.as_numpy("keypoints"), result.as_numpy("scores")
+    return version, round(float(keypoints[0, 0, 0, 0]), 2), round(float(scores[0, 0]), 3)
+
+
+def until(seen: Seen, answer: tuple[str, float, float]) -> None:
+    """Until nothing but `answer` has come for a while."""
+    deadline = time.monotonic() + 20
+    while not (len(seen) > 100 and set(seen[-100:]) == {answer}):
+        assert time.monotonic() < deadline, set(seen[-100:])
+        time.sleep(0.05)
+
+
+def promote(repository: Path, server: EmbeddedServer, version: int, timeout_s: float = 30) -> None:
+    versions.promote(repository, version, partial(is_ready, server.http_url), timeout_s)
+
+
+def test_promote_and_rollback_under_load_lose_and_mix_nothing(repository, server):
+    with constant_load(server) as (seen, failures):
+        until(seen, OF_VERSION_1)
+        promote(repository, server, 2)
+        until(seen, OF_VERSION_2)
+        assert versions.rollback(repository, partial(is_ready, server.http_url)) == 1
+        until(seen, OF_VERSION_1)
+
+    assert failures == []
+    assert set(seen) == {OF_VERSION_1, OF_VERSION_2}
+    assert version_in_use(repository) == 1
+    assert changes_since_build(repository) == []
+
+
+def test_a_version_is_added_while_the_folder_is_served(repository, server, tmp_path):
+    with constant_load(server) as (seen, failures):
+        versions.add_version(tmp_path / "one.onnx", repository, 3)
+        promote(repository, server, 3)
+        until(seen, ("3", *OF_VERSION_1[1:]))
+
+    assert failures == []
+    assert {answer[0] for answer in seen} == {"1", "3"}
+
+
+def test_a_damaged_version_is_refused_by_name_and_the_old_one_keeps_serving(repository, server):
+    path = repository / NETWORK / "2" / "model.onnx"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+    with constant_load(server) as (seen, failures):
+        with pytest.raises(RepositoryError, match=r"2/model\.onnx changed.*version 1 keeps"):
+            promote(repository, server, 2)
+        time.sleep(2)  # two polls
+        until(seen, OF_VERSION_1)
+
+    assert (failures, set(seen)) == ([], {OF_VERSION_1})
+
+
+def test_a_version_that_does_not_load_is_taken_back(repository, server, tmp_path):
+    """Its files are whole, but OpenVINO does not know an operator of it."""
+    import onnx
+
+    model = onnx.load(tmp_path / "one.onnx")
+    next(node for node in model.graph.node if node.op_type == "Mul").domain = "elsewhere"
+    model.opset_import.append(onnx.helper.make_opsetid("elsewhere", 1))
+    onnx.save(model, tmp_path / "three.onnx")
+    versions.add_version(tmp_path / "three.onnx", repository, 3)
+
+    with constant_load(server) as (seen, failures):
+        with pytest.raises(RepositoryError, match=rf"expected {NETWORK} ready.*version 1 keeps"):
+            promote(repository, server, 3, timeout_s=5)
+        until(seen, OF_VERSION_1)
+
+    assert (failures, set(seen)) == ([], {OF_VERSION_1})
+    assert changes_since_build(repository) == []
+
+
+def test_a_served_folder_is_not_rebuilt(repository, server, tmp_path):
+    with pytest.raises(RepositoryInUse, match="`tools build-repo --version 2`"):
+        build_repository(tmp_path / "one.onnx", repository)
+
+    assert changes_since_build(repository) == []

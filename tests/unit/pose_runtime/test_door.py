@@ -1,0 +1,178 @@
+"""Many requests in, one response each: what fails, fails alone, and is counted."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pose_runtime.door import Door
+from pose_runtime.errors import BeyondLimit, ContractError, DamagedImage, NotFinite
+from pose_runtime.metrics import StageMetrics
+from pose_runtime.spec import TensorSpec
+
+NUMBER = TensorSpec("number", "FP32", (1,))
+DOUBLED = TensorSpec("doubled", "FP32", (1,))
+PEOPLE = TensorSpec("num_people", "INT32", (1,))
+STUB = Path(__file__).parents[2] / "stubs" / "triton_python_backend_utils.py"
+
+
+@pytest.fixture
+def pb_utils() -> Iterator[ModuleType]:
+    spec = importlib.util.spec_from_file_location("fake_pb_utils", STUB)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    yield module
+    module.MetricFamily.figures.clear()
+
+
+def a_door(pb_utils: Any, warmups: int = 0, stage: str = "grouping") -> Door:
+    config = json.dumps({"model_warmup": [{"batch_size": 1}] * warmups})
+    return Door(
+        pb_utils, StageMetrics(pb_utils, stage, config), (NUMBER,), (DOUBLED, PEOPLE), PEOPLE
+    )
+
+
+def asking(pb_utils: Any, *numbers: float) -> Any:
+    array = np.array(numbers, np.float32).reshape(-1, 1)
+    return pb_utils.InferenceRequest([pb_utils.Tensor("number", array)])
+
+
+def doubled(numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of a batch (B, 1) or of one image (1,); people are the number itself."""
+    if (numbers == 13).any():
+        raise ValueError("13")
+    if (numbers == 14).any():
+        raise NotFinite("numbers: expected finite, got 14")
+    return numbers * 2, numbers.astype(np.int32)
+
+
+def answer_of(response: Any) -> Any:
+    if response.error:
+        return response.error.code, response.error.message
+    return response.output_tensors[0].as_numpy().ravel().tolist()
+
+
+@pytest.mark.parametrize("method", ["answer_each", "answer_batch"])
+def test_one_failure_never_fails_its_batch_mates(pb_utils, method, capsys):
+    requests = [asking(pb_utils, *numbers) for numbers in ((1, 2), (13,), (3,), (14,))]
+    requests.append(pb_utils.InferenceRequest([pb_utils.Tensor("number", np.zeros(7))]))
+
+    responses = getattr(a_door(pb_utils), method)(requests, doubled)
+
+    answers = [answer_of(response) for response in responses]
+    assert answers[0] == [2, 4]
+    assert answers[1] == ("INTERNAL", "ValueError: 13")
+    assert answers[2] == [6]
+    assert answers[3] == ("INTERNAL", "numbers: expected finite, got 14")
+    assert answers[4] == ("INVALID_ARG", "number: expected FP32 (batch, 1), got float64 (7,)")
+    assert "ValueError: 13" in capsys.readouterr().err
+
+
+def test_outputs_of_a_wrong_shape_are_no_answer(pb_utils):
+    requests = [asking(pb_utils, 1), asking(pb_utils, 2)]
+
+    responses = a_door(pb_utils).answer_batch(requests, lambda numbers: (numbers[:1], numbers))
+
+    assert [response.error is not None for response in responses] == [True, True]
+
+
+def test_images_of_one_request_share_its_error_which_names_the_image(pb_utils):
+    def refuse_nine(number: np.ndarray) -> Any:
+        if number == 9:
+            raise DamagedImage("a whole PNG", "half of it")
+        return doubled(number)
+
+    (response,) = a_door(pb_utils).answer_each([asking(pb_utils, 1, 9, 2)], refuse_nine)
+
+    expected = "batch index 1 (of 0..2): image: expected a whole PNG, got half of it"
+    assert answer_of(response) == ("INVALID_ARG", expected)
+
+
+def test_people_images_and_time_are_counted(pb_utils):
+    door = a_door(pb_utils)
+    figures = pb_utils.MetricFamily.figures
+    assert not any(figures.values())
+
+    door.answer_each([asking(pb_utils, 1, 2), asking(pb_utils, 0), asking(pb_utils, 13)], doubled)
+
+    assert figures["pose_images_total"] == 3
+    assert figures["pose_people_total"] == 3
+    assert figures["pose_people_per_image"] == [1, 2, 0]
+    assert 0 < figures["pose_stage_seconds_total{grouping}"] < 1
+    assert figures["pose_rejected_images_total{internal}"] == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (DamagedImage("", ""), "damaged"),
+        (BeyondLimit("max_pixels", "", ""), "max_pixels"),
+        (ContractError("", "", ""), "contract"),
+        (NotFinite(""), "not_finite"),
+        (MemoryError(), "internal"),
+    ],
+)
+def test_what_is_refused_is_counted_by_its_reason(pb_utils, error, reason):
+    def refuse(number: np.ndarray) -> Any:
+        raise error
+
+    a_door(pb_utils).answer_each([asking(pb_utils, 1, 2)], refuse)
+
+    figures = pb_utils.MetricFamily.figures
+    assert {key: value for key, value in figures.items() if "rejected" in key and value} == {
+        f"pose_rejected_images_total{{{reason}}}": 1
+    }
+
+
+def test_warm_ups_are_not_counted(pb_utils):
+    door = a_door(pb_utils, warmups=2)
+
+    for _ in range(3):
+        door.answer_each([asking(pb_utils, 1)], doubled)
+
+    assert pb_utils.MetricFamily.figures["pose_images_total"] == 1
+
+
+def test_a_server_without_metrics_serves_all_the_same(pb_utils, monkeypatch):
+    monkeypatch.delattr(pb_utils, "MetricFamily")
+
+    (response,) = a_door(pb_utils).answer_each([asking(pb_utils, 3)], doubled)
+
+    assert answer_of(response) == [6]
+
+
+def test_metrics_that_fail_later_do_not_fail_the_model(pb_utils, monkeypatch):
+    def fail(self, value):
+        raise RuntimeError("no metrics today")
+
+    door = a_door(pb_utils)
+    monkeypatch.setattr(pb_utils._Metric, "increment", fail)
+
+    (response,) = door.answer_each([asking(pb_utils, 3)], doubled)
+
+    assert answer_of(response) == [6]
+
+
+@pytest.mark.parametrize("counts", [(0, 0), (1, 2)])
+def test_inputs_of_different_numbers_of_images_are_refused(pb_utils, counts):
+    other = TensorSpec("other", "FP32", (1,))
+    door = replace(a_door(pb_utils), inputs=(NUMBER, other))
+    tensors = [
+        pb_utils.Tensor(spec.name, np.zeros((count, 1), np.float32))
+        for spec, count in zip(door.inputs, counts, strict=True)
+    ]
+
+    (response,) = door.answer_each([pb_utils.InferenceRequest(tensors)], doubled)
+
+    expected = f"number, other: expected one number of images, at least 1, got {list(counts)}"
+    assert answer_of(response) == ("INVALID_ARG", expected)

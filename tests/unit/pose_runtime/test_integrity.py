@@ -1,0 +1,61 @@
+"""A model starts from the files that were built, or says which one is not."""
+
+import pytest
+
+from pose_runtime.errors import SpecError
+from pose_runtime.integrity import MANIFEST, check_files, write_manifest
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "pose_runtime").mkdir()
+    (tmp_path / "pose_runtime" / "spec.py").write_text("joints = 18\n")
+    (tmp_path / "model.onnx").write_bytes(bytes(range(256)))
+    write_manifest(tmp_path)
+    return tmp_path
+
+
+def test_what_was_built_is_accepted_with_what_python_leaves(folder):
+    (folder / "pose_runtime" / "__pycache__").mkdir()
+    (folder / "pose_runtime" / "__pycache__" / "spec.pyc").write_bytes(b"")
+
+    check_files(folder)
+
+
+@pytest.mark.parametrize("position", [0, 100, 255])
+def test_one_flipped_bit_is_refused_by_name(folder, position):
+    content = bytearray((folder / "model.onnx").read_bytes())
+    content[position] ^= 1
+    (folder / "model.onnx").write_bytes(content)
+
+    with pytest.raises(SpecError, match=r"model\.onnx changed after the build; run `tools build"):
+        check_files(folder)
+
+
+def test_a_missing_file_is_refused_by_name(folder):
+    (folder / "pose_runtime" / "spec.py").unlink()
+
+    with pytest.raises(SpecError, match=r"pose_runtime/spec\.py is missing"):
+        check_files(folder)
+
+
+def test_a_file_too_many_is_refused_by_name(folder):
+    (folder / "sitecustomize.py").write_text("import os")
+
+    with pytest.raises(SpecError, match=r"sitecustomize\.py does not belong there"):
+        check_files(folder)
+
+
+@pytest.mark.parametrize("content", ["", "[1, 2", "[1, 2]", "7", "null"])
+def test_a_damaged_list_is_refused(folder, content):
+    (folder / MANIFEST).write_text(content)
+
+    with pytest.raises(SpecError, match=r"manifest\.json: expected the list"):
+        check_files(folder)
+
+
+def test_a_missing_list_is_refused(folder):
+    (folder / MANIFEST).unlink()
+
+    with pytest.raises(SpecError, match=r"manifest\.json: expected the list"):
+        check_files(folder)

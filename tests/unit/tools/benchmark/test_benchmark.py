@@ -1,0 +1,197 @@
+"""The benchmark's own pieces: its clock, its crowds, its load and its page. Nothing is timed."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import threading
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from pose_runtime.grouping import group_poses
+from pose_runtime.spec import PipelineSpec
+from tools.benchmark import crowds, report
+from tools.benchmark.clock import compared, take_turns
+from tools.benchmark.load import closed_loop
+from tools.benchmark.run import SCHEMA, BenchmarkError, read_results, run_benchmark
+from tools.benchmark.setting import Effort, Setting, photo_jpeg
+from tools.benchmark.sparse_scoring import scores_of_existing_pairs
+from tools.cli import app
+
+SPEC = PipelineSpec()
+
+
+def test_sides_take_turns_and_are_compared_round_by_round():
+    now, order = [0.0], []
+
+    def side(name, seconds):
+        def run():
+            order.append(name)
+            now[0] += seconds
+
+        return run
+
+    seconds = take_turns(
+        {"slow": side("slow", 0.4), "fast": side("fast", 0.1)}, rounds=3, clock=lambda: now[0]
+    )
+    assert order[6:] == ["slow", "fast"] * 3
+    result = compared(seconds, "slow")
+    assert result["fast"]["times_as_fast"]["median"] == 4
+    assert result["slow"]["milliseconds"] == {"median": 400, "p10": 400, "p90": 400}
+
+
+@pytest.mark.parametrize("num_people", [0, 1, 10, 50])
+def test_a_crowd_is_grouped_into_its_people(num_people):
+    spec = crowds.with_peaks(SPEC, num_people)
+    poses = group_poses(*crowds.crowd(spec, num_people), spec.skeleton, spec.grouping)
+    assert poses.num_keypoints.tolist() == [18] * num_people
+
+
+def test_noise_fills_every_place():
+    peaks, limb_scores = crowds.noise(SPEC)
+    assert peaks[:, :, 2].min() > SPEC.grouping.min_peak_score
+    assert limb_scores.min() > SPEC.grouping.min_limb_score
+
+
+def test_the_photo_has_the_size_asked_for():
+    from pose_runtime.images import image_size
+
+    assert image_size(photo_jpeg(1920, 1080)) == (1080, 1920)
+
+
+def test_scoring_in_grouping_sees_the_limb_that_is_drawn():
+    peaks = np.zeros(SPEC.peaks.dims, np.float32)
+    first, second = SPEC.skeleton.limbs[3]
+    peaks[first, 0] = (20, 84, 0.9)
+    peaks[second, :2] = [(180, 84, 0.9), (180, 204, 0.9)]
+    field = np.zeros((2 * SPEC.skeleton.num_limbs, 36, 48), np.float16)
+    field[2 * 3, 10] = 1  # the unit vector to the right, along row 10
+    scores = scores_of_existing_pairs(field, peaks, SPEC)
+    assert scores[3, 0, 0] == pytest.approx(1)
+    assert np.count_nonzero(scores) == 1
+
+
+def test_clients_ask_again_until_the_time_is_over_and_refusals_count():
+    lock, turn = threading.Lock(), itertools.count()
+
+    def make_ask():
+        def ask():
+            with lock:
+                return next(turn) % 2 == 0
+
+        return ask
+
+    load = closed_loop(make_ask, clients=2, seconds=0.1)
+    summary = load.summary()
+    assert load.outcomes["answered"] == len(load.latencies_s) > 0
+    assert load.seconds >= 0.07  # the last clients ask until the time is over
+    assert summary["refused"] > 0
+    assert summary["images_per_s"] == pytest.approx(load.per_second, abs=0.01)
+
+
+def spent(median: float, ratio: float = 1.0) -> dict:
+    return {
+        "milliseconds": {"median": median, "p10": median, "p90": median},
+        "times_as_fast": {"median": ratio, "p10": ratio, "p90": ratio},
+    }
+
+
+def results() -> dict:
+    people = {str(n): {"median": n / 250} for n in (1, 10, 20, 50)}
+    step = {
+        "clients": 2,
+        "images_per_s": 30.0,
+        "latency_ms": {"median": 60.0, "p10": 50.0, "p90": 70.0, "p99": 80.0},
+        "refused": 3,
+    }
+    return {
+        "schema": SCHEMA,
+        "date": "2026-11-24",
+        "model": {"name": "m.onnx", "sha256": "ab" * 32},
+        "effort": "quick",
+        "threads": 2,
+        "machine": {"cpu": "C", "instructions": ["avx2"], "cores": 2, "load_average_at_start": 0.1},
+        "decoding": {
+            "grouping": {"by_people": people, "noise": {"median": 2.0}},
+            "layers": {"openvino": spent(0.5)},
+            "scoring": {
+                "in_grouping_by_people": {"10": {"median": 0.3}},
+                "bytes_scored_in_graph": 35_000,
+                "bytes_scored_in_grouping": 136_000,
+            },
+        },
+        "preprocessing": {
+            "640x480 quality 75": {
+                "opencv": spent(2),
+                "ours": spent(1, 2.0),
+                "least": spent(0.5, 4.0),
+            }
+        },
+        "runtimes": {
+            "by_batch": {"1": {"openvino f32": spent(20)}},
+            "throughput_hint_images_per_s": {"f32": {"latency": {"median": 50}}},
+        },
+        "serving": {
+            "cold_start": {"ready_s": 3.0, "rss_mb": 700},
+            "memory_after": {"rss_mb": 707, "images": 900},
+            "share_of_ideal": 0.9,
+            "one_client": {"added_ms": 1.5},
+            "by_clients": {"grpc": [step]},
+            "knee": step,
+            "overload": {"share_of_peak": 0.97, "above": step},
+            "client_side": {"times_as_fast": 1.1},
+        },
+        "rivals": {
+            "sides": {
+                "shipped, openvino f32": spent(20),
+                "shipped, openvino bf16": spent(10, 2.0),
+                "bodypose-vgg19, onnxruntime f32": spent(400, 0.05),
+            },
+            "ap": {"shipped, openvino f32": 0.3, "movenet-multipose, openvino f32": 0.4},
+        },
+    }
+
+
+def test_each_goal_is_held_against_what_was_measured():
+    held = {row.subject: row.holds for row in report.rows_of(results())}
+    assert held["grouping, 10 people"]
+    assert held["grouping, 50 people against 10"]
+    assert held["decoding layers (openvino) and grouping of 10 people"]
+    assert held["ready"]
+    assert held["ensemble against the in-process ideal"] is False
+    assert held["ensemble against pre- and postprocessing in a Python client"] is False
+    assert held["shipped model against bodypose-vgg19, onnxruntime f32"]
+    assert held["AP on the same images"] is False
+    assert held["decode and letterbox, 640x480 quality 75, against OpenCV"]
+
+
+def test_the_page_and_its_pictures_are_made_from_the_results_alone(tmp_path):
+    (tmp_path / "performance.json").write_text(json.dumps(results()))
+    (tmp_path / "notes.md").write_text("## What holds it\n\nThe network.\n")
+    page = tmp_path / "docs" / "performance.md"
+    command = ["benchmark-report", str(tmp_path / "performance.json"), "-o", str(page)]
+    result = CliRunner().invoke(app, [*command, "--notes", str(tmp_path / "notes.md")])
+    assert result.exit_code == 0, result.output
+    assert "missed: ensemble against the in-process ideal" in result.output
+    text = page.read_text()
+    assert "| grouping, 10 people | 0.040 ms | <= 0.05 ms | met |" in text
+    assert text.endswith("## What holds it\n\nThe network.\n")
+    pictures = sorted((page.parent / "results").glob("*.png"))
+    assert len(pictures) == 4
+    assert all(f"(results/{picture.name})" in text for picture in pictures)
+
+
+def test_results_of_something_else_are_refused(tmp_path):
+    with pytest.raises(BenchmarkError, match="run `tools benchmark -o"):
+        read_results(tmp_path / "nothing.json")
+    (tmp_path / "other.json").write_text('{"schema": "other/1"}')
+    with pytest.raises(BenchmarkError, match="expected results of `tools benchmark`"):
+        read_results(tmp_path / "other.json")
+
+
+def test_a_subject_that_does_not_exist_is_named(tmp_path):
+    setting = Setting(tmp_path / "m.onnx", Effort.QUICK, 1, None, lambda line: None)
+    with pytest.raises(BenchmarkError, match="'sevring': expected one of decoding, preprocess"):
+        run_benchmark(setting, ["sevring"], None, None)

@@ -1,0 +1,66 @@
+"""Owns the benchmark's clock: sides that take turns, so that a busy machine meets all of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Seconds = NDArray[np.float64]
+_WARM_UP = 3
+
+
+def take_turns(
+    sides: Mapping[str, Callable[[], object]],
+    rounds: int,
+    repeats: int = 1,
+    clock: Callable[[], float] = time.perf_counter,
+) -> dict[str, Seconds]:
+    """Seconds of each side in each round, (rounds,): the fastest of `repeats` calls in a row."""
+    for side in sides.values():
+        for _ in range(_WARM_UP):
+            side()
+    seconds = {name: np.empty(rounds) for name in sides}
+    for number in range(rounds):
+        for name, side in sides.items():
+            fastest = np.inf
+            for _ in range(repeats):
+                started = clock()
+                side()
+                fastest = min(fastest, clock() - started)
+            seconds[name][number] = fastest
+    return seconds
+
+
+def milliseconds(seconds: Seconds) -> dict[str, float]:
+    """Median and the middle 80 %."""
+    return spread(seconds * 1000)
+
+
+def times_as_fast(side: Seconds, baseline: Seconds) -> dict[str, float]:
+    """How many times as fast as the baseline, round by round: median and the middle 80 %."""
+    return spread(baseline / side)
+
+
+def spread(values: Seconds) -> dict[str, float]:
+    low, middle, high = np.percentile(values, (10, 50, 90))
+    return {"median": _short(middle), "p10": _short(low), "p90": _short(high)}
+
+
+def compared(seconds: Mapping[str, Seconds], baseline: str) -> dict[str, Any]:
+    """For JSON: each side's milliseconds, and how many times as fast as `baseline` it is."""
+    return {
+        name: {
+            "milliseconds": milliseconds(values),
+            "times_as_fast": times_as_fast(values, seconds[baseline]),
+        }
+        for name, values in seconds.items()
+    }
+
+
+def _short(value: float) -> float:
+    """Four digits say more than enough."""
+    return float(f"{value:.4g}")

@@ -1,0 +1,73 @@
+"""Owns how the benchmark runs a graph in ONNX Runtime and in OpenVINO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Inputs in the graph's order -> outputs in the graph's order.
+Graph = Callable[..., Sequence[NDArray[Any]]]
+
+
+def onnxruntime_graph(model: Path | bytes, threads: int) -> Graph:
+    """Worker threads sleep between calls: spinning ones would disturb the other sides."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    source = model if isinstance(model, bytes) else str(model)
+    session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    names = [tensor.name for tensor in session.get_inputs()]
+    return lambda *inputs: session.run(None, dict(zip(names, inputs, strict=True)))
+
+
+def openvino_graph(
+    model: Path | bytes, threads: int, precision: str = "f32", hint: str = "LATENCY"
+) -> Graph:
+    """One request at a time; `precision` is OpenVINO's name ("f32", "bf16")."""
+    import openvino
+
+    core = openvino.Core()
+    read = core.read_model(model)
+    settings = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "PERFORMANCE_HINT": hint,
+        "INFERENCE_NUM_THREADS": threads,
+    }
+    request = core.compile_model(read, "CPU", settings).create_infer_request()
+    count = len(read.outputs)
+
+    def run(*inputs: NDArray[Any]) -> Sequence[NDArray[Any]]:
+        request.infer(list(inputs), share_inputs=True)
+        return [request.get_output_tensor(index).data for index in range(count)]
+
+    return run
+
+
+def openvino_throughput(
+    model: Path | bytes, threads: int, precision: str, pixels: NDArray[np.uint8]
+) -> Callable[[int], None]:
+    """As many requests at a time as OpenVINO's throughput hint wants; runs so many of them."""
+    import openvino
+
+    settings = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "PERFORMANCE_HINT": "THROUGHPUT",
+        "INFERENCE_NUM_THREADS": threads,
+    }
+    compiled = openvino.Core().compile_model(
+        model if isinstance(model, bytes) else str(model), "CPU", settings
+    )
+    queue = openvino.AsyncInferQueue(compiled)
+
+    def run(times: int) -> None:
+        for _ in range(times):
+            queue.start_async([pixels], share_inputs=True)
+        queue.wait_all()
+
+    return run

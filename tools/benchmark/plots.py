@@ -1,0 +1,80 @@
+"""Owns the pictures of docs/performance.md: how cost grows with people, size, batch and clients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+Record = dict[str, Any]
+
+
+def draw(record: Record, folder: Path) -> dict[str, Path]:
+    """One PNG for each subject that was measured.
+
+    Returns:
+        File by caption.
+    """
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot
+
+    drawers: dict[str, tuple[str, str, Callable[[Any, Record], None]]] = {
+        "decoding": ("performance-people.png", "Grouping by people in the image", _people),
+        "preprocessing": ("performance-sizes.png", "Preprocessing by image size", _sizes),
+        "runtimes": ("performance-batch.png", "The network by batch", _batches),
+        "serving": ("performance-clients.png", "Throughput and latency by clients", _clients),
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    drawn = {}
+    for subject, (name, caption, fill) in drawers.items():
+        if subject not in record:
+            continue
+        figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
+        fill(axes, record[subject])
+        axes.set_title(caption)
+        axes.grid(visible=True, alpha=0.3)
+        # Without the version of matplotlib: same results, same bytes.
+        figure.savefig(folder / name, dpi=110, metadata={"Software": None})
+        pyplot.close(figure)
+        drawn[caption] = folder / name
+    return drawn
+
+
+def _people(axes: Any, part: Record) -> None:
+    by_people = part["grouping"]["by_people"]
+    people = [int(count) for count in by_people]
+    axes.plot(people, [spent["median"] for spent in by_people.values()], "o-")
+    axes.set(xlabel="people", ylabel="milliseconds", xlim=(0, None), ylim=(0, None))
+
+
+def _sizes(axes: Any, part: Record) -> None:
+    for offset, side in enumerate(("opencv", "ours", "least")):
+        spent = [case[side]["milliseconds"]["median"] for case in part.values()]
+        places = [place + 0.27 * (offset - 1) for place in range(len(part))]
+        label = {"least": "entropy decoding alone", "opencv": "OpenCV"}.get(side, side)
+        axes.barh(places, spent, height=0.25, label=label)
+    axes.set_yticks(range(len(part)), list(part), fontsize=7)
+    axes.set(xlabel="milliseconds", xscale="log")
+    axes.legend()
+
+
+def _batches(axes: Any, part: Record) -> None:
+    by_batch = part["by_batch"]
+    for name in next(iter(by_batch.values())):
+        spent = [by_batch[batch][name]["milliseconds"]["median"] / int(batch) for batch in by_batch]
+        axes.plot([int(batch) for batch in by_batch], spent, "o-", label=name)
+    axes.set(xlabel="images in a batch", ylabel="milliseconds an image", ylim=(0, None))
+    axes.legend()
+
+
+def _clients(axes: Any, part: Record) -> None:
+    for protocol, curve in part["by_clients"].items():
+        rates = [step["images_per_s"] for step in curve]
+        axes.plot(rates, [step["latency_ms"]["median"] for step in curve], "o-", label=protocol)
+    knee = part["knee"]
+    label = f"knee: {knee['clients']} clients"
+    axes.plot(knee["images_per_s"], knee["latency_ms"]["median"], "k*", ms=12, label=label)
+    axes.set(xlabel="images/s", ylabel="median latency, ms", xlim=(0, None), ylim=(0, None))
+    axes.legend()

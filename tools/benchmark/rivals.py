@@ -1,0 +1,111 @@
+"""Owns the rivals of issue and prose: BodyPoseNet's own network unpruned, and MoveNet MultiPose."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pose_runtime.grouping import people_in_image
+from pose_runtime.images import network_pixels
+from tools.evaluate import evaluate_model
+
+from .clock import compared, take_turns
+from .in_process import pipeline
+from .movenet import average_precision, input_hw, people
+from .networks import Graph, onnxruntime_graph, openvino_graph
+from .setting import Effort, Pixels, Setting, photo_jpeg
+
+_PRECISIONS = ("f32", "bf16")
+
+
+def measure(setting: Setting, movenet: Path | None, annotations: Path | None) -> dict[str, Any]:
+    """Rivals and the shipped model in turns, one photo end to end in this process.
+
+    Args:
+        setting: the full effort also measures VGG19, which is built and exported for it.
+        movenet: the ONNX file of `tools import-movenet-graph`; None leaves it out.
+        annotations: COCO file of the setting's images, for AP; None: speed alone.
+    """
+    jpeg = photo_jpeg(640, 480)
+    sides: dict[str, Callable[[], object]] = {
+        f"shipped, openvino {precision}": pipeline(setting, jpeg, setting.threads, precision)
+        for precision in _PRECISIONS
+    }
+    if setting.effort is Effort.FULL:
+        sides["bodypose-vgg19, onnxruntime f32"] = _vgg19(setting, jpeg)
+    if movenet is not None:
+        for precision in _PRECISIONS:
+            network = openvino_graph(movenet, setting.threads, precision)
+            sides[f"movenet-multipose, openvino {precision}"] = partial(
+                _movenet, network, jpeg, setting
+            )
+    seconds = take_turns(sides, rounds=setting.pick(10, 20))
+    scores = {}
+    if annotations is not None and setting.images is not None:
+        scores = _average_precisions(setting, movenet, annotations, setting.images)
+    return {"sides": compared(seconds, next(iter(sides))), "ap": scores}
+
+
+def _average_precisions(
+    setting: Setting, movenet: Path | None, annotations: Path, images: Path
+) -> dict[str, float]:
+    """AP by side, on the same images, in float32 and for ours in bfloat16, too."""
+    scores = {}
+    for precision in _PRECISIONS:
+        network = openvino_graph(setting.model, setting.threads, precision)
+        metrics = evaluate_model(partial(_fields, network), setting.spec, annotations, images)
+        scores[f"shipped, openvino {precision}"] = round(metrics.ap, 4)
+    if movenet is not None:
+        network = openvino_graph(movenet, setting.threads)
+        metrics = average_precision(setting, network, annotations, images)
+        scores["movenet-multipose, openvino f32"] = round(metrics.ap, 4)
+    return scores
+
+
+def _fields(network: Graph, batch: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Copies: the runtime overwrites its outputs."""
+    peaks, limb_scores = network(batch)
+    return np.array(peaks), np.array(limb_scores)
+
+
+def _vgg19(setting: Setting, jpeg: bytes) -> Any:
+    """Random weights: they change no time, and what they find is not looked at."""
+    from tools.config import NetworkConfig
+    from tools.decoding import DecodeSettings
+    from tools.export import export_onnx
+    from tools.keras_models import save_network
+    from tools.network import build_network
+
+    spec = setting.spec
+    with tempfile.TemporaryDirectory() as folder:
+        keras_file, onnx_file = Path(folder) / "vgg19.keras", Path(folder) / "vgg19.onnx"
+        network = build_network(NetworkConfig(architecture="bodypose-vgg19"), spec.skeleton)
+        save_network(network, keras_file, "benchmark", spec, settings={})
+        export_onnx(
+            keras_file,
+            onnx_file,
+            network_hw=spec.network_hw,
+            decode=DecodeSettings(max_peaks=spec.max_peaks),
+            samples=lambda hw: np.full((1, *hw, 3), 128, np.uint8),
+        )
+        graph = onnxruntime_graph(onnx_file.read_bytes(), setting.threads)
+    return partial(_ours, graph, jpeg, setting)
+
+
+def _ours(graph: Graph, jpeg: bytes, setting: Setting) -> None:
+    spec = setting.spec
+    pixels, letterbox = network_pixels(jpeg, spec.network_hw, spec.limits)
+    peaks, limb_scores = graph(pixels[None])
+    people_in_image(peaks[0], limb_scores[0], letterbox.to_geometry(), spec)
+
+
+def _movenet(network: Graph, jpeg: bytes, setting: Setting) -> None:
+    """Its graph finds the people by itself."""
+    pixels, _ = network_pixels(jpeg, input_hw(), setting.spec.limits)
+    people(network, pixels)

@@ -1,0 +1,93 @@
+"""Owns one run of the benchmark: its subjects in order, and the JSON that they become."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from pose_runtime.errors import PoseError
+from tools.artifacts import Artifact, atomic_path
+from tools.network_speed import machine
+
+from .setting import Setting
+
+SCHEMA = "bodypose-performance/1"
+_VERSIONS = ("numpy", "opencv-python-headless", "simplejpeg", "onnxruntime", "openvino")
+
+
+class BenchmarkError(PoseError):
+    """A subject that does not exist, or results of another kind."""
+
+
+def subjects_of(
+    movenet: Path | None, annotations: Path | None
+) -> Mapping[str, Callable[[Setting], Any]]:
+    """The benchmark's subjects by name, in the order of a run."""
+    from . import decoding, preprocessing, rivals, runtimes, serving
+
+    return {
+        "decoding": decoding.measure,
+        "preprocessing": preprocessing.measure,
+        "runtimes": runtimes.measure,
+        "serving": serving.measure,
+        "rivals": partial(rivals.measure, movenet=movenet, annotations=annotations),
+    }
+
+
+def run_benchmark(
+    setting: Setting, names: Sequence[str], movenet: Path | None, annotations: Path | None
+) -> dict[str, Any]:
+    """Measure the subjects named (all, if none is) on one model, in one run.
+
+    Raises:
+        BenchmarkError: there is no such subject.
+    """
+    subjects = subjects_of(movenet, annotations)
+    if strange := [name for name in names if name not in subjects]:
+        raise BenchmarkError(
+            f"subject {strange[0]!r}: expected one of {', '.join(subjects)}; see `tools benchmark"
+            " --help`"
+        )
+    model = Artifact.open(setting.model)
+    record: dict[str, Any] = {
+        "schema": SCHEMA,
+        "date": datetime.now(UTC).date().isoformat(),
+        "model": {"name": setting.model.name, "sha256": model.sha256},
+        "network_hw": setting.spec.network_hw,
+        "effort": str(setting.effort),
+        "threads": setting.threads,
+        "machine": machine(),
+        "versions": {name: metadata.version(name) for name in _VERSIONS},
+    }
+    for name in names or subjects:
+        setting.say(name)
+        record[name] = subjects[name](setting)
+    return record
+
+
+def write_results(path: Path, record: dict[str, Any]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """What `write_results` wrote.
+
+    Raises:
+        BenchmarkError: no such file, or not the benchmark's.
+    """
+    try:
+        record: dict[str, Any] = json.loads(path.read_text())
+        if record["schema"] != SCHEMA:
+            raise KeyError(record["schema"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BenchmarkError(
+            f"{path}: expected results of `tools benchmark`, got {error!r}; run `tools benchmark"
+            f" -o {path}`"
+        ) from error
+    return record

@@ -1,0 +1,46 @@
+"""Owns training on several devices: each has a share of every batch, and all have the weights."""
+
+from __future__ import annotations
+
+import keras
+
+from pose_runtime.errors import PoseError
+
+
+class DeviceError(PoseError):
+    """The spec asks for devices that are not there or that the backend cannot use."""
+
+
+def share_batches(wanted: int, batch_size: int) -> int:
+    """Spread what is built from now on over `wanted` devices; 0: over all there are.
+
+    Losses, batch normalisation and gradients are those of the whole batch, as on one device.
+
+    Returns:
+        How many devices that is.
+
+    Raises:
+        DeviceError: not so many devices, a batch that cannot be shared evenly, or a backend
+            other than JAX.
+    """
+    if wanted == 1:
+        return 1
+    if keras.backend.backend() != "jax":
+        raise DeviceError(
+            f"devices: expected 1 with Keras' {keras.backend.backend()} backend, got {wanted};"
+            " set KERAS_BACKEND=jax"
+        )
+    found = keras.distribution.list_devices()
+    count = wanted or len(found)
+    if count > len(found):
+        raise DeviceError(f"devices: expected at most {len(found)}, which JAX sees, got {wanted}")
+    if batch_size % count:
+        raise DeviceError(
+            f"batch_size: expected a multiple of {count} devices, got {batch_size}; it is the size"
+            " of the batch that all devices share"
+        )
+    if count > 1:
+        keras.distribution.set_distribution(
+            keras.distribution.DataParallel(devices=found[:count], auto_shard_dataset=False)
+        )
+    return count

@@ -1,0 +1,114 @@
+"""Owns the question whether training waits for its input: the same step with and without it."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+from keras import ops
+
+from .annotation_check import checked_coco
+from .config import TrainSpec
+from .samples import Targets
+from .train import Trained, chosen_records
+
+_ROUNDS = 3
+_KEPT_BATCHES = 4  # on the device; more than one, so that nothing is reused by chance
+
+
+def profile_input(spec: TrainSpec, steps: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Images per second of a spec's training step with real data, and with batches that the
+    device has already; also of the input alone.
+
+    Real data and kept batches take turns, so that both have the machine's moods. A round's first
+    half is not timed: it empties what was made in advance.
+
+    Args:
+        spec: as for training; `num_epoch` does not matter.
+        steps: batches of a timed stretch.
+        say: told about each round.
+
+    Raises:
+        DatasetError, ConfigError, BackboneError, DeviceError: as `train`.
+    """
+    data = spec.dataloader.dataset_config
+    root, split = data.root_data_path, data.train_data
+    records, _ = checked_coco(
+        root / split.annotation_path, root / split.images_root_dir_path, spec.skeleton
+    )
+    trained = Trained.of(spec, chosen_records(spec, records))
+    size = spec.dataloader.batch_size
+    with trained.stream as stream:
+        real = stream.batches()
+        kept = _for_ever([_on_device(next(real)) for _ in range(_KEPT_BATCHES)])
+        sources: dict[str, Iterator[Any]] = {"kept": kept, "real": real}
+        rates: dict[str, list[float]] = {name: [] for name in (*sources, "input")}
+        for number in range(_ROUNDS):
+            for name, source in sources.items():
+                rates[name].append(steps * size / _seconds(trained.model, source, steps))
+            rates["input"].append(steps * size / _seconds_alone(real, steps))
+            said = ", ".join(f"{name} {values[-1]:.0f}" for name, values in rates.items())
+            say(f"round {number + 1}/{_ROUNDS}, images/s: {said}")
+    medians = {name: statistics.median(values) for name, values in rates.items()}
+    return {
+        "schema": "bodypose-input-profile/1",
+        "device": _device(),
+        "backend": keras.backend.backend(),
+        "batch_size": size,
+        "workers": spec.dataloader.workers,
+        "image_cache_mib": spec.dataloader.image_cache_mib,
+        "images_per_second": {
+            "real_data": round(medians["real"], 1),
+            "batches_on_device": round(medians["kept"], 1),
+            "input_alone": round(medians["input"], 1),
+        },
+        "share": round(medians["real"] / medians["kept"], 4),
+    }
+
+
+def _for_ever(batches: list[Any]) -> Iterator[Any]:
+    while True:
+        yield from batches
+
+
+def _on_device(batch: tuple[Any, Targets]) -> tuple[Any, Targets]:
+    pixels, targets = batch
+    return ops.convert_to_tensor(pixels), Targets(*map(ops.convert_to_tensor, targets))
+
+
+class _Stopwatch(keras.callbacks.Callback):
+    """Of the last epoch, from its first step to the moment when its loss is known."""
+
+    seconds = 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._started = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self.seconds = time.monotonic() - self._started
+
+
+def _seconds(model: keras.Model, batches: Iterator[Any], steps: int) -> float:
+    watch = _Stopwatch()
+    model.fit(batches, steps_per_epoch=steps, epochs=2, verbose=0, shuffle=False, callbacks=[watch])
+    return watch.seconds
+
+
+def _seconds_alone(batches: Iterator[Any], steps: int) -> float:
+    for _ in range(steps):
+        next(batches)
+    started = time.monotonic()
+    for _ in range(steps):
+        next(batches)
+    return time.monotonic() - started
+
+
+def _device() -> str:
+    if keras.backend.backend() != "jax":
+        return "CPU"
+    import jax
+
+    return str(jax.devices()[0].device_kind)

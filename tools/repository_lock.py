@@ -1,0 +1,65 @@
+"""Owns who may touch a repository: one writer at a time, and no rebuild under a running server.
+
+The locks are the kernel's, so a killed process leaves none behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from pose_runtime.errors import PoseError
+
+
+class RepositoryInUse(PoseError):
+    """Another process writes or serves the repository."""
+
+
+@contextlib.contextmanager
+def writing(repository: Path) -> Iterator[None]:
+    """The only writer of `repository`, through a lock file beside it that stays there.
+
+    Raises:
+        RepositoryInUse: another one writes.
+    """
+    repository.parent.mkdir(parents=True, exist_ok=True)
+    lock = repository.with_name(f".{repository.name}.lock")
+    with _locked(lock, os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX) as got:
+        if not got:
+            raise RepositoryInUse(
+                f"{repository}: expected to be its only writer, got another `tools` command that"
+                " writes it; wait until that one is done"
+            )
+        yield
+
+
+@contextlib.contextmanager
+def serving(repository: Path) -> Iterator[None]:
+    """Says that a server runs from `repository`; several may."""
+    with _locked(repository, os.O_RDONLY, fcntl.LOCK_SH):
+        yield
+
+
+def is_served(repository: Path) -> bool:
+    """Whether a process of this machine is inside `serving`."""
+    if not repository.is_dir():
+        return False
+    with _locked(repository, os.O_RDONLY, fcntl.LOCK_EX) as got:
+        return not got
+
+
+@contextlib.contextmanager
+def _locked(path: Path, flags: int, kind: int) -> Iterator[bool]:
+    handle = os.open(path, flags, 0o644)
+    try:
+        try:
+            fcntl.flock(handle, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+    finally:
+        os.close(handle)

@@ -1,0 +1,79 @@
+"""Owns the settings that `tools tune` finds and `tools build-repo --tuning` reads."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from pose_runtime.errors import PoseError
+
+
+class TuningError(PoseError):
+    """A file is not what `tools tune` writes."""
+
+
+PRECISIONS = ("f32", "bf16")
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """How the embedded server spends its cores; the defaults suit a machine that nobody measured.
+
+    preprocess_instances, network_instances, grouping_instances: processes of each step.
+    max_batch_size: images that a step takes at once.
+    queue_delay_us: how long the network waits for more images.
+    threads: of each process of the network; 0: its share of the cores where it runs.
+    precision: in which OpenVINO runs the network, "f32" or "bf16".
+    """
+
+    preprocess_instances: int = 1
+    network_instances: int = 1
+    grouping_instances: int = 1
+    max_batch_size: int = 8
+    queue_delay_us: int = 0
+    threads: int = 0
+    precision: str = "f32"
+
+    def __post_init__(self) -> None:
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if type(value) is not int or value < least:
+                raise TuningError(f"{name}: expected a whole number from {least} on, got {value!r}")
+        if self.precision not in PRECISIONS:
+            raise TuningError(
+                f"precision: expected one of {', '.join(PRECISIONS)}, got {self.precision!r}"
+            )
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=2) + "\n"
+
+    @classmethod
+    def load(cls, path: Path) -> Tuning:
+        """From the file that `tools tune` wrote.
+
+        Raises:
+            TuningError: no such file, or another one.
+        """
+        try:
+            raw = json.loads(path.read_text())
+            unknown = raw.keys() - {field.name for field in fields(cls)}
+            if unknown:
+                raise TuningError(f"no setting is called {min(unknown)!r}")
+            return cls(**raw)
+        except (OSError, ValueError, AttributeError, TuningError) as error:
+            raise TuningError(
+                f"{path}: expected the settings of `tools tune`, got {error}; run `tools tune -o"
+                f" {path}`"
+            ) from error
+
+
+_LEAST = {
+    "preprocess_instances": 1,
+    "network_instances": 1,
+    "grouping_instances": 1,
+    "max_batch_size": 1,
+    "queue_delay_us": 0,
+    "threads": 0,
+}
+UNTUNED = Tuning()
