@@ -4,7 +4,7 @@ a feature pyramid as in MoveNet.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from keras import KerasTensor, layers
@@ -231,3 +231,10 @@ def _pointwise(x: KerasTensor, channels: int, name: str) -> KerasTensor:
 
 def _relu6(x: KerasTensor, name: str) -> KerasTensor:
     return layers.ReLU(max_value=6, name=f"{name}_relu")(x)
+
+
+# By the spec's `model.backbone`.
+BACKBONES: Final[Mapping[str, Callable[[KerasTensor], dict[str, KerasTensor]]]] = {
+    "movenet": movenet_pyramid,
+    "efficientnet-lite0": efficientnet_lite0_pyramid,
+}

@@ -10,8 +10,10 @@ from pose_runtime.errors import PoseError
 
 from . import (
     cli_benchmark,
+    cli_evaluation,
     cli_experiments,
     cli_export,
+    cli_operations,
     cli_pruning,
     cli_quantisation,
     cli_serving,
@@ -26,9 +28,11 @@ app = typer.Typer(
     help="Train, export, build and serve BodyPose on Triton.",
 )
 cli_training.add_commands(app)
+cli_evaluation.add_commands(app)
 cli_experiments.add_commands(app)
 cli_pruning.add_commands(app)
 cli_serving.add_commands(app)
+cli_operations.add_commands(app)
 cli_export.add_commands(app)
 cli_quantisation.add_commands(app)
 cli_benchmark.add_commands(app)

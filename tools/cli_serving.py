@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -15,7 +13,6 @@ if TYPE_CHECKING:
     from .serving_targets import Serving
 
 DEFAULT_REPOSITORY = Path("build/model_repository")
-DEFAULT_URL = "http://127.0.0.1:8000"
 
 
 _PORTS: Final = {"min": 0, "max": 65535}
@@ -46,8 +43,6 @@ class CpuBackend(StrEnum):
 def add_commands(app: typer.Typer) -> None:
     app.command()(build_repo)
     app.command()(check_repo)
-    app.command()(promote)
-    app.command()(rollback)
     app.command()(serve)
     app.command()(demo)
 
@@ -237,66 +232,6 @@ def check_repo(
     if problems:
         raise typer.Exit(1)
     typer.echo(f"{repository}  OK")
-
-
-_SERVER_URL = typer.Option(
-    metavar="URL",
-    help="HTTP address of the server that serves the folder in poll mode.",
-    show_default=f"{DEFAULT_URL} when `tools serve` serves it, else no server",
-)
-
-
-def promote(
-    version: Annotated[int, typer.Argument(min=1, help="From `tools build-repo --version`.")],
-    repository: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Folder from `tools build-repo`.")
-    ] = DEFAULT_REPOSITORY,
-    url: Annotated[str | None, _SERVER_URL] = None,
-) -> None:
-    """Let another version of a repository answer; a server in poll mode misses no request.
-
-    A version that is damaged, or that the server does not get ready, is refused: the one before
-    keeps answering.
-
-    Example: `tools promote 2 build/model_repository --url http://127.0.0.1:8000`
-    """
-    from . import versions
-
-    versions.promote(repository, version, _ready_at(repository, url))
-    typer.echo(f"{repository}  version {version} answers; `tools rollback` goes back")
-
-
-def rollback(
-    repository: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Folder from `tools build-repo`.")
-    ] = DEFAULT_REPOSITORY,
-    url: Annotated[str | None, _SERVER_URL] = None,
-) -> None:
-    """Let the version answer that did before the last `tools promote`.
-
-    Example: `tools rollback build/model_repository`
-    """
-    from . import versions
-
-    version = versions.rollback(repository, _ready_at(repository, url))
-    typer.echo(f"{repository}  version {version} answers")
-
-
-def _ready_at(repository: Path, url: str | None) -> Callable[[str, int], bool] | None:
-    """Asks the server that follows the repository; None when there is none."""
-    from . import readiness
-    from .repository_lock import is_served
-    from .triton_wheel import ServerError
-
-    if url is None and not is_served(repository):
-        return None
-    url = url or DEFAULT_URL
-    if not readiness.answers(url):
-        raise ServerError(
-            f"{url}: expected the server of {repository}, got no answer; give its HTTP address"
-            " with --url"
-        )
-    return partial(readiness.is_ready, url)
 
 
 def serve(

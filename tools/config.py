@@ -16,6 +16,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pose_runtime.errors import PoseError
 from pose_runtime.skeleton import BODYPOSE_18, Skeleton
 
+_MAX_TEXT_BYTES = 2**20
+
 
 class ConfigError(PoseError):
     """A spec file that cannot be used; the message names the key's path."""
@@ -95,6 +97,9 @@ class DataloaderConfig(Section):
 
 class NetworkConfig(Section):
     architecture: Literal["bodypose-s", "bodypose-vgg19"] = "bodypose-s"
+    backbone: Literal["movenet", "efficientnet-lite0"] = Field(
+        "movenet", description="of bodypose-s; pretrained_weights must be of the same"
+    )
     stages: int = Field(3, ge=2, le=7, description="initial prediction + 1..6 refinements")
     kernel_regularization_factor: float = Field(0.0, ge=0)
     regularization_type: Literal["l1", "l2"] = "l1"
@@ -180,7 +185,7 @@ def load_train_spec(path: Path) -> TrainSpec:
     if not path.is_file():
         raise ConfigError(f"{path}: expected a YAML spec, got nothing there")
     try:
-        raw: Any = yaml.safe_load(path.read_text())
+        raw: Any = yaml.safe_load(_small_text(path))
         return TrainSpec.model_validate(raw)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: expected YAML, got {' '.join(str(error).split())}") from error
@@ -190,6 +195,18 @@ def load_train_spec(path: Path) -> TrainSpec:
             for problem in error.errors()
         )
         raise ConfigError(f"{path}: {problems}") from error
+
+
+def _small_text(path: Path) -> str:
+    """What a person wrote; nobody writes a megabyte."""
+    if path.stat().st_size > _MAX_TEXT_BYTES:
+        raise ConfigError(
+            f"{path}: expected at most {_MAX_TEXT_BYTES} bytes, got {path.stat().st_size}"
+        )
+    try:
+        return path.read_text()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: expected text, got {error}") from error
 
 
 def on_fraction(spec: TrainSpec, fraction: float) -> TrainSpec:
@@ -208,6 +225,6 @@ def load_skeleton(path: Path) -> Skeleton:
     if not path.is_file():
         raise ConfigError(f"{path}: expected a skeleton's JSON, got nothing there")
     try:
-        return Skeleton.from_json(json.loads(path.read_text()))
+        return Skeleton.from_json(json.loads(_small_text(path)))
     except ValueError as error:
         raise ConfigError(f"{path}: expected a skeleton's JSON, got {error}") from error

@@ -32,7 +32,7 @@ def field_loss(target: Targets, said: Fields) -> Any:
         total = total + ops.sum(error(wanted, heatmaps) * heat_mask)
     for affinity in said.affinity:
         total = total + ops.sum(_squared_error(target.affinity, affinity) * target.mask)
-    if said.centre is not None:
+    if said.centre is not None and said.offsets is not None:
         total = total + ops.sum(_cross_entropy(target.heatmaps[..., -1:], said.centre) * heat_mask)
         stride = STRIDE * target.mask.shape[1] // said.offsets.shape[1]
         total = total + _offset_error(target.people, said.offsets, stride)

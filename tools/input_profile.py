@@ -13,7 +13,7 @@ from keras import ops
 from .annotation_check import checked_coco
 from .config import TrainSpec
 from .samples import Targets
-from .train import Trained, chosen_records
+from .training_setup import Trained, chosen_records
 
 _ROUNDS = 3
 _KEPT_BATCHES = 4  # on the device; more than one, so that nothing is reused by chance

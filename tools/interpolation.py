@@ -47,9 +47,7 @@ def interpolate(model: Path, pretrained: Path, out: Path, share: float) -> Artif
     first = movenet_heat_logits(read_arrays(pretrained), trained, pipeline.skeleton)
     logits.set_weights([a + shares * (b - a) for a, b in zip(first, trained, strict=True)])
     settings = {**parent.settings, "val": None, "interpolation": {"share": share}}
-    return save_network(
-        network, out, "interpolate", pipeline, parent, source, settings=settings
-    )
+    return save_network(network, out, "interpolate", pipeline, parent, source, settings=settings)
 
 
 def _known(skeleton: Skeleton) -> list[int]:

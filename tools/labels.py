@@ -57,9 +57,7 @@ def draw_heatmaps(
     return np.ascontiguousarray(np.concatenate([heatmaps, background]).transpose(1, 2, 0))
 
 
-def draw_centres(
-    centres: Floats, network_hw: tuple[int, int], settings: LabelSettings
-) -> Floats:
+def draw_centres(centres: Floats, network_hw: tuple[int, int], settings: LabelSettings) -> Floats:
     """(h, w, 1): where people have their middle.
 
     Args:
@@ -96,7 +94,7 @@ def _cell_centres(network_hw: tuple[int, int], stride: int) -> tuple[Floats, Flo
 
 
 def loss_mask(ignored_boxes: Floats, heatmaps: Floats, affinity: Floats) -> Floats:
-    """(h, w, 1) of the part affinity fields' grid: 0 where the annotation says nothing, 1 elsewhere.
+    """(h, w, 1) on the part affinity fields' grid: 0 where the annotation says nothing, else 1.
 
     Args:
         ignored_boxes: (K, 4) x, y, width, height in network pixels of crowds and of people
@@ -117,9 +115,7 @@ def loss_mask(ignored_boxes: Floats, heatmaps: Floats, affinity: Floats) -> Floa
     return np.where(drawn, np.float32(1), mask)[:, :, None]
 
 
-def _gaussians(
-    points: Floats, widths: Floats, network_hw: tuple[int, int], stride: int
-) -> Floats:
+def _gaussians(points: Floats, widths: Floats, network_hw: tuple[int, int], stride: int) -> Floats:
     """(J, h, w): per kind of point the maximum over people. Source: Cao et al., equations 6-7.
 
     Args:
@@ -137,9 +133,7 @@ def _gaussians(
         for kind in np.flatnonzero(person[:, 2] > 0):
             rows, columns = _lit(gauss_y[kind]), _lit(gauss_x[kind])
             window = drawn[kind, rows, columns]
-            np.maximum(
-                window, gauss_y[kind, rows, None] * gauss_x[kind, None, columns], out=window
-            )
+            np.maximum(window, gauss_y[kind, rows, None] * gauss_x[kind, None, columns], out=window)
     drawn[drawn < _MIN_HEAT] = 0
     return drawn
 

@@ -16,7 +16,7 @@ from keras import layers
 
 from pose_runtime.skeleton import Skeleton
 
-from .backbones import PIXEL_OFFSET, PIXEL_SCALE, movenet_pyramid
+from .backbones import BACKBONES, PIXEL_OFFSET, PIXEL_SCALE
 from .config import NetworkConfig
 
 # Channels of `bodypose-s`'s neck and stages: 96 keeps it at 3.5 GMAC for 288 x 384 pixels.
@@ -37,8 +37,10 @@ def build_network(config: NetworkConfig, skeleton: Skeleton) -> keras.Model:
     """
     pixels = keras.Input((None, None, 3), dtype="uint8", name="pixels")
     images = layers.Rescaling(PIXEL_SCALE, PIXEL_OFFSET, name="normalize")(pixels)
-    build = _bodypose_s if config.architecture == "bodypose-s" else _bodypose_vgg19
-    outputs = build(images, config.stages, skeleton)
+    if config.architecture == "bodypose-s":
+        outputs = _bodypose_s(BACKBONES[config.backbone](images), config.stages, skeleton)
+    else:
+        outputs = _bodypose_vgg19(images, config.stages, skeleton)
     model = keras.Model(pixels, outputs, name=config.architecture.replace("-", "_"))
     regularize(model, config)
     return model
@@ -140,14 +142,13 @@ def _rare_logits(channels: int, name: str) -> layers.Layer:
     )
 
 
-def _bodypose_s(images: Any, stages: int, skeleton: Skeleton) -> list[Any]:
-    """MoveNet's MobileNetV2, pyramid and heads; a neck to stride 8, and residual 3 x 3 stages.
+def _bodypose_s(pyramid: dict[str, Any], stages: int, skeleton: Skeleton) -> list[Any]:
+    """A backbone with MoveNet's pyramid and heads; a neck to stride 8, and residual 3 x 3 stages.
 
     Heatmaps are MoveNet's own, of stride 4, to which each stage adds what it knows better: it
     works at stride 8 and its last layer, a transposed convolution, gives four cells for each.
     """
     width = _SMALL_WIDTH
-    pyramid = movenet_pyramid(images)
     logits = _rare_logits(skeleton.num_joints + 1, "heat_0_logits")(pyramid["kpt_hidden"])
     centre = _rare_logits(1, "centre_logits")(pyramid["center_hidden"])
     centre = layers.Activation("sigmoid", dtype="float32", name="centre")(centre)

@@ -10,6 +10,7 @@ from pose_runtime.errors import PoseError, SpecError
 from pose_runtime.spec import NUMPY_DTYPES, PipelineSpec, TensorSpec
 
 PIPELINE_KEY = "pipeline"
+_MAX_BYTES = 2**30  # forty times the largest of ours
 
 
 class OnnxError(PoseError):
@@ -42,8 +43,14 @@ def _load(path: Path) -> Any:
     import onnx
     from google.protobuf.message import DecodeError
 
+    if path.stat().st_size > _MAX_BYTES:
+        raise OnnxError(
+            f"{path}: expected an ONNX model of at most {_MAX_BYTES} bytes, got"
+            f" {path.stat().st_size}"
+        )
     try:
         model = onnx.load(path, load_external_data=False)
+        _refuse_other_files(path, model.graph)
         onnx.checker.check_model(model)
     except (DecodeError, onnx.checker.ValidationError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -51,6 +58,25 @@ def _load(path: Path) -> Any:
             f"{path}: expected an ONNX model, got a damaged file ({reason}); run `tools export`"
         ) from error
     return model
+
+
+def _refuse_other_files(path: Path, graph: Any) -> None:
+    """A model is one file: a path in it would be read from wherever it points to."""
+    import onnx
+
+    constants = [attribute.t for node in graph.node for attribute in node.attribute]
+    for tensor in (*graph.initializer, *constants):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+            location = next((e.value for e in tensor.external_data if e.key == "location"), "")
+            raise OnnxError(
+                f"{path}: expected all weights inside the file, got those of `{tensor.name}` in"
+                f" another, {location!r}; run `tools export`"
+            )
+    for node in graph.node:
+        for attribute in node.attribute:
+            for inner in (attribute.g, *attribute.graphs):
+                if inner.node or inner.initializer:
+                    _refuse_other_files(path, inner)
 
 
 def _check_tensors(

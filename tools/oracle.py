@@ -58,8 +58,7 @@ def _people(
         batch = records[start : start + _BATCH]
         letterboxes = [Letterbox.fit(record.image_hw, spec.network_hw) for record in batch]
         placed = [
-            _placed(record, letterbox)
-            for record, letterbox in zip(batch, letterboxes, strict=True)
+            _placed(record, letterbox) for record, letterbox in zip(batch, letterboxes, strict=True)
         ]
         drawn = [
             np.stack([draw(joints, spec.skeleton, spec.network_hw, labels) for joints in placed])

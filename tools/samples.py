@@ -1,19 +1,10 @@
-"""Owns the training input: images and people become augmented pixels, fields and masks.
-
-Batches are made by worker processes that write into shared memory; which batch holds what depends
-only on the seed, the epoch and the step, never on the number of workers or their speed.
-"""
+"""Owns the training input: images and people become augmented pixels, fields and masks."""
 
 from __future__ import annotations
 
 import math
-import multiprocessing
-import os
-import queue
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from multiprocessing import shared_memory
 from typing import Any, NamedTuple
 
 import cv2
@@ -28,7 +19,6 @@ from pose_runtime.spec import ImageLimits
 
 from .config import AugmentationConfig
 from .dataset import DatasetError, ImageRecord
-from .image_cache import ImageCache
 from .labels import (
     STRIDE,
     LabelSettings,
@@ -40,12 +30,9 @@ from .labels import (
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
-Layout = list[tuple[tuple[int, ...], np.dtype[Any]]]
 
 # People of an image whose offsets are learned; what is beyond them only has fields.
 MAX_LABELLED_PEOPLE = 30
-
-_PATIENCE_S = 5.0  # before a worker that says nothing is looked after
 
 
 class Targets(NamedTuple):
@@ -155,189 +142,6 @@ def _targets(
     labelled = np.concatenate([centres[:, None], joints], axis=1)[: len(people)]
     people[: len(labelled)] = labelled
     return Targets(heatmaps, affinity, mask, people)
-
-
-class SampleStream:
-    """Endless supply of training batches, in an order fixed by the seed.
-
-    `batches` yields pixels (B, H, W, 3) uint8 and `Targets`, whose fields are float16: half the
-    memory and copying of float32 at a precision of 0.001. Use as a context manager: it owns
-    processes and shared memory. Images stay on disk but for `cache_mib` of them; workers hold the
-    batches that they fill, so that their memory does not grow with the data set.
-    """
-
-    def __init__(
-        self,
-        records: Sequence[ImageRecord],
-        settings: SampleSettings,
-        *,
-        batch_size: int,
-        seed: int,
-        workers: int,
-        cache_mib: int = 0,
-    ) -> None:
-        if len(records) < batch_size:
-            raise DatasetError(
-                f"training images: expected at least one batch of {batch_size}, got {len(records)}"
-            )
-        self.records = list(records)
-        self._settings = settings
-        self._batch_size = batch_size
-        self._seed = seed
-        self._workers = workers
-        self.steps_per_epoch = len(records) // batch_size
-        self._slots = 2 * workers + 2
-        self._layout = _layout(self._slots, batch_size, settings)
-        self._cache = ImageCache([record.image_hw for record in records], cache_mib)
-
-    def __enter__(self) -> SampleStream:
-        self._cache.create()
-        size = sum(math.prod(shape) * dtype.itemsize for shape, dtype in self._layout)
-        self._memory = shared_memory.SharedMemory(create=True, size=size)
-        self._arrays = _arrays_in(self._memory, self._layout)
-        context = multiprocessing.get_context("spawn")
-        self._tasks: Any = context.Queue()
-        self._done: Any = context.Queue()
-        self._processes = [
-            context.Process(
-                target=_work,
-                args=(
-                    self._memory.name,
-                    self._layout,
-                    self._settings,
-                    self._cache,
-                    self._seed,
-                    self._tasks,
-                    self._done,
-                ),
-                daemon=True,
-            )
-            for _ in range(self._workers)
-        ]
-        for process in self._processes:
-            process.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for process in self._processes:
-            process.terminate()
-        for process in self._processes:
-            process.join()
-        self._tasks.cancel_join_thread()
-        self._done.cancel_join_thread()
-        del self._arrays
-        self._memory.close()
-        self._memory.unlink()
-        self._cache.close()
-
-    def batches(self, first_epoch: int = 0) -> Iterator[tuple[Pixels, Targets]]:
-        """Batches from the first step of `first_epoch` on, for ever.
-
-        Raises:
-            DatasetError: an image of the batch cannot be read; the message names it.
-        """
-        wanted = first_epoch * self.steps_per_epoch
-        for slot in range(self._slots):
-            self._ask(wanted + slot, slot)
-        ready: dict[int, int] = {}
-        while True:
-            while wanted not in ready:
-                number, slot, error = self._next_done()
-                if error is not None:
-                    raise DatasetError(error)
-                ready[number] = slot
-            slot = ready.pop(wanted)
-            pixels, *targets = (array[slot].copy() for array in self._arrays)
-            self._ask(wanted + self._slots, slot)
-            wanted += 1
-            yield pixels, Targets(*targets)
-
-    def _next_done(self) -> Any:
-        while True:
-            try:
-                return self._done.get(timeout=_PATIENCE_S)
-            except queue.Empty:
-                codes = [process.exitcode for process in self._processes]
-                if any(code is not None for code in codes):
-                    raise DatasetError(
-                        f"workers: expected all to run, got exit codes {codes}; with -9 the machine"
-                        " has too little memory: lower workers"
-                    ) from None
-
-    def image_ids(self, epoch: int, step: int) -> list[int]:
-        """Whose images a batch holds."""
-        return [self.records[index].image_id for index in self._chosen(epoch, step)]
-
-    def _chosen(self, epoch: int, step: int) -> list[int]:
-        order = np.random.default_rng([self._seed, epoch]).permutation(len(self.records))
-        chosen: list[int] = order[step * self._batch_size : (step + 1) * self._batch_size].tolist()
-        return chosen
-
-    def _ask(self, number: int, slot: int) -> None:
-        chosen = self._chosen(*divmod(number, self.steps_per_epoch))
-        self._tasks.put((number, slot, [(index, self.records[index]) for index in chosen]))
-
-
-def _work(
-    memory_name: str,
-    layout: Layout,
-    settings: SampleSettings,
-    cache: ImageCache,
-    seed: int,
-    tasks: Any,
-    done: Any,
-) -> None:
-    """A worker process: fills the slots it is told to fill, until it or its parent is ended."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-    cv2.setNumThreads(1)
-    cache.attach()
-    memory = shared_memory.SharedMemory(name=memory_name)
-    pixels, *targets = _arrays_in(memory, layout)
-    while True:
-        number, slot, chosen = tasks.get()
-        error = None
-        for row, (index, record) in enumerate(chosen):
-            rng = np.random.default_rng([seed, number, row])
-            read = _cached(cache, index)
-            try:
-                pixels[slot, row], made = make_sample(record, settings, rng, read)
-                for target, values in zip(targets, made, strict=True):
-                    target[slot, row] = values
-            except DatasetError as problem:
-                error = str(problem)
-        done.put((number, slot, error))
-
-
-def _cached(cache: ImageCache, index: int) -> Callable[[ImageRecord], Pixels]:
-    return lambda record: cache.image(index, lambda: read_image(record))
-
-
-def _end_with_parent() -> None:
-    """A killed trainer must not leave its workers behind."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _layout(slots: int, batch_size: int, settings: SampleSettings) -> Layout:
-    """Shapes and types of the pixels and of each target, in shared memory one after the other."""
-    shapes = settings.target_shapes
-    batch = (slots, batch_size)
-    return [
-        ((*batch, *settings.network_hw, 3), np.dtype(np.uint8)),
-        *(((*batch, *shape), np.dtype(np.float16)) for shape in shapes[:-1]),
-        ((*batch, *shapes.people), np.dtype(np.float32)),
-    ]
-
-
-def _arrays_in(memory: shared_memory.SharedMemory, layout: Layout) -> list[NDArray[Any]]:
-    arrays, offset = [], 0
-    for shape, dtype in layout:
-        array: NDArray[Any] = np.ndarray(shape, dtype, memory.buf, offset=offset)
-        arrays.append(array)
-        offset += array.nbytes
-    return arrays
 
 
 def _random_affine(

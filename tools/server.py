@@ -92,6 +92,10 @@ class EmbeddedServer:
         """Of tritonserver; its process group holds the Python models too. A restart changes it."""
         return self._process.pid
 
+    def model_processes(self) -> dict[str, int]:
+        """The process of each Python model that lives; a restart changes them."""
+        return self._process.models()
+
     def wait(self) -> None:
         """Wait for ever.
 

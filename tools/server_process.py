@@ -106,6 +106,14 @@ class TritonProcess:
                 self._models[pid] = _model_of(pid)
         return dead
 
+    def models(self) -> dict[str, int]:
+        """The process that runs each Python model."""
+        return {
+            _model_of(pid): pid
+            for pid, state, _ in _children(self.pid, server_guard.STUB)
+            if state != "Z"
+        }
+
     def work_done(self) -> int:
         """Processor time that its Python models have used, in ticks of 10 ms."""
         return sum(ticks for _, _, ticks in _children(self.pid, server_guard.STUB))

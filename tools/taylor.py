@@ -22,7 +22,7 @@ from .dataset import read_coco
 from .field_training import FieldTraining
 from .importance import Floats
 from .network import heatmap_stride
-from .train import chosen_records, training_stream
+from .training_setup import chosen_records, training_stream
 
 
 def taylor_stats(

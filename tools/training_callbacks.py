@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 
 from .config import TrainSpec
-from .samples import SampleStream
+from .sample_stream import SampleStream
 from .training_state import TrainingError
 
 

@@ -59,7 +59,9 @@ class VoteScorer(keras.layers.Layer):
         y = (said[:, :, 1] + rows[:, None] + 0.5) * self.stride
         box = (ops.max(x, 1) - ops.min(x, 1)) * (ops.max(y, 1) - ops.min(y, 1))
         spread = 2 * self.tolerance**2 * ops.maximum(box, _LEAST_SIZE**2)[:, None, None]
-        away = ops.square(peaks[..., 0:1] - x[:, :, None]) + ops.square(peaks[..., 1:2] - y[:, :, None])
+        away = ops.square(peaks[..., 0:1] - x[:, :, None]) + ops.square(
+            peaks[..., 1:2] - y[:, :, None]
+        )
         weight = ops.where(middles[..., 2] > self.min_centre, middles[..., 2], 0.0)
         weight = ops.sqrt(weight)[:, None, None]
         # The root of an agreement, so that the product of two is their geometric mean.

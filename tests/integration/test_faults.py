@@ -423,3 +423,44 @@ def test_a_full_disk_leaves_the_old_repository_and_says_so(tmp_path, repository,
     ]
     complaint = f"error: {disk}/repository: expected to be able to write it, got `No space left"
     assert [line.startswith(complaint) for line in done.stderr.splitlines()] == [True, True]
+
+
+@pytest.mark.slow
+def test_a_restarted_server_is_errors_in_a_load_test_and_no_request_is_lost(serve):
+    """The same seed sends the same requests; what nobody answered is counted, and once."""
+    from loadtest.orders import Loop
+    from loadtest.plan import Plan
+    from loadtest.run import run_load_test
+    from loadtest.scenarios import Load, Scenario
+    from loadtest.slo import Slo
+
+    process = serve()
+    urls = urls_in(until_ready(process))
+    plan = Plan(
+        Scenario.STEADY,
+        Load(Loop.OPEN, (20,)),
+        duration_s=10,
+        warm_up_s=1,
+        repeats=1,
+        url=f"grpc://{urls['gRPC']}",
+        slo=Slo.parse(""),
+    )
+
+    def run() -> dict:
+        return run_load_test(plan, say=lambda line: None).report["steps"][0]
+
+    undisturbed = run()
+    killer = threading.Timer(
+        5, lambda: os.kill(model_processes(process, NETWORK)[0], signal.SIGKILL)
+    )
+    killer.start()
+    disturbed = run()
+    killer.join()
+
+    assert undisturbed["errors"] == {}
+    assert disturbed["requests"] == undisturbed["requests"]
+    assert set(disturbed["errors"]) == {"ServerUnavailable"}
+    failed = sum(disturbed["errors"].values())
+    assert 0 < failed < disturbed["requests"] / 2
+    answered = disturbed["goodput"] * disturbed["seconds"]
+    assert answered + failed == pytest.approx(disturbed["requests"], abs=3)  # at the window's ends

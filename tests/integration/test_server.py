@@ -6,11 +6,17 @@ import hashlib
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
+import subprocess
+from pathlib import Path
 
 import pytest
 
+from client.access import Tls
+from client.errors import ClientError
+from client.pose_client import PoseClient
 from pose_runtime.spec import PipelineSpec
 from tools.server import ServerError, embedded_server
 from tools.triton_config import ENSEMBLE, GROUPING, NETWORK, PREPROCESS
@@ -151,3 +157,52 @@ def test_a_model_that_does_not_load_is_named_with_its_reason(tmp_path, tiny_onnx
         pass
 
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_another_address_is_encrypted_and_knows_its_clients(serve, tmp_path, tiny_png):
+    """Over all addresses of this machine, with certificates for the server and the client."""
+    folder = certificates(tmp_path / "pki")
+    files = ("--tls-cert", "server.pem", "--tls-key", "server.key", "--tls-client-ca", "ca.pem")
+    given = [str(folder / word) if "." in word else word for word in files]
+    process = serve(*free_ports(), "--host", "0.0.0.0", *given)
+    said = until_ready(process)
+    port = next(line for line in said.splitlines() if line.startswith("gRPC")).rsplit(":", 1)[1]
+    url = f"grpcs://localhost:{port}"
+    ours = Tls(folder / "ca.pem", folder / "client.pem", folder / "client.key")
+
+    with PoseClient(url, tls=ours) as client:
+        assert len(client.infer(tiny_png)) == 1
+    with pytest.raises(ClientError), PoseClient(url, tls=Tls(folder / "ca.pem"), timeout_s=3):
+        pass
+    with pytest.raises(ClientError), PoseClient(f"grpc://localhost:{port}", timeout_s=3):
+        pass
+    assert process.stderr.readline().startswith("warning: 0.0.0.0: tritonserver 2.51 has")
+    assert "HTTP     http://127.0.0.1:" in said
+
+
+@pytest.fixture
+def tiny_png() -> bytes:
+    import cv2
+    import numpy as np
+
+    return cv2.imencode(".png", np.full((32, 48, 3), 9, np.uint8))[1].tobytes()
+
+
+def certificates(folder: Path) -> Path:
+    """An authority, and a certificate of it for `localhost` and for a client."""
+    if shutil.which("openssl") is None:
+        pytest.skip("needs the `openssl` command to make certificates")
+    folder.mkdir()
+
+    def openssl(*arguments: str) -> None:
+        subprocess.run(["openssl", *arguments], cwd=folder, check=True, capture_output=True)
+
+    key = ("-newkey", "rsa:2048", "-nodes")
+    openssl("req", "-x509", *key, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca")
+    (folder / "names").write_text("subjectAltName=DNS:localhost\n")
+    for name in ("server", "client"):
+        request = ("-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}")
+        openssl("req", *key, *request)
+        signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names")
+        openssl("x509", "-req", "-in", f"{name}.csr", *signed, "-out", f"{name}.pem")
+    return folder

@@ -28,8 +28,8 @@ MAY_IMPORT = {
     "tools": "tools client pose_runtime numpy cv2 google h5py jax keras matplotlib onnx onnxruntime"
     " openvino pycocotools pydantic rich simplejpeg skimage tensorflow tensorrt tf2onnx"
     " tritonclient typer yaml",
-    "tools/benchmark": "tools client pose_runtime numpy cv2 grpc onnxruntime openvino matplotlib psutil"
-    " simplejpeg skimage tritonclient",
+    "tools/benchmark": "tools client pose_runtime numpy cv2 grpc onnxruntime openvino matplotlib"
+    " psutil simplejpeg skimage tritonclient",
 }
 # What `tools --help` must not wait for.
 HEAVY = {

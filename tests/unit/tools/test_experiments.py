@@ -22,7 +22,7 @@ from tools.experiments import (
     read_run,
     replace_table,
 )
-from tools.train import chosen_records
+from tools.training_setup import chosen_records
 
 from .test_train import spec_for
 

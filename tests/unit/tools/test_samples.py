@@ -9,7 +9,8 @@ from pose_runtime.skeleton import BODYPOSE_18
 from tools.config import AugmentationConfig
 from tools.dataset import DatasetError, read_coco
 from tools.labels import LabelSettings
-from tools.samples import SampleSettings, SampleStream, make_sample
+from tools.sample_stream import SampleStream
+from tools.samples import SampleSettings, make_sample
 
 from .conftest import DRAWN, HEIGHT, WIDTH
 
@@ -107,7 +108,7 @@ def test_batches_depend_on_the_seed_and_the_epoch_but_not_on_the_workers(records
 
 
 def test_a_worker_that_was_killed_is_an_error_and_not_a_long_wait(records, monkeypatch):
-    monkeypatch.setattr("tools.samples._PATIENCE_S", 0.1)
+    monkeypatch.setattr("tools.sample_stream._PATIENCE_S", 0.1)
     with SampleStream(records, SETTINGS, batch_size=2, seed=3, workers=1) as stream:
         batches = stream.batches()
         next(batches)

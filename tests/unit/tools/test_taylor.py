@@ -14,7 +14,7 @@ from tools.dataset import read_coco
 from tools.keras_models import save_network
 from tools.samples import Targets
 from tools.taylor import taylor_stats
-from tools.train import chosen_records, training_stream
+from tools.training_setup import chosen_records, training_stream
 
 from .conftest import HEIGHT, WIDTH
 from .test_train import spec_for

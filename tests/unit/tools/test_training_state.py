@@ -23,7 +23,7 @@ KILLED_RUN = """
 import os, signal, sys
 from pathlib import Path
 from tools.config import TrainSpec
-from tools.samples import SampleStream
+from tools.sample_stream import SampleStream
 from tools.train import train
 
 def batches(stream, first_epoch=0):

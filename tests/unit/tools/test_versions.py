@@ -17,7 +17,7 @@ import typer
 from typer.testing import CliRunner
 
 from pose_runtime.spec import GroupingSettings, PipelineSpec
-from tools import cli_serving, repository_lock, versions
+from tools import cli_operations, cli_serving, repository_lock, versions
 from tools.artifacts import RecordError, record_path, sha256_of
 from tools.repository import (
     CONFIG,
@@ -252,6 +252,7 @@ def test_a_lock_is_left_when_its_block_fails(tmp_path):
 def test_a_version_from_the_command_line(repository, models):
     app = typer.Typer()
     cli_serving.add_commands(app)
+    cli_operations.add_commands(app)
 
     for arguments, said in (
         (["build-repo", str(models[2]), "--version", "2", "-o", str(repository)], "promote 2"),
@@ -265,6 +266,7 @@ def test_a_version_from_the_command_line(repository, models):
 def test_promote_needs_the_server_that_serves(repository):
     app = typer.Typer()
     cli_serving.add_commands(app)
+    cli_operations.add_commands(app)
 
     result = CliRunner().invoke(
         app, ["promote", "2", str(repository), "--url", "http://127.0.0.1:9"]

@@ -1,0 +1,116 @@
+"""Owns what a long run must not use more and more of: memory, files, shared memory, zombies."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import statistics
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from .server import EmbeddedServer
+
+_SHARED_MEMORY = Path("/dev/shm")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+# Between the first and the last quarter of a run; Python's and Triton's memory breathes.
+_MAX_MEMORY_GROWTH = 0.05
+_MAX_MORE_FILES = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The server's processes together, and the process that asks."""
+
+    at_s: float
+    server_mib: float
+    server_files: int
+    server_processes: int
+    zombies: int
+    shm_segments: int
+    shm_mib: float
+    client_mib: float
+    client_files: int
+
+
+def take_sample(server: EmbeddedServer, started_s: float) -> Sample | None:
+    """None while the server is started anew: half of it says nothing."""
+    pids = _family(server.pid)
+    try:
+        memory = sum(_resident_mib(pid) for pid in pids if not _is_zombie(pid))
+        files = sum(_open_files(pid) for pid in pids if not _is_zombie(pid))
+    except OSError:
+        return None
+    regions = [region.stat().st_size for region in _SHARED_MEMORY.glob(f"bodypose_{os.getpid()}_*")]
+    return Sample(
+        time.monotonic() - started_s,
+        memory,
+        files,
+        len(pids),
+        sum(map(_is_zombie, pids)),
+        len(regions),
+        sum(regions) / 2**20,
+        _resident_mib(os.getpid()),
+        _open_files(os.getpid()),
+    )
+
+
+def summary_of(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Medians of the first and the last quarter, and the largest, of everything."""
+    samples = samples[len(samples) // 10 :]  # caches and threads fill first
+    quarter = max(1, len(samples) // 4)
+    return {
+        field.name: {
+            "first": round(_median(samples[:quarter], field.name), 2),
+            "last": round(_median(samples[-quarter:], field.name), 2),
+            "max": round(max(asdict(sample)[field.name] for sample in samples), 2),
+        }
+        for field in fields(Sample)
+        if field.name != "at_s"
+    }
+
+
+def growth_in(summary: dict[str, Any]) -> list[str]:
+    """One line for everything that there is more of at the end."""
+    problems = []
+    for name, values in summary.items():
+        first, last = values["first"], values["last"]
+        if name.endswith("_mib"):
+            allowed = first * (1 + _MAX_MEMORY_GROWTH)
+        elif name.endswith("_files"):
+            allowed = first + _MAX_MORE_FILES
+        else:
+            allowed = first
+        if last > allowed:
+            problems.append(f"{name}: expected at most {allowed:g} at the end, got {last:g}")
+    return problems
+
+
+def _median(samples: Sequence[Sample], name: str) -> float:
+    return float(statistics.median(asdict(sample)[name] for sample in samples))
+
+
+def _family(pid: int) -> list[int]:
+    """A process and its children."""
+    found = [pid]
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            number, rest = path.read_text().split(" (", 1)
+            if int(rest.rsplit(") ", 1)[1].split()[1]) == pid:
+                found.append(int(number))
+    return found
+
+
+def _is_zombie(pid: int) -> bool:
+    text = Path(f"/proc/{pid}/stat").read_text()
+    return text.rsplit(") ", 1)[1].startswith("Z")
+
+
+def _resident_mib(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES / 2**20
+
+
+def _open_files(pid: int) -> int:
+    return len(list(Path(f"/proc/{pid}/fd").iterdir()))

@@ -1,0 +1,122 @@
+"""Owns what a spec makes before the first step: the network, its loss, its optimizer, its data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from .artifacts import Artifact
+from .config import TrainSpec
+from .dataset import ImageRecord
+from .devices import share_batches
+from .field_training import DistilledTraining, FieldTraining
+from .import_backbone import load_backbone
+from .keras_models import load_network
+from .labels import LabelSettings
+from .movenet_heads import load_heads
+from .network import build_network, freeze, heatmap_stride, regularize, with_dtype_policy
+from .optimizers import build_optimizer
+from .sample_stream import SampleStream
+from .samples import SampleSettings
+from .training_state import TrainingError
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """What a spec makes before the first step: a compiled model and the batches for it."""
+
+    network: keras.Model
+    model: FieldTraining
+    stream: SampleStream
+    parents: tuple[Artifact, ...]  # the files that weights or targets come from
+    devices: int
+
+    @classmethod
+    def of(cls, spec: TrainSpec, records: list[ImageRecord]) -> Trained:
+        """Seeds everything, then builds."""
+        keras.utils.set_random_seed(spec.random_seed)
+        keras.mixed_precision.set_dtype_policy(spec.mixed_precision)
+        devices = share_batches(spec.devices, spec.dataloader.batch_size)
+        network, parents = _initial_network(spec)
+        stream = training_stream(spec, records, heatmap_stride(network))
+        freeze(network, spec.optimizer.grad_weights_dict)
+        model, teachers = _trained_model(spec, network)
+        model.compile(
+            optimizer=build_optimizer(spec.optimizer, spec.num_epoch * stream.steps_per_epoch),
+            jit_compile="auto" if keras.backend.backend() == "tensorflow" else True,
+        )
+        model.optimizer.build(model.trainable_variables)
+        return cls(network, model, stream, (*parents, *teachers), devices)
+
+
+def _initial_network(spec: TrainSpec) -> tuple[keras.Model, tuple[Artifact, ...]]:
+    """The network to train, and the files that its weights come from."""
+    weights = spec.pretrained_weights
+    if weights is None:
+        return build_network(spec.model, spec.skeleton), ()
+    artifact = Artifact.open(weights)
+    if spec.load_graph:
+        network = with_dtype_policy(_loaded(weights, spec), spec.mixed_precision)
+        if "kernel_regularization_factor" in spec.model.model_fields_set:
+            regularize(network, spec.model)  # else the file's own stay
+        return network, (artifact,)
+    network = build_network(spec.model, spec.skeleton)
+    if weights.suffix == ".npz":
+        load_backbone(network, weights)
+        load_heads(network, weights, spec.skeleton)
+    else:
+        network.set_weights(load_network(weights)[0].get_weights())
+    return network, (artifact,)
+
+
+def _trained_model(
+    spec: TrainSpec, network: keras.Model
+) -> tuple[FieldTraining, tuple[Artifact, ...]]:
+    """The network with its loss, and the file of the teacher that has a part in it."""
+    if spec.distillation is None:
+        return FieldTraining(network), ()
+    path = spec.distillation.teacher
+    teacher = with_dtype_policy(_loaded(path, spec), spec.mixed_precision)
+    return DistilledTraining(network, teacher, spec.distillation.weight), (Artifact.open(path),)
+
+
+def _loaded(path: Path, spec: TrainSpec) -> keras.Model:
+    network, pipeline, _ = load_network(path)
+    if pipeline.skeleton != spec.skeleton:
+        raise TrainingError(
+            f"{path}: expected a network of the spec's skeleton {spec.skeleton.name},"
+            f" got one of {pipeline.skeleton.name}"
+        )
+    return network
+
+
+def chosen_records(spec: TrainSpec, records: list[ImageRecord]) -> list[ImageRecord]:
+    """Images with people, or `train_fraction` of them; a smaller share is part of a larger one."""
+    useful = [record for record in records if len(record.joints)]
+    fraction = spec.dataloader.dataset_config.train_fraction
+    if fraction == 1:
+        return useful
+    order = np.random.default_rng(spec.random_seed).permutation(len(useful))
+    return [useful[index] for index in sorted(order[: round(fraction * len(useful))])]
+
+
+def training_stream(spec: TrainSpec, records: list[ImageRecord], stride: int) -> SampleStream:
+    """Batches for a network whose heatmaps have `stride` network pixels per cell."""
+    loader = spec.dataloader
+    settings = SampleSettings(
+        spec.skeleton,
+        (loader.image_config.height, loader.image_config.width),
+        LabelSettings(**loader.label_processor_config.model_dump(), heatmap_stride=stride),
+        loader.augmentation_config,
+    )
+    return SampleStream(
+        records,
+        settings,
+        batch_size=loader.batch_size,
+        seed=spec.random_seed,
+        workers=loader.workers,
+        cache_mib=loader.image_cache_mib,
+    )
