@@ -11,7 +11,7 @@ BENCH ?=
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check bench fuzz clean
+.PHONY: demo test check bench fuzz audit clean
 
 demo: .venv/.demo  ## people found in a photo by a real Triton: make demo PHOTO=mine.jpg
 	$(BIN)/tools demo $(PHOTO) --output $(OUT)
@@ -32,6 +32,11 @@ fuzz: .venv/.dev  ## decoding and the models' requests under a coverage-guided f
 bench: .venv/.dev  ## docs/performance.md from one run of under 20 minutes, on an otherwise idle machine
 	$(BIN)/tools benchmark -o docs/results/performance.json $(BENCH)
 	$(BIN)/tools benchmark-report docs/results/performance.json -o docs/performance.md --notes docs/performance-notes.md
+
+audit: .venv/.dev  ## known vulnerabilities of the pinned packages, dangerous code; needs a network
+	$(PIP) bandit pip-audit
+	$(BIN)/bandit -q -lll -r pose_runtime tools client loadtest model_repository
+	$(BIN)/pip-audit -r constraints.txt --no-deps --disable-pip
 
 clean:
 	rm -rf build .venv

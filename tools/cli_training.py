@@ -135,20 +135,17 @@ def interpolate(
     output: Annotated[
         Path, typer.Option("-o", "--output_file", "--output-file", help="The .keras to write.")
     ],
-    pretrained: Annotated[
-        Path, typer.Option("--pretrained", help="The .npz of `tools import-backbone`.")
-    ] = Path("build/movenet_multipose.npz"),
     share: Annotated[
         float, typer.Option(min=0, max=1, help="0: MoveNet's heatmaps, 1: the trained ones.")
-    ] = 0.3,
+    ] = 0.2,
 ) -> None:
     """Keep only a share of what training changed in the heatmaps of joints that MoveNet knows.
 
-    Example: `tools interpolate -m build/runs/s/best.keras --share 0.3 -o bodypose-s.keras`
+    Example: `tools interpolate -m build/runs/s/best.keras --share 0.2 -o bodypose-s.keras`
     """
     from .interpolation import interpolate as interpolated
 
-    made = interpolated(model, pretrained, output, share)
+    made = interpolated(model, output, share)
     typer.echo(f"{made.path}  {made.sha256[:12]}")
 
 

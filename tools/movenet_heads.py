@@ -59,15 +59,6 @@ def load_heads(network: keras.Model, weights: Path, skeleton: Skeleton) -> list[
     return loaded
 
 
-def movenet_heat_logits(
-    arrays: Mapping[str, NDArray[Any]], own: list[Floats], skeleton: Skeleton
-) -> list[Floats]:
-    """Kernel and bias of `heat_0_logits` as `load_heads` sets them where they were `own`."""
-    filled = _filled(arrays, "kpt", _heatmaps, own, skeleton)
-    assert filled is not None  # heatmaps can always start from what there is
-    return filled
-
-
 def _filled(
     arrays: Mapping[str, NDArray[Any]],
     head: str,
