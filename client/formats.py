@@ -17,8 +17,9 @@ from pose_runtime.skeleton import Skeleton
 
 from .errors import AnnotationError, MissingLibrary
 
-# People below this score are not shown; evaluation keeps them all.
-DISPLAY_MIN_SCORE = 0.15
+# People below this score are not shown; evaluation keeps them all. On training images 77 % of the
+# shipped model's people above it are right, and 65 % of those above 0.15 (docs/decisions.md).
+DISPLAY_MIN_SCORE = 0.25
 
 SCHEMA = "bodypose/1"
 

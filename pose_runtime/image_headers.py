@@ -132,7 +132,7 @@ def _format_of(data: bytes) -> str | None:
     if data.startswith(PNG_START):
         return "PNG"
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "WebP"
+        return "animated WebP" if _is_animated(data) else "WebP"
     if data.startswith(b"BM"):
         return "BMP"
     return None
@@ -147,6 +147,15 @@ def _orientation(data: bytes, image_format: str) -> int:
             return _png_orientation(data)
         case _:
             return 1
+
+
+def _is_animated(webp: bytes) -> bool:
+    """Animations are no format of ours.
+
+    OpenCV 4.11 does not look whether their first frame decodes, and then reads pixels from
+    where a variable that was never set happens to point (found by the fuzzer).
+    """
+    return webp[12:16] == b"VP8X" and bool(webp[20:21]) and bool(webp[20] & 0x02)
 
 
 def _size(data: bytes, image_format: str) -> tuple[int, int]:

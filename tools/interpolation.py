@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 from keras import layers
+from numpy.typing import NDArray
 
 from pose_runtime.skeleton import Skeleton
 
@@ -52,7 +53,7 @@ def interpolate(model: Path, out: Path, share: float) -> Artifact:
     return save_network(made, out, "interpolate", pipeline, parent, settings=settings)
 
 
-def _shares(skeleton: Skeleton, share: float) -> np.ndarray:
+def _shares(skeleton: Skeleton, share: float) -> NDArray[np.float64]:
     """Of the last stage, by heatmap; the background is the last."""
     known = [name in MOVENET_JOINTS for name in skeleton.joints]
     return np.where([*known, False], share, 1.0)
