@@ -88,5 +88,5 @@ def test_float16_finds_the_same_joints_behind_the_same_contract(tmp_path):
     assert spec_in_onnx(out) == spec_in_onnx(SHIPPED_MODEL)
     graph = OnnxGraph(onnx.load(out))
     weights = [graph.constant(n.input[1]) for n in graph.nodes if graph.is_weighted(n)]
-    assert len(weights) == 93
+    assert len(weights) == 102
     assert {values.dtype for values in weights} == {np.dtype(np.float16)}
