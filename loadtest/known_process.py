@@ -13,6 +13,7 @@ from client.address import Protocol
 
 from .errors import NoServer
 from .known_server import HOST, Behaviour
+from .processes import wait_or_kill
 
 _STOP_TIMEOUT_S = 5
 
@@ -56,9 +57,4 @@ def known_server(behaviour: Behaviour) -> Iterator[KnownPorts]:
         yield KnownPorts(**json.loads(line))
     finally:
         process.terminate()
-        try:
-            process.wait(_STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-        process.stdout.close()
+        wait_or_kill(process, _STOP_TIMEOUT_S)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -132,7 +131,3 @@ def seconds_in(text: str) -> float:
     if not 0 <= seconds < 1e6:
         raise PlanError(f"duration: expected 30s, 5m or 1h, got {text!r}")
     return seconds
-
-
-def step_count(stretches: Sequence[Stretch]) -> int:
-    return sum(len(stretch.steps) for stretch in stretches)

@@ -16,6 +16,7 @@ from pathlib import Path
 from client.address import DEFAULT_MODEL, Protocol
 
 from .errors import NoServer
+from .processes import wait_or_kill
 
 _TOOLS = (sys.executable, "-m", "tools.cli")
 _ANY_PORTS = ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")
@@ -97,10 +98,4 @@ def _last_line(text: str) -> str:
 def _stop(process: subprocess.Popen[str]) -> None:
     """`tools serve` ends tritonserver and its models itself, so it is asked, and waited for."""
     process.terminate()
-    try:
-        process.wait(_STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    if process.stdout:
-        process.stdout.close()
+    wait_or_kill(process, _STOP_TIMEOUT_S)

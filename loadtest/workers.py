@@ -17,6 +17,7 @@ import numpy as np
 from .arrivals import Phase
 from .errors import GeneratorError
 from .orders import Loop, Setting, Work
+from .processes import wait_or_kill
 from .records import Records
 from .scenarios import Stretch
 
@@ -128,12 +129,6 @@ def _ended(process: subprocess.Popen[str]) -> GeneratorError:
 def _end(process: subprocess.Popen[str]) -> None:
     """The end of stdin ends the process; one that is amid its work is killed."""
     assert process.stdin is not None
-    assert process.stdout is not None
     with contextlib.suppress(OSError):
         process.stdin.close()
-    try:
-        process.wait(_STOP_TIMEOUT_S)
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
-    process.stdout.close()
+    wait_or_kill(process, _STOP_TIMEOUT_S)

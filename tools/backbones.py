@@ -4,7 +4,7 @@ a feature pyramid as in MoveNet.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
 from keras import KerasTensor, layers
@@ -45,6 +45,9 @@ _LITE0_BLOCK_GROUPS: Final = (
     (6, 192, 4, 2, 5),
     (6, 320, 1, 1, 3),
 )
+# Which block has which name; `c5_late` is the last.
+_TAPS: Final = {"c1": 0, "c2": 2, "c3": 5, "c4_early": 9, "c4": 12, "c5": 15, "c5_late": 16}
+_LITE0_TAPS: Final = {"c1": 0, "c2": 2, "c3": 4, "c4_early": 7, "c4": 10, "c5": 14, "c5_late": 15}
 _LATERAL_CHANNELS: Final = {32: 64, 16: 64, 8: 32, 4: 24}
 _REFINED_CHANNELS: Final = {16: 32, 8: 24, 4: 24}
 _HEAD_HIDDEN_CHANNELS: Final = 96
@@ -85,18 +88,7 @@ def movenet_pyramid(images: KerasTensor) -> dict[str, KerasTensor]:
     """
     _check_size(images)
     blocks = _residual_blocks(images, _STEM_CHANNELS, _BLOCK_GROUPS)
-    features = {
-        "c1": blocks[0],
-        "c2": blocks[2],
-        "c3": blocks[5],
-        "c4_early": blocks[9],
-        "c4": blocks[12],
-        "c5": blocks[15],
-        "c5_late": blocks[16],
-        "c5_out": _relu6(_pointwise(blocks[16], _TOP_CHANNELS, "top"), "top"),
-    }
-    features |= _pyramid({32: features["c5_out"], 16: blocks[9], 8: blocks[5], 4: blocks[2]})
-    return features | _heads(features["p2"])
+    return _features(blocks, _TAPS, stride_16="c4_early")
 
 
 def efficientnet_lite0_pyramid(images: KerasTensor) -> dict[str, KerasTensor]:
@@ -127,17 +119,23 @@ def efficientnet_lite0_pyramid(images: KerasTensor) -> dict[str, KerasTensor]:
     """
     _check_size(images)
     blocks = _residual_blocks(images, _LITE0_STEM_CHANNELS, _LITE0_BLOCK_GROUPS)
-    features = {
-        "c1": blocks[0],
-        "c2": blocks[2],
-        "c3": blocks[4],
-        "c4_early": blocks[7],
-        "c4": blocks[10],
-        "c5": blocks[14],
-        "c5_late": blocks[15],
-        "c5_out": _relu6(_pointwise(blocks[15], _TOP_CHANNELS, "top"), "top"),
-    }
-    features |= _pyramid({32: features["c5_out"], 16: blocks[10], 8: blocks[4], 4: blocks[2]})
+    return _features(blocks, _LITE0_TAPS, stride_16="c4")
+
+
+def _features(
+    blocks: Sequence[KerasTensor], taps: Mapping[str, int], stride_16: str
+) -> dict[str, KerasTensor]:
+    """A trunk's named blocks, and the pyramid and heads on it.
+
+    Args:
+        blocks: the trunk's outputs, in order.
+        taps: which of them has which name.
+        stride_16: name of the block where the pyramid taps that stride.
+    """
+    features = {name: blocks[index] for name, index in taps.items()}
+    features["c5_out"] = _relu6(_pointwise(features["c5_late"], _TOP_CHANNELS, "top"), "top")
+    sources = {32: "c5_out", 16: stride_16, 8: "c3", 4: "c2"}
+    features |= _pyramid({stride: features[name] for stride, name in sources.items()})
     return features | _heads(features["p2"])
 
 

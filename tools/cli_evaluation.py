@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from .cli_options import AnnotationsOption, ImagesOption, JsonOption, LimitOption
+
 if TYPE_CHECKING:
     from client.coco_eval import CocoMetrics
 
@@ -23,13 +25,8 @@ def add_commands(app: typer.Typer) -> None:
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="A .keras, .onnx or .plan file.", dir_okay=False)],
-    annotations: Annotated[
-        Path, typer.Option("--annotations", "-a", help="COCO keypoints file.", dir_okay=False)
-    ],
-    images: Annotated[
-        Path,
-        typer.Option("--images", "-i", help="Folder of its images.", exists=True, file_okay=False),
-    ],
+    annotations: AnnotationsOption,
+    images: ImagesOption,
     float_model: Annotated[
         Path | None,
         typer.Option(
@@ -56,12 +53,8 @@ def evaluate(
         Path | None,
         typer.Option(metavar="JSON", help="Thresholds of `tools tune-grouping`.", dir_okay=False),
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Only so many images, from the start.")
-    ] = None,
-    json_out: Annotated[
-        Path | None, typer.Option("--json", metavar="OUT", help="Write the numbers as JSON.")
-    ] = None,
+    limit: LimitOption = None,
+    json_out: JsonOption = None,
 ) -> None:
     """Score a model on COCO keypoints in this process: the ten numbers.
 
@@ -95,10 +88,7 @@ def tune_grouping(
         Path,
         typer.Option("--annotations", "-a", help="COCO keypoints of TRAINING.", dir_okay=False),
     ],
-    images: Annotated[
-        Path,
-        typer.Option("--images", "-i", help="Folder of its images.", exists=True, file_okay=False),
-    ],
+    images: ImagesOption,
     limit: Annotated[int, typer.Option("-n", "--limit", min=1, help="Images, at random.")] = 300,
     seed: Annotated[int, typer.Option(help="Which images.")] = 42,
     output: Annotated[
@@ -174,13 +164,8 @@ def inference(
 
 
 def oracle(
-    annotations: Annotated[
-        Path, typer.Option("--annotations", "-a", help="COCO keypoints file.", dir_okay=False)
-    ],
-    images: Annotated[
-        Path,
-        typer.Option("--images", "-i", help="Folder of its images.", exists=True, file_okay=False),
-    ],
+    annotations: AnnotationsOption,
+    images: ImagesOption,
     sigma: Annotated[float, typer.Option(min=0.1, help="Of the heatmaps, network pixels.")] = 5.0,
     max_peaks: Annotated[
         int, typer.Option("--max_peaks", "--max-peaks", min=1, help="Peaks kept per joint.")
@@ -188,9 +173,7 @@ def oracle(
     min_joints: Annotated[
         int | None, typer.Option(min=1, help="Smallest person kept.", show_default="as served")
     ] = None,
-    json_out: Annotated[
-        Path | None, typer.Option("--json", metavar="OUT", help="Write the numbers as JSON.")
-    ] = None,
+    json_out: JsonOption = None,
 ) -> None:
     """The AP that decoding reaches on ideal fields drawn from the labels: no network can do better.
 

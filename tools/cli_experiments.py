@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from .cli_options import AnnotationsOption, ImagesOption, JsonOption, LimitOption
 
 RunsArgument = Annotated[
     list[Path],
     typer.Argument(metavar="RUN...", help="Folders of `tools train -r`.", exists=True),
-]
-JsonOption = Annotated[
-    Path | None, typer.Option("--json", metavar="OUT", help="Write the numbers as JSON.")
 ]
 PictureOption = Annotated[
     Path | None, typer.Option("--picture", metavar="PNG", help="Draw it, too.")
@@ -47,7 +47,7 @@ def ablation(
     Example: `tools ablation build/runs/* --rounds 20 --json docs/results/ablation.json`
     """
     from .experiment_charts import draw_points
-    from .experiments import ablation_record, ablation_table, read_run, replace_table, write_json
+    from .experiments import ablation_record, ablation_table, read_run
     from .run_costs import with_latency_ratios, with_sizes
 
     folders = list({folder.resolve(): folder for folder in runs}.values())  # each once, in order
@@ -55,12 +55,7 @@ def ablation(
     if rounds:
         read = with_latency_ratios(read, folders, rounds)
     record = ablation_record(read)
-    table = ablation_table(record)
-    typer.echo(table, nl=False)
-    if json_out:
-        write_json(json_out, record)
-    if page:
-        replace_table(page, name, table)
+    _publish(record, ablation_table(record), json_out, page, name)
     if picture:
         costs = [run.latency_ratio if rounds else run.gmacs for run in read]
         points = [
@@ -88,31 +83,19 @@ def data_scaling(
     """
     from .data_scaling import scaling_record, scaling_table
     from .experiment_charts import draw_scaling
-    from .experiments import read_run, replace_table, write_json
+    from .experiments import read_run
 
     record = scaling_record([read_run(folder) for folder in runs], predict)
-    table = scaling_table(record)
-    typer.echo(table, nl=False)
-    if json_out:
-        write_json(json_out, record)
-    if page:
-        replace_table(page, "data-scaling", table)
+    _publish(record, scaling_table(record), json_out, page, "data-scaling")
     if picture:
         draw_scaling(record, picture)
 
 
 def compare_modes(
     model: Annotated[Path, typer.Argument(help="A .keras file.", dir_okay=False)],
-    annotations: Annotated[
-        Path, typer.Option("--annotations", "-a", help="COCO keypoints file.", dir_okay=False)
-    ],
-    images: Annotated[
-        Path,
-        typer.Option("--images", "-i", help="Folder of its images.", exists=True, file_okay=False),
-    ],
-    limit: Annotated[
-        int | None, typer.Option(min=1, help="Only so many images, from the start.")
-    ] = None,
+    annotations: AnnotationsOption,
+    images: ImagesOption,
+    limit: LimitOption = None,
     json_out: JsonOption = None,
     picture: PictureOption = None,
     page: PageOption = None,
@@ -122,19 +105,26 @@ def compare_modes(
     Example: `tools compare-modes best.keras -a person_keypoints_val.json -i val --json modes.json`
     """
     from .experiment_charts import draw_points
-    from .experiments import replace_table, write_json
     from .mode_comparison import compare_modes as compare
     from .mode_comparison import modes_table
 
     record = compare(model, annotations, images, limit, typer.echo)
-    table = modes_table(record)
-    typer.echo(table, nl=False)
-    if json_out:
-        write_json(json_out, record)
-    if page:
-        replace_table(page, "modes", table)
+    _publish(record, modes_table(record), json_out, page, "modes")
     if picture:
         points = [
             (row["mode"], row["latency_ratio"], row["metrics"]["AP"]) for row in record["modes"]
         ]
         draw_points(points, "time against strict", "AP of evaluation modes", picture)
+
+
+def _publish(
+    record: Mapping[str, Any], table: str, json_out: Path | None, page: Path | None, name: str
+) -> None:
+    """Say the table, and write what was asked for; `name` is that of the page's two comments."""
+    from .experiments import replace_table, write_json
+
+    typer.echo(table, nl=False)
+    if json_out:
+        write_json(json_out, record)
+    if page:
+        replace_table(page, name, table)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .accuracy_limits import MAX_AP_DROP, MIN_AGREEMENT
-from .cli_training import KeyOption, say_that_keys_do_nothing
+from .cli_options import KeyOption, say_that_keys_do_nothing
 from .engine_options import (
     PANEL,
     MaxBatchOption,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .cli_training import KeyOption, say_that_keys_do_nothing
+from .cli_options import KeyOption, say_that_keys_do_nothing
 
 if TYPE_CHECKING:
     from .prune import PruneSettings, Target

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from .accuracy_limits import MAX_AP_DROP
+from .cli_options import AnnotationsOption, ImagesOption, JsonOption
 from .engine_options import (
     HardwareCompatibleOption,
     MaxBatchOption,
@@ -93,19 +94,12 @@ def gate(
         Path,
         typer.Argument(metavar="CANDIDATE", help="Its INT8 version, or a plan.", dir_okay=False),
     ],
-    annotations: Annotated[
-        Path, typer.Option("--annotations", "-a", help="COCO keypoints file.", dir_okay=False)
-    ],
-    images: Annotated[
-        Path,
-        typer.Option("--images", "-i", help="Folder of its images.", exists=True, file_okay=False),
-    ],
+    annotations: AnnotationsOption,
+    images: ImagesOption,
     max_ap_drop: Annotated[
         float, typer.Option("--max_ap_drop", "--max-ap-drop", min=0.0, help="Largest loss of AP.")
     ] = MAX_AP_DROP,
-    json_out: Annotated[
-        Path | None, typer.Option("--json", metavar="OUT", help="Write the numbers as JSON.")
-    ] = None,
+    json_out: JsonOption = None,
 ) -> None:
     """Refuse a model that loses more AP than allowed against its float version.
 
@@ -175,9 +169,7 @@ def compare_speed(
     threads: Annotated[
         int | None, typer.Option(min=1, help="Of every runtime.", show_default="all cores")
     ] = None,
-    json_out: Annotated[
-        Path | None, typer.Option("--json", metavar="OUT", help="Write the numbers as JSON.")
-    ] = None,
+    json_out: JsonOption = None,
 ) -> None:
     """How fast the network alone runs on this CPU: ONNX Runtime and OpenVINO, float to INT8.
 
@@ -266,9 +258,7 @@ def compare(
             "--save-outputs", "--save_outputs", help="Write both models' outputs for Polygraphy."
         ),
     ] = None,
-    json_out: Annotated[
-        Path | None, typer.Option("--json", metavar="OUT", help="Write the numbers as JSON.")
-    ] = None,
+    json_out: JsonOption = None,
 ) -> None:
     """How far two models' outputs and joints are apart on the same images.
 

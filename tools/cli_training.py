@@ -9,13 +9,11 @@ from typing import Annotated
 
 import typer
 
+from .cli_options import JsonOption, KeyOption, say_that_keys_do_nothing
+
 # TensorFlow's start-up notes are about itself; set before anything imports it.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
-
-KeyOption = Annotated[
-    str | None, typer.Option("-k", "--key", help="Accepted for TAO's sake: nothing is encrypted.")
-]
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -68,9 +66,7 @@ def profile_input(
         Path, typer.Option("-e", "--experiment_spec", "--experiment-spec", help="YAML spec.")
     ],
     steps: Annotated[int, typer.Option(min=1, help="Batches of a timed stretch.")] = 60,
-    json_out: Annotated[
-        Path | None, typer.Option("--json", metavar="OUT", help="Write the numbers as JSON.")
-    ] = None,
+    json_out: JsonOption = None,
 ) -> None:
     """Measure whether training waits for its images: the step with real data and with data that
     is on the device already.
@@ -147,9 +143,3 @@ def interpolate(
 
     made = interpolated(model, output, share)
     typer.echo(f"{made.path}  {made.sha256[:12]}")
-
-
-def say_that_keys_do_nothing(key: str | None) -> None:
-    """TAO's habit is harmless here, and said to be."""
-    if key is not None:
-        typer.echo("-k/--key: nothing is encrypted here, the key is not used", err=True)

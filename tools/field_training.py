@@ -26,9 +26,9 @@ def field_loss(target: Targets, said: Fields) -> Any:
     heat_mask = _refined(target.mask, said.heatmaps[0])
     joints = said.heatmaps[0].shape[-1]
     wanted = target.heatmaps[..., :joints]
+    error = _squared_error if said.centre is None else _cross_entropy
     total = 0.0
     for heatmaps in said.heatmaps:
-        error = _squared_error if said.centre is None else _cross_entropy
         total = total + ops.sum(error(wanted, heatmaps) * heat_mask)
     for affinity in said.affinity:
         total = total + ops.sum(_squared_error(target.affinity, affinity) * target.mask)

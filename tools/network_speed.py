@@ -123,7 +123,7 @@ def speed_up_record(
 
     Each runtime has a run of its own: the threads of another one may go on spinning for a while.
     """
-    artifacts = [Artifact.open(path) for path in (whole, pruned)]
+    described = _described((whole, pruned), pixels, rounds, threads)
     runtimes = {}
     for name, load in (
         ("openvino", partial(_openvino, precision="f32")),
@@ -138,13 +138,7 @@ def speed_up_record(
         }
     return {
         "schema": "bodypose-speed-up/1",
-        "models": [{"name": a.path.name, "sha256": a.sha256} for a in artifacts],
-        "network_hw": spec_in_onnx(whole).network_hw,
-        "batch": len(pixels),
-        "threads": threads,
-        "rounds": rounds,
-        "machine": machine(),
-        "versions": {name: metadata.version(name) for name in runtimes},
+        **described,
         "runtimes": runtimes,
     }
 
@@ -153,18 +147,12 @@ def speed_record(
     float_model: Path, int8_model: Path, pixels: NDArray[np.uint8], rounds: int, threads: int
 ) -> dict[str, Any]:
     """Measure and describe: machine, versions, times and ratios to `BASELINE`, for JSON."""
-    artifacts = [Artifact.open(path) for path in (float_model, int8_model)]
+    described = _described((float_model, int8_model), pixels, rounds, threads)
     timings = measure(variants(float_model, int8_model, threads), pixels, rounds)
     baseline = next(timing for timing in timings if timing.name == BASELINE)
     return {
         "schema": "bodypose-network-speed/1",
-        "models": [{"name": a.path.name, "sha256": a.sha256} for a in artifacts],
-        "network_hw": spec_in_onnx(float_model).network_hw,
-        "batch": len(pixels),
-        "threads": threads,
-        "rounds": rounds,
-        "machine": machine(),
-        "versions": {name: metadata.version(name) for name in ("openvino", "onnxruntime")},
+        **described,
         "baseline": BASELINE,
         "variants": {
             timing.name: {
@@ -173,6 +161,22 @@ def speed_record(
             }
             for timing in timings
         },
+    }
+
+
+def _described(
+    models: Sequence[Path], pixels: NDArray[np.uint8], rounds: int, threads: int
+) -> dict[str, Any]:
+    """What is measured, and where; asked for before the first measurement."""
+    artifacts = [Artifact.open(path) for path in models]
+    return {
+        "models": [{"name": a.path.name, "sha256": a.sha256} for a in artifacts],
+        "network_hw": spec_in_onnx(models[0]).network_hw,
+        "batch": len(pixels),
+        "threads": threads,
+        "rounds": rounds,
+        "machine": machine(),
+        "versions": {name: metadata.version(name) for name in ("openvino", "onnxruntime")},
     }
 
 
