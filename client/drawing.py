@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pose_runtime.poses import Poses
 from pose_runtime.skeleton import Skeleton
 
-from .formats import DISPLAY_MIN_SCORE
+from .formats import DISPLAY_MIN_JOINT, DISPLAY_MIN_SCORE
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -64,7 +64,12 @@ def joint_sides(skeleton: Skeleton) -> tuple[Side, ...]:
 
 
 def draw_poses(
-    image: Pixels, poses: Poses, skeleton: Skeleton, *, min_score: float = DISPLAY_MIN_SCORE
+    image: Pixels,
+    poses: Poses,
+    skeleton: Skeleton,
+    *,
+    min_score: float = DISPLAY_MIN_SCORE,
+    min_joint: float = DISPLAY_MIN_JOINT,
 ) -> Pixels:
     """A copy of the picture with people drawn on it, the surest person on top.
 
@@ -76,10 +81,12 @@ def draw_poses(
         poses: in the pixels of `image`.
         skeleton: whose joints `poses` has.
         min_score: people below this score are left out.
+        min_joint: and so are joints below this one.
     """
     drawn = image.copy()
     sides = joint_sides(skeleton)
-    for keypoints in poses.above(min_score).keypoints[::-1]:
+    for found in poses.above(min_score).keypoints[::-1]:
+        keypoints = np.where(found[:, 2:] < min_joint, 0, found)
         if (keypoints[:, 2] > 0).any():
             _Figure(keypoints, skeleton, sides, _line_width(keypoints, image)).draw_onto(drawn)
     return drawn

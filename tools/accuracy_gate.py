@@ -71,14 +71,24 @@ def peaks_of(predict: Predictor, images: NDArray[np.uint8]) -> Floats:
     return np.concatenate([predict(image[None])[0] for image in images])
 
 
-def agreement_judge(float_model: Path, images: NDArray[np.uint8], limit: float) -> Judge:
-    """Judges a graph by the joints it finds in `images` (B, H, W, 3)."""
+def agreement_with(float_model: Path, images: NDArray[np.uint8]) -> Callable[[Path], float]:
+    """Measures a graph by the share of joints in `images` (B, H, W, 3) that stay; 0..1."""
     predict, spec, _ = open_predictor(float_model)
     expected = peaks_of(predict, images)
 
-    def judge(candidate: Path) -> Verdict:
+    def agreement(candidate: Path) -> float:
         got = peaks_of(open_predictor(candidate)[0], images)
-        share = peak_agreement(expected, got, spec.grouping.min_peak_score)
+        return peak_agreement(expected, got, spec.grouping.min_peak_score)
+
+    return agreement
+
+
+def agreement_judge(float_model: Path, images: NDArray[np.uint8], limit: float) -> Judge:
+    """Judges a graph by the joints it finds in `images` (B, H, W, 3)."""
+    agreement = agreement_with(float_model, images)
+
+    def judge(candidate: Path) -> Verdict:
+        share = agreement(candidate)
         return Verdict("share of joints that stay", share, limit, share >= limit)
 
     return judge

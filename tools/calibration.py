@@ -237,6 +237,21 @@ def scales_of(
     return {name: (limit or 1.0) / QUANTISED_MAX for name, limit in zip(names, limits, strict=True)}
 
 
+def channel_means(
+    names: Sequence[str], activations: Activations, images: Iterable[Pixels]
+) -> dict[str, Floats]:
+    """Mean of every channel of (B, channels, ...) over positions and images: by tensor."""
+    totals = [np.zeros(1)] * len(names)
+    seen = 0
+    for image in images:
+        seen += 1
+        for index, values in enumerate(activations(image)):
+            others = tuple(axis for axis in range(values.ndim) if axis != 1)
+            totals[index] = totals[index] + values.mean(axis=others, dtype=np.float64)
+    means = ((total / max(seen, 1)).astype(np.float32) for total in totals)
+    return dict(zip(names, means, strict=True))
+
+
 # -------------------------------------------------------------------------------------- cache
 
 # `trtexec --calib` reads the cache with this calibrator and ignores a cache of another one.
@@ -250,20 +265,22 @@ def write_cache(
     *parents: Artifact,
     images: int,
     network_hw: tuple[int, int],
+    graph: str,
 ) -> Artifact:
     """Scales as TensorRT <= 10 reads them, and a record that says what they belong to.
 
-    A line is `tensor: hex`, the hex digits of a big-endian float32.
+    A line is `tensor: hex`, the hex digits of a big-endian float32. `graph` is the sha256 of the
+    graph that was calibrated: the parent's, equalised.
     """
     lines = [_HEADER, *(f"{n}: {struct.pack('>f', s).hex()}" for n, s in scales.items())]
     with atomic_path(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n")
     settings = {"method": str(method), "images": images, "network_hw": list(network_hw)}
-    return Artifact.record(path, "export", *parents, settings=settings)
+    return Artifact.record(path, "export", *parents, settings={**settings, "graph": graph})
 
 
 def read_cache(
-    path: Path, names: Sequence[str], model: Artifact, network_hw: tuple[int, int]
+    path: Path, names: Sequence[str], model: Artifact, network_hw: tuple[int, int], graph: str
 ) -> dict[str, float]:
     """The scales of `names`, from a file of `write_cache` or of TensorRT.
 
@@ -280,6 +297,11 @@ def read_cache(
     made_for = artifact.settings.get("network_hw", list(network_hw))
     if made_for != list(network_hw):
         raise CalibrationError(f"{path}: expected input size {network_hw}, got {made_for}; {again}")
+    if artifact.parents and artifact.settings.get("graph") != graph:
+        raise CalibrationError(
+            f"{path}: expected scales of the equalised graph {graph[:12]}, got those of"
+            f" {str(artifact.settings.get('graph'))[:12]} (other calibration images?); {again}"
+        )
     header, *lines = path.read_text().splitlines() or [""]
     if not header.startswith("TRT-"):
         raise CalibrationError(

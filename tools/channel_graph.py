@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 
 from pose_runtime.errors import PoseError
 
+from .resizing import InCellsOf, LargerCopy
+
 Ints = NDArray[np.int64]
 Keep = NDArray[np.bool_]  # one entry per channel: does it stay?
 
@@ -39,6 +41,7 @@ _CHANNEL_BY_CHANNEL = (
     layers.SpatialDropout2D,
     layers.UpSampling2D,
     layers.ZeroPadding2D,
+    LargerCopy,
 )
 _ELEMENT_WISE = (
     layers.Add,
@@ -50,7 +53,7 @@ _ELEMENT_WISE = (
 )
 _FILTERS = (layers.Conv2D, layers.Conv2DTranspose)
 _CUTTABLE = (*_FILTERS, layers.DepthwiseConv2D, layers.BatchNormalization)
-_KNOWN = (*_CUTTABLE, *_CHANNEL_BY_CHANNEL, *_ELEMENT_WISE, layers.Concatenate)
+_KNOWN = (*_CUTTABLE, *_CHANNEL_BY_CHANNEL, *_ELEMENT_WISE, layers.Concatenate, InCellsOf)
 # Activations that mix channels, so that no channel can leave alone.
 _MIXING_ACTIVATIONS = {"softmax", "log_softmax", "glu", "sparsemax"}
 
@@ -252,6 +255,8 @@ class _Tracer:
             return np.concatenate(inputs)
         if isinstance(layer, _ELEMENT_WISE):
             return self._merge(inputs)
+        if isinstance(layer, InCellsOf):
+            return inputs[0]
         (channels,) = inputs
         if isinstance(layer, _CUTTABLE):
             return self._weighted_call(layer, channels, width)

@@ -22,6 +22,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command("profile-input")(profile_input)
     app.command("import-backbone")(import_backbone)
     app.command("interpolate")(interpolate)
+    app.command("add-pyramid")(add_pyramid)
 
 
 def train(
@@ -133,13 +134,40 @@ def interpolate(
     ],
     share: Annotated[
         float, typer.Option(min=0, max=1, help="0: MoveNet's heatmaps, 1: the trained ones.")
-    ] = 0.2,
+    ] = 0.35,
+    pretrained: Annotated[
+        Path, typer.Option("-w", "--weights", help="MoveNet's .npz of `tools import-backbone`.")
+    ] = Path("build/movenet_multipose.npz"),
+    stages: Annotated[
+        int | None, typer.Option(min=1, help="Keep the first ones.", show_default="all")
+    ] = None,
 ) -> None:
     """Keep only a share of what training changed in the heatmaps of joints that MoveNet knows.
 
-    Example: `tools interpolate -m build/runs/s/best.keras --share 0.2 -o bodypose-s.keras`
+    Example: `tools interpolate -m best.keras --share 0.35 --stages 1 -o interpolated.keras`
     """
     from .interpolation import interpolate as interpolated
 
-    made = interpolated(model, output, share)
+    made = interpolated(model, output, share, pretrained, stages)
+    typer.echo(f"{made.path}  {made.sha256[:12]}")
+
+
+def add_pyramid(
+    model: Annotated[
+        Path, typer.Option("-m", "--model_filename", "--model-filename", help="A .keras file.")
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output_file", "--output-file", help="The .keras to write.")
+    ],
+    scale: Annotated[
+        float, typer.Option(min=0.25, max=4, help="Of the copy's height and width.")
+    ] = 1.25,
+) -> None:
+    """Let the heatmaps come from the image and from a larger copy of it: slower, finds more.
+
+    Example: `tools add-pyramid -m interpolated.keras -o bodypose-s.keras`
+    """
+    from .image_pyramid import add_pyramid as with_pyramid
+
+    made = with_pyramid(model, output, scale)
     typer.echo(f"{made.path}  {made.sha256[:12]}")

@@ -18,7 +18,7 @@ from pose_runtime.skeleton import Skeleton
 from .fields import Fields
 from .gather import gather
 from .labels import STRIDE
-from .votes import VoteScorer
+from .votes import MiddleVoter
 
 # Below what differs between cells that are not equal, above float32's resolution at 1.
 _TIE_STEP = 1e-6
@@ -37,8 +37,9 @@ class DecodeSettings:
     )
     min_on_limb: float = 0.8  # share of points that must be on the limb
     vote_share: float = 0.7  # of a limb's score; its part affinity field has the rest
-    vote_tolerance: float = 0.2  # how far from where it is expected a joint may be, of the size
+    vote_tolerance: float = 0.1  # so far from where it is expected a peak counts half, of the size
     min_centre: float = 0.1  # a person's middle below this has no vote
+    min_joint: float = 0.1  # a peak below this is no joint, as grouping's min_peak_score says
 
 
 class PeakDecoder(keras.layers.Layer):
@@ -148,8 +149,10 @@ class LimbScorer(keras.layers.Layer):
         line_x, line_y = end_x - start_x, end_y - start_y
         steps = np.linspace(0, 1, self.num_samples, dtype=np.float32).reshape(1, -1, 1, 1, 1)
         row = ops.floor(start_y + line_y * steps)
-        cell = ops.cast(row * width + (start_x + line_x * steps), "int32")
         size = height * width
+        # Clipped for NaN only, which as an integer lies far outside the field.
+        cell = ops.cast(row * width + (start_x + line_x * steps), "int32")
+        cell = ops.clip(cell, 0, size - 1)
         limb = np.arange(len(self.limbs), dtype=np.int32).reshape(1, 1, -1, 1, 1) * (2 * size)
         where_x = cell + (limb + _first_of_each_image(affinity, 2 * size * len(self.limbs), rank=5))
         # One channel after the other: numbers are gathered faster than pairs.
@@ -180,7 +183,11 @@ def decode_fields(
     """`peaks` and `limb_scores` from the last stage's fields, symbolic or real.
 
     A limb scores what its part affinity field says or, where the network votes, a weighted mean
-    of that and of what the people's middles say.
+    of that and of what the people's middles say. There peaks are completed, too: joints that a
+    person's middle expects and that have no peak (`MiddleVoter`).
+
+    NaN or infinity anywhere in a field that is used makes all of that image's peaks NaN. Without
+    that, a comparison or a maximum would lose it, and the image would have nobody.
 
     Args:
         fields: of fixed height and width; heatmap channels beyond J are left out.
@@ -199,15 +206,29 @@ def decode_fields(
         settings.min_on_limb,
         name="limb_scores",
     )
-    scores = scorer(affinity, peaks)
     if fields.centre is None:
-        return peaks, scores
+        return peaks + _nan_unless_finite(heatmaps, affinity), scorer(affinity, peaks)
     middles = PeakDecoder(settings.max_peaks, stride, name="middles")(fields.centre)[:, 0]
-    voter = VoteScorer(
-        skeleton.limbs, settings.vote_tolerance, settings.min_centre, stride, name="votes"
+    voter = MiddleVoter(
+        skeleton.limbs,
+        settings.vote_tolerance,
+        settings.min_centre,
+        settings.min_joint,
+        stride,
+        name="votes",
     )
-    votes = voter(middles, fields.offsets, peaks)
-    return peaks, (1 - settings.vote_share) * scores + settings.vote_share * votes
+    peaks, votes = voter(middles, fields.offsets, peaks)
+    scores = (1 - settings.vote_share) * scorer(affinity, peaks) + settings.vote_share * votes
+    return peaks + _nan_unless_finite(heatmaps, affinity, fields.centre, fields.offsets), scores
+
+
+def _nan_unless_finite(*fields: Any) -> Any:
+    """(B, 1, 1, 1): 0, or NaN for an image with NaN or infinity in a field.
+
+    A mean, because a sum of so many numbers is too large for float16.
+    """
+    means = (ops.mean(_channels_first(field), axis=(1, 2, 3), keepdims=True) for field in fields)
+    return sum(0.0 * mean for mean in means)
 
 
 def _channels_first(fields: Any) -> Any:

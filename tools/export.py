@@ -34,6 +34,7 @@ MAX_PEAK_SHIFT = 0.5  # network pixels between Keras and ONNX, on sample images
 MAX_FIELD_ERROR = 1e-2  # the same for raw fields, whose values are in -1..1
 # Convolution kernels of at least this many numbers are stored as float16 and cast when loaded.
 _MIN_HALF_SIZE = 256
+_SCALE_MARGIN = 1e-6  # of a scale: less than a cell of any image, more than float32's rounding
 # Peaks this close to grouping's threshold may be on either side of it.
 _SCORE_MARGIN = 0.02
 
@@ -129,6 +130,7 @@ def _convert(
     for output, name in zip(graph.graph.output, names, strict=True):
         _rename(graph.graph, output.name, name)
     _store_as_float16(graph.graph)
+    _round_scales_up(graph.graph)
     fold_pixel_scale(graph.graph)
     helper.set_model_props(graph, {PIPELINE_KEY: pipeline.to_json()})
     graph.producer_name, graph.producer_version = "bodypose-triton", ""
@@ -166,6 +168,18 @@ def _store_as_float16(graph: onnx.GraphProto) -> None:
     nodes = [*casts, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
+
+
+def _round_scales_up(graph: onnx.GraphProto) -> None:
+    """Resize makes floor(side * scale) cells, and float32 has 352 / 288 * 288 below 352."""
+    scales = {node.input[2] for node in graph.node if node.op_type == "Resize"}
+    for initializer in graph.initializer:
+        if initializer.name in scales:
+            values = numpy_helper.to_array(initializer)
+            above = np.where(values % 1 == 0, values, values * (1 + _SCALE_MARGIN))
+            initializer.CopyFrom(
+                numpy_helper.from_array(above.astype(np.float32), initializer.name)
+            )
 
 
 def _largest_field_error(ours: list[Any], theirs: list[Any]) -> float:

@@ -1,14 +1,16 @@
 """Owns the way from a float ONNX graph to an INT8 one that passed its gates.
 
-Calibrate, place Q/DQ, judge. When a gate is missed: measure how much each layer alone disturbs the
-fields, and (with `OnMiss.MIX`) leave the fewest of the worst layers in float that pass.
+Equalise, calibrate, place Q/DQ, judge. When a gate is missed: measure what each layer alone loses,
+and (with `OnMiss.MIX`) leave layers in float until it passes, those first that lose much for the
+multiplications they save.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from hashlib import sha256
 from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +27,7 @@ from .calibration import (
     CalibrationError,
     Method,
     Pixels,
+    channel_means,
     images_in_data_file,
     images_of,
     read_cache,
@@ -32,14 +35,17 @@ from .calibration import (
     write_cache,
     write_data_file,
 )
-from .onnx_graph import OnnxGraph
+from .equalization import channel_ranges, equalise, scalable_tensors
+from .onnx_graph import macs_of
 from .quantize import Placement, place, quantize
 
 MAX_GATE_IMAGES = 64
-_SENSITIVITY_IMAGES = 8
+SENSITIVITY_IMAGES = 24
 _REPORTED_LAYERS = 10
+_MOST_RETURNS = 16  # layers that are tried in INT8 again; each costs a whole gate
 
 Say = Callable[[str], None]
+Loss = Callable[[Path], float]  # what a graph loses: 0 is nothing
 
 
 class OnMiss(StrEnum):
@@ -67,6 +73,7 @@ class Quantised:
     model: onnx.ModelProto
     int8_layers: int
     float_layers: tuple[str, ...]  # that could have been INT8
+    macs_share: float  # of the network's multiplications that are INT8
     verdicts: tuple[Verdict, ...]
     settings: dict[str, Any] = field(default_factory=dict)
 
@@ -105,6 +112,25 @@ def gate_images(images: Callable[[], Iterator[Pixels]]) -> NDArray[np.uint8]:
     return np.stack(list(islice(images(), MAX_GATE_IMAGES)))
 
 
+def equalised(
+    prepared: onnx.ModelProto,
+    calibration: Calibration,
+    images: Callable[[], Iterator[Pixels]],
+    say: Say,
+) -> onnx.ModelProto:
+    """The graph with channels' ranges alike on the gate's images, for INT8 to fit.
+
+    A cache without a record is another tool's and knows the channels as they are: they stay so.
+    """
+    cache = calibration.cache_file
+    if cache is not None and cache.is_file() and not record_path(cache).is_file():
+        say(f"equalisation: none, because {cache} was not written by `tools export`")
+        return prepared
+    names = scalable_tensors(prepared, place(prepared).tensors)
+    seen = islice(images(), MAX_GATE_IMAGES)
+    return equalise(prepared, channel_ranges(names, activations(prepared, names), seen))
+
+
 def calibrated_scales(
     prepared: onnx.ModelProto,
     source: Artifact,
@@ -117,17 +143,28 @@ def calibrated_scales(
     file when there is one.
     """
     names = place(prepared).tensors
+    graph = sha256(prepared.SerializeToString(deterministic=True)).hexdigest()
     cache = calibration.cache_file
     if cache is not None and cache.is_file():
         say(f"calibration: scales of {cache}")
-        scales = read_cache(cache, names, source, network_hw)
+        scales = read_cache(cache, names, source, network_hw, graph)
         given = Artifact.open(cache).settings if record_path(cache).is_file() else {}
         return scales, {"cache": cache.name, **given}
     method, count = calibration.method, calibration.images
     scales = scales_of(names, activations(prepared, names), images(), method)
     if cache is not None:
-        write_cache(cache, scales, method, source, images=count, network_hw=network_hw)
+        write_cache(cache, scales, method, source, images=count, network_hw=network_hw, graph=graph)
     return scales, {"method": str(method), "images": count}
+
+
+def input_means(
+    prepared: onnx.ModelProto, images: Callable[[], Iterator[Pixels]]
+) -> dict[str, NDArray[np.float32]]:
+    """Mean of every channel that an INT8 convolution may read, on the gate's images."""
+    layers = place(prepared).layers
+    read = {n.input[0] for n in prepared.graph.node if n.name in layers and n.op_type == "Conv"}
+    names = sorted(read - {pixels.name for pixels in prepared.graph.input})
+    return channel_means(names, activations(prepared, names), islice(images(), MAX_GATE_IMAGES))
 
 
 def activations(model: onnx.ModelProto, names: Sequence[str]) -> Activations:
@@ -149,9 +186,10 @@ def activations(model: onnx.ModelProto, names: Sequence[str]) -> Activations:
 def quantise(
     prepared: onnx.ModelProto,
     scales: dict[str, float],
+    means: Mapping[str, NDArray[np.float32]],
     judges: list[Judge],
     on_miss: OnMiss,
-    images: Sequence[Pixels],
+    loss: Loss,
     say: Say,
     float_layers: Sequence[str] = (),
 ) -> Quantised:
@@ -160,37 +198,46 @@ def quantise(
     Args:
         prepared: float graph from `quantize.prepare`.
         scales: of every tensor that `place` names.
+        means: by channel, from `input_means`.
         judges: asked in order.
         on_miss: report, or leave layers in float until the judges agree.
-        images: for the sensitivity of the layers, should a gate be missed.
+        loss: for the sensitivity of the layers, should a gate be missed.
         say: hears about progress.
         float_layers: left in float from the start.
 
     Raises:
         AccuracyGateError: a gate was missed; names the most sensitive layers.
     """
+    macs = macs_of(prepared)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "candidate.onnx"
 
         def attempt(moved: Sequence[str]) -> Quantised:
             placement = place(prepared, (*float_layers, *moved))
-            model = quantize(prepared, placement, scales)
+            model = quantize(prepared, placement, scales, means)
             onnx.save(model, path)
             verdicts = tuple(first_miss(judges, path))
-            say(f"{len(placement.layers)} INT8 layers: {'; '.join(map(str, verdicts))}")
+            share = sum(macs[name] for name in placement.layers) / max(sum(macs.values()), 1)
+            say(
+                f"{len(placement.layers)} INT8 layers, {share:.0%} of the MACs:"
+                f" {'; '.join(map(str, verdicts))}"
+            )
             kept = (*float_layers, *moved)
-            return Quantised(model, len(placement.layers), kept, verdicts)
+            return Quantised(model, len(placement.layers), kept, share, verdicts)
 
         made = attempt(())
         if _passed(made):
             return made
-        errors = layer_sensitivity(prepared, scales, images, float_layers)
-        report = ", ".join(f"{n} {e:.3f}" for n, e in list(errors.items())[:_REPORTED_LAYERS])
-        say(f"relative error of the fields with one INT8 layer: {report}")
+        losses = layer_sensitivity(prepared, scales, means, loss, float_layers)
+        report = ", ".join(f"{n} {e:.3f}" for n, e in list(losses.items())[:_REPORTED_LAYERS])
+        say(f"loss with one INT8 layer: {report}")
         if on_miss is OnMiss.MIX:
-            mixed = _fewest_moved(attempt, list(errors))
+            # Halfway, on a logarithmic scale, between the greatest loss and the greatest loss per
+            # multiplication: the second alone soon picks tiny layers whose loss is noise.
+            order = sorted(losses, key=lambda name: (-losses[name] / macs[name] ** 0.5, macs[name]))
+            mixed = _fewest_moved(attempt, order)
             if mixed is not None:
-                return mixed
+                return _fewer_moved(attempt, mixed, set(float_layers), macs)
     raise AccuracyGateError(
         f"expected {made.verdicts[-1].measure} within {made.verdicts[-1].limit:g}, got"
         f" {made.verdicts[-1].value:.4f}; most sensitive layers: {report}; try --auto-mixed or"
@@ -203,22 +250,22 @@ def _passed(made: Quantised) -> bool:
 
 
 def _fewest_moved(
-    attempt: Callable[[Sequence[str]], Quantised], worst_first: Sequence[str]
+    attempt: Callable[[Sequence[str]], Quantised], order: Sequence[str]
 ) -> Quantised | None:
-    """The passing graph with the fewest of the worst layers in float, by doubling and halving."""
+    """The passing graph with the fewest first layers of `order` in float."""
     best = None
     low, high = 0, 1  # `low` layers in float do not pass
     while best is None:
-        made = attempt(worst_first[:high])
+        made = attempt(order[:high])
         if _passed(made):
             best = made
-        elif high >= len(worst_first):
+        elif high >= len(order):
             return None
         else:
-            low, high = high, min(2 * high, len(worst_first))
+            low, high = high, min(2 * high, len(order))
     while high - low > 1:
         middle = (low + high) // 2
-        made = attempt(worst_first[:middle])
+        made = attempt(order[:middle])
         if _passed(made):
             best, high = made, middle
         else:
@@ -226,43 +273,37 @@ def _fewest_moved(
     return best
 
 
+def _fewer_moved(
+    attempt: Callable[[Sequence[str]], Quantised],
+    best: Quantised,
+    given: set[str],
+    macs: Mapping[str, int],
+) -> Quantised:
+    """Back to INT8 with each moved layer that the judges can spare, the most costly first."""
+    moved = [name for name in best.float_layers if name not in given]
+    for name in sorted(moved, key=lambda name: -macs[name])[:_MOST_RETURNS]:
+        fewer = [other for other in moved if other != name]
+        made = attempt(fewer)
+        if _passed(made):
+            best, moved = made, fewer
+    return best
+
+
 def layer_sensitivity(
     prepared: onnx.ModelProto,
     scales: dict[str, float],
-    images: Sequence[Pixels],
+    means: Mapping[str, NDArray[np.float32]],
+    loss: Loss,
     float_layers: Sequence[str] = (),
 ) -> dict[str, float]:
-    """What each layer alone in INT8 does to the heads: relative RMS error, worst layer first."""
-    heads = head_tensors(prepared)
-    images = images[:_SENSITIVITY_IMAGES]
-
-    def fields(model: onnx.ModelProto) -> list[list[Any]]:
-        run = activations(model, heads)
-        return [list(run(image)) for image in images]
-
-    expected = fields(prepared)
+    """What each layer alone in INT8 loses, the worst layer first."""
     layers = place(prepared, float_layers).layers
-    errors = {}
-    for layer in layers:
-        alone: Placement = place(prepared, [name for name in layers if name != layer])
-        errors[layer] = _relative_error(expected, fields(quantize(prepared, alone, scales)))
-    return dict(sorted(errors.items(), key=lambda entry: -entry[1]))
-
-
-def head_tensors(model: onnx.ModelProto) -> list[str]:
-    """Outputs of the last weighted nodes: heatmaps and part affinity fields."""
-    graph = OnnxGraph(model)
-    leading = graph.leading_to_weights()
-    return [
-        node.output[0]
-        for node in graph.nodes
-        if graph.is_weighted(node) and node.name not in leading
-    ]
-
-
-def _relative_error(expected: list[list[Any]], got: list[list[Any]]) -> float:
-    per_head = []
-    for ours, theirs in zip(zip(*expected, strict=True), zip(*got, strict=True), strict=True):
-        one, other = np.stack(ours), np.stack(theirs)
-        per_head.append(float(np.sqrt(np.mean((one - other) ** 2) / max(np.mean(one**2), 1e-12))))
-    return max(per_head)
+    losses = {}
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "alone.onnx"
+        for layer in layers:
+            others = [name for name in layers if name != layer]
+            alone: Placement = place(prepared, (*float_layers, *others))
+            onnx.save(quantize(prepared, alone, scales, means), path)
+            losses[layer] = loss(path)
+    return dict(sorted(losses.items(), key=lambda entry: -entry[1]))

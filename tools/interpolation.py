@@ -9,33 +9,53 @@ import numpy as np
 from keras import layers
 from numpy.typing import NDArray
 
+from pose_runtime.errors import PoseError
 from pose_runtime.skeleton import Skeleton
 
 from .artifacts import Artifact
 from .fields import Fields
 from .keras_models import load_network, save_network
-from .movenet_heads import MOVENET_JOINTS
+from .movenet_heads import MOVENET_JOINTS, load_heads
 
 
-def interpolate(model: Path, out: Path, share: float) -> Artifact:
+class InterpolationError(PoseError):
+    """A network without the heads or the stages that were asked for."""
+
+
+def interpolate(
+    model: Path, out: Path, share: float, pretrained: Path, stages: int | None = None
+) -> Artifact:
     """Keep only a share of what the stages change in the heatmaps of joints that MoveNet knows.
 
-    Few images teach a network their own people better and everybody else's worse. The last
-    stage's logits become `share` of themselves and the rest of the first ones, which began as
-    MoveNet's. Joints without a source in MoveNet, such as the neck, stay as trained, and so does
-    all that the stages tell each other.
+    Few images teach a network their own people better and everybody else's worse. The heads get
+    MoveNet's weights back; the last stage's logits become `share` of themselves and the rest of
+    the first ones, which are MoveNet's again. Joints without a source in MoveNet, such as the neck,
+    stay as trained, and so does all that the stages tell each other.
 
     Args:
         model: a `bodypose-s` of ours, trained from MoveNet's weights.
         out: the `.keras` file to write, and its record.
-        share: 0 is the heatmaps that the stages start from, 1 is `model`.
+        share: 0 is the heatmaps that the stages start from, 1 is `model`'s.
+        pretrained: the .npz of `tools import-backbone` with MoveNet's weights.
+        stages: how many of the first ones to keep; None: all. Each was trained to be the last.
+
+    Raises:
+        InterpolationError: a network without such heads, or with fewer stages.
 
     Source: the idea is that of interpolating zero-shot and fine-tuned models, Wortsman et al.
     2022 (arXiv:2109.01903), here of their logits.
     """
     network, pipeline, parent = load_network(model)
+    source = Artifact.open(pretrained)
+    load_heads(network, pretrained, pipeline.skeleton)
     fields = Fields.of(network.outputs)
-    stages = len(fields.heatmaps)
+    trained = len(fields.heatmaps)
+    stages = trained if stages is None else stages
+    if fields.centre is None or not 1 <= stages <= trained:
+        raise InterpolationError(
+            f"{model}: expected a bodypose-s of {stages} stages or more,"
+            f" got {network.name} of {trained}"
+        )
     shares = _shares(pipeline.skeleton, share)
     parts = {
         "heat_first_share": (network.get_layer("heat_0_logits").output, 1 - shares),
@@ -47,10 +67,16 @@ def interpolate(model: Path, out: Path, share: float) -> Artifact:
     ]
     logits = layers.Add(dtype="float32", name="heat_last_logits")(scaled)
     last = layers.Activation("sigmoid", dtype="float32", name="heat_last")(logits)
-    outputs = [*network.outputs[: stages - 1], last, *network.outputs[stages:]]
+    outputs = [
+        *fields.heatmaps[: stages - 1],
+        last,
+        *fields.affinity[:stages],
+        fields.centre,
+        fields.offsets,
+    ]
     made = keras.Model(network.inputs, outputs, name=network.name)
-    settings = {**parent.settings, "val": None, "interpolation": {"share": share}}
-    return save_network(made, out, "interpolate", pipeline, parent, settings=settings)
+    settings = {**parent.settings, "val": None, "interpolation": {"share": share, "stages": stages}}
+    return save_network(made, out, "interpolate", pipeline, parent, source, settings=settings)
 
 
 def _shares(skeleton: Skeleton, share: float) -> NDArray[np.float64]:

@@ -18,6 +18,7 @@ from pose_runtime.errors import PoseError
 from pose_runtime.skeleton import Skeleton
 from pose_runtime.spec import GroupingSettings, PipelineSpec
 
+from . import resizing  # noqa: F401  files hold its layers
 from .artifacts import Artifact, atomic_path, record_path
 
 _WEIGHTS = "model.weights.h5"

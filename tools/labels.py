@@ -19,6 +19,9 @@ Floats = NDArray[np.float32]
 STRIDE = 8  # network pixels per cell of a part affinity field
 # Heatmap values below this are set to 0 (BodyPoseNet's label processor).
 _MIN_HEAT = 0.001
+# What a heatmap says where nobody knows: a person whose joint is not labelled may have it there.
+UNKNOWN = -1.0
+_DRAWN = 0.1  # from here on a cell is a joint's
 # The joint whose Gaussian has the width of the spec: a shoulder, by its OKS sigma in COCO.
 _REFERENCE_OKS_SIGMA = 0.079
 _MIN_WIDTH, _MAX_WIDTH = 0.6, 1.2
@@ -109,10 +112,32 @@ def loss_mask(ignored_boxes: Floats, heatmaps: Floats, affinity: Floats) -> Floa
         columns = slice(max(0, int(np.floor(x))), max(0, int(np.ceil(x + box_width))))
         mask[rows, columns] = 0
     fine = heatmaps.shape[0] // height
-    is_joint = (heatmaps[:, :, :-1] > 0.1).any(axis=2)
+    is_joint = (heatmaps[:, :, :-1] > _DRAWN).any(axis=2)
     drawn = is_joint.reshape(height, fine, width, fine).any(axis=(1, 3))
     drawn |= (affinity != 0).any(axis=2)
     return np.where(drawn, np.float32(1), mask)[:, :, None]
+
+
+def forget_unlabelled(
+    heatmaps: Floats, unlabelled: NDArray[np.bool_], boxes: Floats, network_hw: tuple[int, int]
+) -> None:
+    """Write `UNKNOWN` into the boxes of people, for the joints that they have no label of.
+
+    Annotators skip joints that they cannot see, and COCO's AP does not ask for them. Told that
+    there is none, a network learns to doubt all joints that are hard to see.
+
+    Args:
+        heatmaps: (h, w, J + 1) from `draw_heatmaps`, changed in place; joints drawn there stay.
+        unlabelled: (N, J), also of joints outside the image.
+        boxes: (N, 4) x, y, width, height in network pixels.
+        network_hw: H, W.
+    """
+    stride = network_hw[0] / heatmaps.shape[0]
+    low = np.clip(np.floor(boxes[:, :2] / stride), 0, None).astype(int)
+    high = np.clip(np.ceil((boxes[:, :2] + boxes[:, 2:]) / stride), 0, None).astype(int)
+    for (x0, y0), (x1, y1), missing in zip(low, high, unlabelled, strict=True):
+        window = heatmaps[y0:y1, x0:x1, :-1]
+        window[(window < _DRAWN) & missing] = UNKNOWN
 
 
 def _gaussians(points: Floats, widths: Floats, network_hw: tuple[int, int], stride: int) -> Floats:

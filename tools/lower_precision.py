@@ -15,18 +15,27 @@ from numpy.typing import NDArray
 
 from pose_runtime.errors import PoseError
 
-from .accuracy_gate import AccuracyGateError, Judge, agreement_judge, ap_judge
+from .accuracy_gate import (
+    AccuracyGateError,
+    Judge,
+    agreement_judge,
+    agreement_with,
+    ap_judge,
+)
 from .accuracy_limits import MAX_AP_DROP, MIN_AGREEMENT
 from .artifacts import Artifact, atomic_path
 from .half_precision import to_half
 from .int8 import (
+    SENSITIVITY_IMAGES,
     Calibration,
     OnMiss,
     Quantised,
     Say,
     calibrated_scales,
     calibration_images,
+    equalised,
     gate_images,
+    input_means,
     quantise,
 )
 from .onnx_contract import spec_in_onnx
@@ -85,14 +94,25 @@ def export_int8(
         spec = spec_in_onnx(path)
         images = calibration_images(calibration, spec.network_hw, say)
         looked_at = gate_images(images)
-        prepared = prepare(onnx.load(path))
+        prepared = equalised(prepare(onnx.load(path)), calibration, images, say)
         scales, how = calibrated_scales(prepared, parent, calibration, images, spec.network_hw, say)
         judges = gates.judges(path, looked_at)
-        made = quantise(prepared, scales, judges, gates.on_miss, list(looked_at), say, float_layers)
+        agreement = agreement_with(path, looked_at[:SENSITIVITY_IMAGES])
+        made = quantise(
+            prepared,
+            scales,
+            input_means(prepared, images),
+            judges,
+            gates.on_miss,
+            lambda candidate: 1 - agreement(candidate),
+            say,
+            float_layers,
+        )
     settings = {
         "data_type": "int8",
         "calibration": how,
         "int8_layers": made.int8_layers,
+        "int8_macs_share": round(made.macs_share, 4),
         "float_layers": list(made.float_layers),
         "gates": [asdict(verdict) for verdict in made.verdicts],
     }

@@ -7,7 +7,6 @@ adds the votes of people's middles, `centre` and `offsets` (`tools.fields`).
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,6 +16,7 @@ from keras import layers
 from pose_runtime.skeleton import Skeleton
 
 from .backbones import BACKBONES, PIXEL_OFFSET, PIXEL_SCALE
+from .channel_graph import trace_channels
 from .config import NetworkConfig
 
 # Channels of `bodypose-s`'s neck and stages: 96 keeps it at 3.5 GMAC for 288 x 384 pixels.
@@ -80,18 +80,8 @@ def with_dtype_policy(model: keras.Model, policy: str) -> keras.Model:
 
 def count_macs(model: keras.Model, network_hw: tuple[int, int]) -> int:
     """Multiply-accumulates of all convolutions for one image of `network_hw` pixels."""
-    sized = keras.models.clone_model(
-        model, input_tensors=keras.Input((*network_hw, 3), dtype="uint8")
-    )
-    total = 0
-    for layer in sized.layers:
-        if isinstance(layer, layers.Conv2DTranspose):
-            _, height, width, _ = layer.input.shape
-            total += height * width * math.prod(layer.kernel.shape)
-        elif isinstance(layer, (layers.Conv2D, layers.DepthwiseConv2D)):
-            _, height, width, _ = layer.output.shape
-            total += height * width * math.prod(layer.kernel.shape)
-    return total
+    graph = trace_channels(model, network_hw)
+    return graph.count_macs(graph.keep_all())
 
 
 def _is_output(layer: layers.Layer) -> bool:

@@ -57,13 +57,22 @@ class OnnxGraph:
             yield from self.consumers.get(name, ())
 
     def leading_to_weights(self) -> set[str]:
-        """Names of nodes from which a later weighted node can be reached.
-
-        What is weighted and not in here are the heads; what follows them decodes.
-        """
+        """Names of nodes from which a later weighted node can be reached."""
         leading: set[str] = set()
         for node in reversed(self.nodes):
             if any(self.is_weighted(r) or r.name in leading for r in self.readers(node)):
+                leading.add(node.name)
+        return leading
+
+    def leading_to_outputs(self) -> set[str]:
+        """Names of nodes from which an output can be reached past no other weighted node.
+
+        Those with weights are the heads; what follows them decodes.
+        """
+        leading: set[str] = set()
+        for node in reversed(self.nodes):
+            after = (r for r in self.readers(node) if not self.is_weighted(r))
+            if self.outputs & set(node.output) or any(r.name in leading for r in after):
                 leading.add(node.name)
         return leading
 
@@ -82,6 +91,23 @@ def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
         if entry.name == name:
             return onnx.helper.get_attribute_value(entry)
     return default
+
+
+def macs_of(model: onnx.ModelProto) -> dict[str, int]:
+    """Multiplications of one image by weighted node; a node of unknown size counts its weights."""
+    known = onnx.shape_inference.infer_shapes(model).graph
+    values = (*known.input, *known.value_info, *known.output)
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
+    graph = OnnxGraph(model)
+    macs = {}
+    for node in graph.nodes:
+        if graph.is_weighted(node):
+            weights = graph.constant(node.input[1])
+            # Each weight meets every cell of a convolution's output, of a transposed one's input.
+            seen = node.input[0] if node.op_type == "ConvTranspose" else node.output[0]
+            cells = [size for size in shapes.get(seen, [])[2:] if size]
+            macs[node.name] = int(weights.size * np.prod(cells, dtype=np.int64))
+    return macs
 
 
 def replace_nodes(

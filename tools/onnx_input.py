@@ -1,7 +1,7 @@
 """Owns the first steps of an exported graph: how bytes become what the first convolution takes.
 
 Keras writes `transpose(float(pixels) * scale + offset)`. The same numbers come out in one pass less
-when the scale is in the kernel.
+when the scale is in the kernel. Resizing, which is linear, may lie between.
 """
 
 from __future__ import annotations
@@ -27,10 +27,12 @@ def fold_pixel_scale(graph: onnx.GraphProto) -> bool:
     if conv is None or chain is None:
         return False
     transpose, add, mul, cast = chain
+    readers, convs = _readers(transpose.output[0], graph)
     stored = {tensor.name: tensor for tensor in graph.initializer}
     scale, offset = (_constant(node, stored) for node in (mul, add))
     kernel = _kernel(conv, makers, stored)
-    if scale is None or offset is None or kernel is None:
+    same = all(n.op_type == _CHAIN[0] and n.input[1] == conv.input[1] for n in convs)
+    if scale is None or offset is None or kernel is None or not same:
         return False
     names = [f"{conv.name}/{part}" for part in ("kernel_of_bytes", "offset_of_bytes")]
     graph.initializer.extend(
@@ -45,7 +47,10 @@ def fold_pixel_scale(graph: onnx.GraphProto) -> bool:
         helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
         helper.make_node("Add", ["planes", names[1]], ["centred"]),
     ]
-    conv.input[0], conv.input[1] = "centred", names[0]
+    for node in readers:
+        node.input[0] = "centred"
+    for node in convs:
+        node.input[1] = names[0]
     nodes = [*start, *(node for node in graph.node if node not in (transpose, add, mul, cast))]
     del graph.node[:]
     graph.node.extend(_used(nodes, graph))
@@ -65,6 +70,16 @@ def _chain_before(
         node = found[0]
         chain.append(node)
     return tuple(chain)
+
+
+def _readers(
+    tensor: str, graph: onnx.GraphProto
+) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto]]:
+    """What reads the network's input, and the same with what reads its resized copies instead."""
+    readers = [node for node in graph.node if tensor in node.input]
+    copies = {node.output[0] for node in readers if node.op_type == "Resize"}
+    direct = [node for node in readers if node.op_type != "Resize"]
+    return readers, [*direct, *(node for node in graph.node if copies & set(node.input))]
 
 
 def _constant(node: onnx.NodeProto, stored: dict[str, onnx.TensorProto]) -> np.float64 | None:

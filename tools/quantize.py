@@ -3,24 +3,32 @@
 The rules, each with its test; they follow NVIDIA's for TensorRT's explicit quantisation:
 
 1. Q/DQ stands on the *inputs* of convolutions, matrix products, pools and residual additions, and
-   nowhere else: activation functions, resizes and concatenations are fused or pass INT8 through.
+   nowhere else: activation functions and resizes are fused or pass INT8 through.
 2. Weights: symmetric per output channel, constant only. Activations: symmetric per tensor. No
    zero point other than 0, no quantised bias.
-3. The heads (no weights behind them) and everything after them, so all decoding layers, stay float.
+3. The heads (an output is reached from them past no other weights, whoever else reads them) and
+   what leads from them to the outputs, so all decoding layers, stay float.
 4. A residual addition gets Q/DQ on its skip input only: the convolution on the other side then
    fuses with it. Additions of constants get none.
-5. Tensors that meet in a concatenation share the largest of their scales.
+5. Tensors that meet in a concatenation share the largest of their scales. For its quantised
+   readers it joins INT8: Q before it, DQ behind it. From Q/DQ behind it, or before it, OpenVINO
+   2026.4 makes whole numbers (1.7 becomes 2). Float readers have a float concatenation.
 6. Convolutions with fewer than 16 channels on a side stay float, unless the other side fills
    whole vectors.
 7. The first convolution stays float: little work, and the most to lose.
 8. Batch norm is folded before (`onnx_graph.fold_batch_norm`).
+9. A ReLU6 that only quantisers read becomes a ReLU: a quantiser that saturates at 6 clips already.
+   OpenVINO 2026.4 computes nonsense from a float convolution, a clip and a quantiser in a row.
+10. A bias takes back what the rounding of the weights adds on average.
 
-Source: placement rules of NVIDIA Model Optimizer 0.47 as described in the project's notes.
+Sources: placement rules of NVIDIA Model Optimizer 0.47 as described in the project's notes; for
+the bias Nagel et al. 2019 (arXiv:1906.04721), section 4.2, with means of real images.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -81,26 +89,31 @@ def place(model: onnx.ModelProto, float_layers: Collection[str] = ()) -> Placeme
     graph = OnnxGraph(model)
     if strays := set(float_layers) - {node.name for node in graph.nodes}:
         raise QuantizeError(f"expected names of nodes to keep in float, got {sorted(strays)}")
-    leading, following = graph.leading_to_weights(), graph.following_weights()
+    inside = graph.leading_to_weights() & graph.following_weights()
+    inside -= graph.leading_to_outputs() | set(float_layers)
     layers = [
-        node.name
-        for node in graph.nodes
-        if node.name in leading & following
-        and node.name not in float_layers
-        and _fills_vectors(graph, node)
+        node.name for node in graph.nodes if node.name in inside and _fills_vectors(graph, node)
     ]
     inputs = {(name, 0) for name in layers}
     for node in graph.nodes:
-        if node.name in leading & following and node.name not in float_layers:
-            if node.op_type in _POOLS:
-                inputs.add((node.name, 0))
-            elif node.op_type == "Add":
-                inputs |= {(node.name, index) for index in _skip_inputs(graph, node, layers)}
+        if node.name in inside and node.op_type in _POOLS:
+            inputs.add((node.name, 0))
+        elif node.name in inside and node.op_type == "Add":
+            inputs |= {(node.name, index) for index in _skip_inputs(graph, node, layers)}
     by_name = {node.name: node for node in graph.nodes}
     read = {by_name[name].input[index] for name, index in inputs}
-    tensors = [name for node in graph.nodes for name in node.output if name in read]
-    tensors = [value.name for value in model.graph.input if value.name in read] + tensors
-    return Placement(tuple(layers), frozenset(inputs), tuple(tensors), _shared(graph, tensors))
+    joined = set()
+    for node in reversed(graph.nodes):
+        if node.op_type == "Concat" and node.output[0] in read:
+            if any(graph.is_constant(name) for name in node.input):
+                continue
+            inputs |= {(node.name, index) for index in range(len(node.input))}
+            read.update(node.input)
+            joined.add(node.output[0])
+    made = [value.name for value in model.graph.input]
+    made += [name for node in graph.nodes for name in node.output]
+    tensors = tuple(name for name in made if name in read - joined)
+    return Placement(tuple(layers), frozenset(inputs), tensors, _shared(graph, {*tensors, *joined}))
 
 
 def _fills_vectors(graph: OnnxGraph, node: onnx.NodeProto) -> bool:
@@ -143,6 +156,20 @@ def _skip_inputs(graph: OnnxGraph, node: onnx.NodeProto, layers: Collection[str]
     return (index for index in range(len(node.input)) if index != last)
 
 
+def _is_read_in_int8(
+    graph: OnnxGraph, node: onnx.NodeProto, inputs: Collection[tuple[str, int]]
+) -> bool:
+    """Whether a node's only output is read by quantised inputs, and by nothing else."""
+    (tensor,) = node.output
+    return tensor not in graph.outputs and all(
+        (reader.name, index) in inputs
+        and (reader.op_type != "Concat" or _is_read_in_int8(graph, reader, inputs))
+        for reader in graph.consumers.get(tensor, ())
+        for index, name in enumerate(reader.input)
+        if name == tensor
+    )
+
+
 def _shared(graph: OnnxGraph, tensors: Collection[str]) -> tuple[frozenset[str], ...]:
     """Sets of activations that concatenations join (rule 5)."""
     groups: list[set[str]] = []
@@ -159,7 +186,10 @@ def _shared(graph: OnnxGraph, tensors: Collection[str]) -> tuple[frozenset[str],
 
 
 def quantize(
-    model: onnx.ModelProto, placement: Placement, scales: Mapping[str, float]
+    model: onnx.ModelProto,
+    placement: Placement,
+    scales: Mapping[str, float],
+    means: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> onnx.ModelProto:
     """The graph with Q/DQ at `placement`.
 
@@ -167,24 +197,33 @@ def quantize(
         model: from `prepare`.
         placement: from `place`.
         scales: of every tensor of the placement: the value of one INT8 step.
+        means: (channels,) by tensor; convolutions that read others keep their bias.
     """
+    means = means or {}
     quantised = onnx.ModelProto()
     quantised.CopyFrom(model)
     graph = OnnxGraph(quantised)
     common = dict(scales)
     for group in placement.shared:
-        common |= dict.fromkeys(group, max(scales[name] for name in group))
+        common |= dict.fromkeys(group, max(scales[name] for name in group if name in scales))
     stored: list[onnx.TensorProto] = []
     nodes: list[onnx.NodeProto] = []
     for tensor in placement.tensors:
         if tensor not in graph.producer:
             nodes += _activation_pair(tensor, common[tensor], stored)
     for node in graph.nodes:
+        if _is_saturating_clip(graph, node, placement, common):
+            node.op_type = "Relu"
+            del node.input[1:]
+        if node.op_type == "Concat" and (node.name, 0) in placement.inputs:
+            nodes += [node, *_int8_concatenation(node, common[node.output[0]], stored)]
+            continue
+        if node.name in placement.layers:
+            _correct_bias(graph, node, means.get(node.input[0]), stored)
+            nodes.append(_int8_weights(graph, node, stored))
         for index, name in enumerate(node.input):
             if (node.name, index) in placement.inputs:
                 node.input[index] = f"{name}_dequantized"
-        if node.name in placement.layers:
-            nodes.append(_int8_weights(graph, node, stored))
         nodes.append(node)
         for name in node.output:
             if name in placement.tensors:
@@ -192,6 +231,21 @@ def quantize(
     replace_nodes(quantised, nodes, stored)
     onnx.checker.check_model(quantised, full_check=True)
     return quantised
+
+
+def _is_saturating_clip(
+    graph: OnnxGraph, node: onnx.NodeProto, placement: Placement, scales: Mapping[str, float]
+) -> bool:
+    """A clip at 0 and above whose upper end every reader's quantiser clips to (rule 9)."""
+    if node.op_type != "Clip" or len(node.input) != 3:
+        return False
+    if not all(graph.is_constant(name) for name in node.input[1:]):
+        return False
+    if not _is_read_in_int8(graph, node, placement.inputs):
+        return False
+    low, high = (float(graph.constant(name)) for name in node.input[1:])
+    # Half a step below the largest level still rounds to it.
+    return low == 0 and high >= (QUANTISED_MAX - 0.5) * scales[node.output[0]]
 
 
 def _activation_pair(
@@ -205,6 +259,39 @@ def _activation_pair(
         helper.make_node("QuantizeLinear", [tensor, *constants], [whole], f"{tensor}_quantize"),
         helper.make_node("DequantizeLinear", [whole, *constants], [back], f"{tensor}_dequantize"),
     ]
+
+
+def _int8_concatenation(
+    node: onnx.NodeProto, scale: float, stored: list[onnx.TensorProto]
+) -> list[onnx.NodeProto]:
+    """The same concatenation of INT8 tensors, and what makes floats of it again (rule 5)."""
+    whole, back = _activation_pair(node.output[0], scale, stored)
+    joined = deepcopy(node)
+    joined.name = f"{node.name}_int8"
+    joined.input[:] = [f"{name}_quantized" for name in node.input]
+    joined.output[:] = whole.output
+    return [joined, back]
+
+
+def _correct_bias(
+    graph: OnnxGraph,
+    node: onnx.NodeProto,
+    mean: NDArray[np.float32] | None,
+    stored: list[onnx.TensorProto],
+) -> None:
+    """Take the mean that rounded weights add out of a convolution's bias (rule 10)."""
+    biases = node.input[2:]
+    if mean is None or node.op_type != "Conv" or not all(map(graph.is_constant, biases)):
+        return
+    weights = graph.constant(node.input[1])
+    whole, scales = int8_weights(weights, axis=0)
+    added = whole * scales.reshape(-1, *[1] * (weights.ndim - 1)) - weights
+    per_input = added.reshape(*added.shape[:2], -1).sum(axis=2)  # (outputs, inputs of the group)
+    read = mean.reshape(attribute(node, "group", 1), -1)  # (groups, inputs of the group)
+    bias = graph.constant(biases[0]) if biases else np.zeros(len(weights), np.float32)
+    bias = bias - (per_input * np.repeat(read, len(weights) // len(read), axis=0)).sum(axis=1)
+    node.input[2:] = [f"{node.name}_corrected_bias"]
+    stored.append(numpy_helper.from_array(bias.astype(np.float32), node.input[2]))
 
 
 def _int8_weights(

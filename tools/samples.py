@@ -25,6 +25,7 @@ from .labels import (
     draw_affinity,
     draw_centres,
     draw_heatmaps,
+    forget_unlabelled,
     loss_mask,
 )
 
@@ -38,7 +39,8 @@ MAX_LABELLED_PEOPLE = 30
 class Targets(NamedTuple):
     """What a network should say to one image, or to a batch of them.
 
-    heatmaps: (h, w, J + 2), the joints, the background, the middles of people.
+    heatmaps: (h, w, J + 2), the joints, the background, the middles of people; `UNKNOWN` where a
+              person has a joint without a label.
     affinity: (h', w', 2L), part affinity fields.
     mask:     (h', w', 1), 0 where the annotation says nothing.
     people:   (MAX_LABELLED_PEOPLE, J + 1, 3), x, y in network pixels and > 0 where labelled: a
@@ -120,14 +122,18 @@ def make_sample(
     joints[:, :, :2] = _apply(matrix, joints[:, :, :2])
     if flipped:
         joints = joints[:, list(settings.skeleton.mirror)]
+    unlabelled = joints[:, :, 2] <= 0
     joints[_outside(joints, settings.network_hw)] = 0
     centres = _centres(matrix, record.boxes)
     centres[_outside(centres, settings.network_hw)] = 0
-    return np.asarray(pixels, np.uint8), _targets(joints, centres, matrix, record, settings)
+    return np.asarray(pixels, np.uint8), _targets(
+        joints, unlabelled, centres, matrix, record, settings
+    )
 
 
 def _targets(
     joints: Floats,
+    unlabelled: NDArray[np.bool_],
     centres: Floats,
     matrix: NDArray[np.float64],
     record: ImageRecord,
@@ -137,6 +143,7 @@ def _targets(
     heatmaps = draw_heatmaps(joints, skeleton, hw, labels)
     affinity = draw_affinity(joints, skeleton, hw, labels)
     mask = loss_mask(_moved_boxes(matrix, record.ignored_boxes), heatmaps, affinity)
+    forget_unlabelled(heatmaps, unlabelled, _moved_boxes(matrix, record.boxes), hw)
     heatmaps = np.concatenate([heatmaps, draw_centres(centres, hw, labels)], axis=2)
     people = np.zeros(settings.target_shapes.people, np.float32)
     labelled = np.concatenate([centres[:, None], joints], axis=1)[: len(people)]

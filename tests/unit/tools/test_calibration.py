@@ -12,6 +12,7 @@ from tools.calibration import (
     CalibrationError,
     Histogram,
     Method,
+    channel_means,
     images_in_data_file,
     images_of,
     read_cache,
@@ -72,6 +73,19 @@ def test_a_value_that_is_not_finite_names_its_tensor():
         scales_of(["broken"], lambda _: [np.float32([np.nan])], [np.zeros(1)], Method.MAX)
 
 
+def test_means_are_of_channels_over_positions_and_images():
+    images = [np.full((2, 2, 3), value, np.uint8) for value in (1, 3)]
+
+    def activations(image):
+        return [np.float32([[[[1, 2]], [[3, 5]]]]) * image.max(), np.float32([[4, 8]])]
+
+    means = channel_means(["field", "vector"], activations, images)
+    assert {name: values.tolist() for name, values in means.items()} == {
+        "field": [3, 8],
+        "vector": [4, 8],
+    }
+
+
 def test_memory_does_not_grow_with_the_number_of_images():
     def peak(images: int) -> int:
         tracemalloc.start()
@@ -120,6 +134,7 @@ def test_a_data_file_of_another_size_or_with_fewer_images_is_refused(drawn_coco,
         next(images_in_data_file(path, 1, HW))
 
 
+GRAPH = "f" * 64  # sha256 of what was calibrated
 SCALES = {"a:0": 0.5, "b/c:0": float(np.float32(0.1))}
 
 
@@ -132,31 +147,33 @@ def model(tmp_path) -> Artifact:
 
 def test_the_cache_is_tensorrts_text_and_comes_back(model, tmp_path):
     path = tmp_path / "cal.bin"
-    write_cache(path, SCALES, Method.ENTROPY, model, images=8, network_hw=HW)
+    write_cache(path, SCALES, Method.ENTROPY, model, images=8, network_hw=HW, graph=GRAPH)
     lines = path.read_text().splitlines()
     assert lines[0].startswith("TRT-")
     assert lines[0].endswith("-EntropyCalibration2")
     assert lines[1] == "a:0: 3f000000"
     assert struct.unpack(">f", bytes.fromhex(lines[2].rsplit(" ", 1)[1])) == (SCALES["b/c:0"],)
-    assert read_cache(path, list(SCALES), model, HW) == SCALES
+    assert read_cache(path, list(SCALES), model, HW, GRAPH) == SCALES
 
 
 def test_tensorrts_own_cache_is_read(model, tmp_path):
     path = tmp_path / "cal.bin"
     path.write_text("TRT-8501-EntropyCalibration2\na:0: 3f000000\nother: 3c010a14\n")
-    assert read_cache(path, ["a:0"], model, HW) == {"a:0": 0.5}
+    assert read_cache(path, ["a:0"], model, HW, GRAPH) == {"a:0": 0.5}
 
 
 def test_a_cache_of_another_model_or_without_a_tensor_is_refused(model, tmp_path):
     path = tmp_path / "cal.bin"
-    write_cache(path, SCALES, Method.MAX, model, images=8, network_hw=HW)
+    write_cache(path, SCALES, Method.MAX, model, images=8, network_hw=HW, graph=GRAPH)
     other = Artifact(tmp_path / "other.onnx", "0" * 64, "export")
     with pytest.raises(CalibrationError, match=r"expected scales of other\.onnx, got another's"):
-        read_cache(path, list(SCALES), other, HW)
+        read_cache(path, list(SCALES), other, HW, GRAPH)
     with pytest.raises(CalibrationError, match=r"input size \(32, 96\), got \[64, 96\]"):
-        read_cache(path, list(SCALES), model, (32, 96))
+        read_cache(path, list(SCALES), model, (32, 96), GRAPH)
+    with pytest.raises(CalibrationError, match="of the equalised graph 000000000000, got those of"):
+        read_cache(path, list(SCALES), model, HW, "0" * 64)
     with pytest.raises(CalibrationError, match="expected a scale of new"):
-        read_cache(path, ["a:0", "new"], model, HW)
+        read_cache(path, ["a:0", "new"], model, HW, GRAPH)
 
 
 @pytest.mark.parametrize(
@@ -170,4 +187,4 @@ def test_what_is_no_cache_is_refused(model, tmp_path, text, said):
     path = tmp_path / "cal.bin"
     path.write_text(text)
     with pytest.raises(CalibrationError, match=said):
-        read_cache(path, ["a:0"], model, HW)
+        read_cache(path, ["a:0"], model, HW, GRAPH)

@@ -10,7 +10,6 @@ from pose_runtime.spec import GroupingSettings
 from tools.decoding import DecodeSettings, decode_fields
 from tools.fields import Fields
 from tools.labels import LabelSettings, draw_affinity, draw_heatmaps, loss_mask
-from tools.votes import VoteScorer
 
 from .people import person
 
@@ -146,25 +145,3 @@ def test_ignored_boxes_are_masked_except_where_someone_is_drawn():
     assert mask[:, 21:].all()
     assert not mask[:, :8].any()
     assert mask[(88 // 8), (120 // 8)] == 1
-
-
-def test_a_middle_says_which_peaks_belong_together():
-    """Two people cross; only the middle that expects both ends of a limb speaks for it."""
-    people = np.stack([person(60, 60, 1.5), person(100, 60, 1.5)])
-    middles = np.zeros((1, 4, 3), np.float32)
-    offsets = np.zeros((1, 72, 96, 36), np.float32)
-    for row, joints in enumerate(people):
-        middle = (joints[:, :2].min(0) + joints[:, :2].max(0)) / 2
-        middles[0, row] = *middle, 0.9
-        column, line = (middle // 4).astype(int)
-        offsets[0, line, column] = ((joints[:, :2] / 4) - (column + 0.5, line + 0.5)).ravel()
-    peaks = np.zeros((1, 18, 3, 3), np.float32)
-    peaks[0, :, :2] = people.transpose(1, 0, 2)
-    peaks[0, :, :2, 2] = 1
-    voter = VoteScorer(BODYPOSE_18.limbs, tolerance=0.1, min_centre=0.1, stride=4)
-    votes = np.asarray(voter(middles, offsets, peaks))[0]
-    for limb in range(19):
-        assert votes[limb, 0, 0] == pytest.approx(0.9, abs=1e-3)
-        assert votes[limb, 1, 1] == pytest.approx(0.9, abs=1e-3)
-        assert votes[limb, 0, 1] < 0.5
-        assert not votes[limb, 2].any()

@@ -167,3 +167,17 @@ def test_sample_images_come_from_a_folder(drawn_coco, tmp_path):
     assert images_in(drawn_coco, HW).shape == (2, *HW, 3)
     with pytest.raises(SampleImagesError, match="expected images"):
         images_in(tmp_path, HW)
+
+
+def test_resized_sides_are_not_rounded_below_what_was_meant():
+    sides = np.array([288, 384, 72, 640])
+    wanted = np.array([352, 480, 88, 1280])
+    scales = (wanted / sides).astype(np.float32)
+    assert np.floor(sides * scales)[0] == 351  # float32's 352 / 288
+    nodes = [onnx.helper.make_node("Resize", ["x", "", "scales"], ["y"])]
+    stored = [onnx.numpy_helper.from_array(scales, "scales")]
+    graph = onnx.helper.make_graph(nodes, "resized", [], [], stored)
+    stage._round_scales_up(graph)
+    rounded = onnx.numpy_helper.to_array(graph.initializer[0])
+    assert (np.floor(sides * rounded) == wanted).all()
+    assert rounded[3] == 2

@@ -65,6 +65,30 @@ def test_the_same_numbers_come_out_of_fewer_steps(half):
     np.testing.assert_allclose(run(model), before, rtol=0, atol=1e-6)
 
 
+def test_a_resized_copy_with_the_same_kernel_is_folded_too():
+    model = graph()
+    model.graph.initializer.append(
+        numpy_helper.from_array(np.array([1, 1, 2, 2], np.float32), "scales")
+    )
+    pads = {"pads": [0, 0, 1, 1], "strides": [4, 4]}
+    model.graph.node.extend(
+        [
+            helper.make_node("Resize", ["first", "", "scales"], ["larger"], mode="linear"),
+            helper.make_node("Conv", ["larger", "kernel", "bias"], ["more"], "again", **pads),
+        ]
+    )
+    model.graph.node[-3].output[0] = "own"
+    model.graph.node.append(helper.make_node("Sub", ["own", "more"], ["out"]))
+    onnx.checker.check_model(model, full_check=True)
+    before = run(model)
+    assert np.ptp(before) > 1
+    assert fold_pixel_scale(model.graph)
+    onnx.checker.check_model(model, full_check=True)
+    kinds = [node.op_type for node in model.graph.node]
+    assert kinds == ["Cast", "Transpose", "Add", "Conv", "Resize", "Conv", "Sub"]
+    np.testing.assert_allclose(run(model), before, rtol=0, atol=1e-5)
+
+
 def test_a_graph_that_starts_otherwise_stays_as_it_is():
     model = graph(last="Relu")
     before = model.SerializeToString()

@@ -143,20 +143,161 @@ def test_an_addition_of_a_constant_stays_float():
     assert placed(tiny, "head_out").inputs == {("a", 0)}
 
 
-def test_concatenated_tensors_share_the_largest_scale():
+def joined(act: str = "Relu", *ends: float) -> Tiny:
+    """stem -> a -> act -> b -> act; both meet in a concatenation, which c reads, then the head."""
     tiny = Tiny()
-    a = tiny.op("Relu", "a_relu", tiny.conv("a", tiny.stem(), (16, 16)))
-    b = tiny.op("Relu", "b_relu", tiny.conv("b", a, (16, 16)))
+    ends = [tiny.constant(f"end_{end}", np.float32(end)) for end in ends]
+    a = tiny.op(act, "a_act", tiny.conv("a", tiny.stem(), (16, 16), kernel=3), *ends)
+    b = tiny.op(act, "b_act", tiny.conv("b", a, (16, 16)), *ends)
     both = tiny.op("Concat", "both", a, b, axis=1)
-    tiny.conv("head", tiny.conv("c", both, (32, 16)), (16, 19))
+    x = tiny.op("Relu", "c_relu", tiny.conv("c", both, (32, 16), kernel=3))
+    tiny.conv("head", x, (16, 19))
+    return tiny
+
+
+JOINED = {"stem_out": 0.1, "a_act_out": 0.1, "b_act_out": 0.3}
+
+
+def test_concatenated_tensors_share_the_largest_scale_and_meet_in_int8():
+    model = prepare(joined().model("head_out"))
+    placement = place(model)
+    assert placement.shared == (frozenset({"a_act_out", "b_act_out", "both_out"}),)
+    assert placement.tensors == tuple(JOINED)  # the joined one needs no scale of its own
+    quantised = quantize(model, placement, JOINED)
+    stored = {t.name: t for t in quantised.graph.initializer}
+    for name, expected in (("stem", 0.1), ("a_act", 0.3), ("b_act", 0.3), ("both", 0.3)):
+        assert numpy_helper.to_array(stored[f"{name}_out_scale"]) == np.float32(expected)
+    graph = OnnxGraph(quantised)
+    assert "both" not in {node.name for node in graph.nodes}  # nobody reads the float one
+    (both,) = [node for node in graph.nodes if node.name == "both_int8"]
+    assert [graph.producer[name].op_type for name in both.input] == ["QuantizeLinear"] * 2
+    assert [node.op_type for node in graph.readers(both)] == ["DequantizeLinear"]
+
+
+def test_float_readers_of_a_concatenation_have_a_float_one():
+    tiny = joined("Clip", 0, 6)
+    tiny.conv("other_head", "both_out", (32, 19))
+    model = prepare(tiny.model("head_out", "other_head_out"))
+    graph = OnnxGraph(quantize(model, place(model), dict.fromkeys(JOINED, 0.01)))
+    by_name = {node.name: node for node in graph.nodes}
+    assert list(by_name["other_head"].input)[:1] == list(by_name["both"].output)
+    assert list(by_name["both"].input) == ["a_act_out", "b_act_out"]
+    assert by_name["both_int8"].op_type == "Concat"
+    assert by_name["b_act"].op_type == "Clip"  # the float one must not see more than 6
+
+
+def test_a_concatenation_with_a_constant_has_q_dq_behind_it():
+    tiny = Tiny()
+    fixed = tiny.constant("fixed", np.ones((1, 16, 8, 8), np.float32))
+    both = tiny.op("Concat", "both", tiny.stem(), fixed, axis=1)
+    tiny.conv("head", tiny.conv("a", both, (32, 16)), (16, 19))
+    assert placed(tiny, "head_out").tensors == ("both_out",)
+
+
+def test_concatenations_of_concatenations_have_one_scale():
+    tiny = joined()
+    d = tiny.op("Relu", "d_relu", tiny.conv("d", "c_relu_out", (16, 16)))
+    wide = tiny.op("Concat", "wide", "both_out", d, axis=1)
+    tiny.conv("last_head", tiny.conv("e", wide, (48, 16)), (16, 19))
+    model = prepare(tiny.model("last_head_out"))
+    placement = place(model)
+    assert placement.shared == (
+        frozenset({"a_act_out", "b_act_out", "both_out", "d_relu_out", "wide_out"}),
+    )
+    scales = {**JOINED, "c_relu_out": 0.1, "d_relu_out": 0.2}
+    stored = {t.name: t for t in quantize(model, placement, scales).graph.initializer}
+    assert numpy_helper.to_array(stored["wide_out_scale"]) == np.float32(0.3)
+
+
+def test_a_head_that_a_later_stage_reads_stays_float():
+    tiny = chain()
+    tiny.conv("late", tiny.conv("again", "head_out", (19, 16)), (16, 19))
+    tiny.op("Add", "sum", "head_out", "late_out")
+    placement = placed(tiny, "sum_out")
+    assert placement.layers == ("middle", "again")
+    assert not [name for name, _ in placement.inputs if name == "sum"]
+
+
+@pytest.mark.parametrize(
+    ("scale", "kind"),
+    [(6 / 127, "Relu"), (3 / 127, "Relu"), (6.1 / 127, "Clip")],
+)
+def test_a_clip_that_every_quantiser_does_again_becomes_a_relu(scale, kind):
+    model = prepare(joined("Clip", 0, 6).model("head_out"))
+    quantised = quantize(model, place(model), {**JOINED, "a_act_out": 0.01, "b_act_out": scale})
+    kinds = {node.name: node.op_type for node in quantised.graph.node}
+    assert (kinds["a_act"], kinds["b_act"]) == (kind, kind)
+
+
+def test_a_clip_that_a_float_layer_reads_or_that_is_not_from_0_stays():
+    tiny = joined("Clip", 0, 6)
+    tiny.conv("other_head", "b_act_out", (16, 19))
+    model = prepare(tiny.model("head_out", "other_head_out"))
+    quantised = quantize(model, place(model), dict.fromkeys(JOINED, 0.01))
+    kinds = {node.name: node.op_type for node in quantised.graph.node}
+    assert (kinds["a_act"], kinds["b_act"]) == ("Relu", "Clip")
+    model = prepare(joined("Clip", -1, 6).model("head_out"))
+    kinds = [n.op_type for n in quantize(model, place(model), JOINED).graph.node]
+    assert kinds.count("Clip") == 2
+
+
+@pytest.mark.parametrize("act", [("Relu",), ("Clip", 0, 6)])
+@pytest.mark.parametrize("float_layers", [(), ("a",), ("b",), ("c",)])
+def test_openvino_and_onnx_runtime_agree_about_the_quantised_graph(act, float_layers, tmp_path):
+    """OpenVINO once made whole numbers of what met in a concatenation, and worse of ReLU6."""
+    openvino = pytest.importorskip("openvino")
+    model = prepare(joined(*act).model("head_out"))
+    placement = place(model, float_layers)
+    image = np.random.default_rng(1).normal(size=(3, 8, 8)).astype(np.float32)  # as `run`'s
+    scales = scales_of(
+        placement.tensors, activations(model, placement.tensors), [image], Method.MAX
+    )
+    quantised = quantize(model, placement, scales)
+    onnx.save(quantised, tmp_path / "int8.onnx")
+    compiled = openvino.Core().compile_model(
+        str(tmp_path / "int8.onnx"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    got = np.asarray(compiled([image[None]])["head_out"])
+    expected = run(quantised)[0]
+    assert np.abs(got - expected).mean() < 0.01 * np.abs(expected).mean()
+
+
+@pytest.mark.parametrize("group", [1, 2, 16])
+def test_a_bias_takes_back_what_rounded_weights_add(group):
+    """Inputs that are their means everywhere give the outputs that float weights give."""
+    tiny = chain(kernel=3, group=group)
     model = prepare(tiny.model("head_out"))
     placement = place(model)
-    assert placement.shared == (frozenset({"a_relu_out", "both_out"}),)
-    assert not [name for name, _ in placement.inputs if name == "both"]  # none on the Concat
-    scales = {"stem_out": 0.1, "a_relu_out": 0.1, "both_out": 0.3}
-    stored = {t.name: t for t in quantize(model, placement, scales).graph.initializer}
-    for name, expected in (("stem_out", 0.1), ("a_relu_out", 0.3), ("both_out", 0.3)):
-        assert numpy_helper.to_array(stored[f"{name}_scale"]) == np.float32(expected)
+    image = np.random.default_rng(1).normal(size=(3, 1, 1)).astype(np.float32)
+    flat = np.broadcast_to(image, (3, 8, 8))
+    (read,) = activations(model, ["stem_relu_out"])(flat)
+    scales = {"stem_relu_out": float(read.max()) / 127}
+    means = {"stem_relu_out": read.mean(axis=(0, 2, 3))}
+    expected = activations(model, ["middle_out"])(flat)[0]
+
+    def error(**given) -> float:
+        quantised = quantize(model, placement, scales, **given)
+        # Without the inputs' own rounding.
+        (middle,) = [node for node in quantised.graph.node if node.name == "middle"]
+        middle.input[0] = "stem_relu_out"
+        gaps = np.abs(activations(quantised, ["middle_out"])(flat)[0] - expected)
+        return float(gaps[..., 1:-1, 1:-1].max())  # at the border a kernel meets zeros
+
+    assert error(means=means) < 2e-5 < 1e-3 < error()
+
+
+def test_a_convolution_without_a_bias_gets_one():
+    tiny = chain()
+    (middle,) = [node for node in tiny.nodes if node.name == "middle"]
+    del middle.input[2:]
+    model = prepare(tiny.model("head_out"))
+    scales = {"stem_relu_out": 0.02}
+    quantised = quantize(model, place(model), scales, {"stem_relu_out": np.ones(16, np.float32)})
+    stored = {t.name: numpy_helper.to_array(t) for t in quantised.graph.initializer}
+    weights = numpy_helper.to_array(next(t for t in tiny.stored if t.name == "middle_w"))
+    whole, steps = int8_weights(weights, axis=0)
+    added = (whole[..., 0, 0] * steps[:, None] - weights[..., 0, 0]).sum(axis=1)
+    assert stored["middle_corrected_bias"] == pytest.approx(-added, abs=1e-6)
 
 
 def test_resizes_and_clips_pass_int8_through():

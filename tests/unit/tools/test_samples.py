@@ -8,7 +8,7 @@ import pytest
 from pose_runtime.skeleton import BODYPOSE_18
 from tools.config import AugmentationConfig
 from tools.dataset import DatasetError, read_coco
-from tools.labels import LabelSettings
+from tools.labels import UNKNOWN, LabelSettings
 from tools.sample_stream import SampleStream
 from tools.samples import SampleSettings, make_sample
 
@@ -41,6 +41,25 @@ def test_the_middle_of_a_person_is_the_middle_of_its_box(records):
     assert np.allclose(target.people[0, 0], (x + width / 2, y + height / 2, 1))
     centre = target.heatmaps[:, :, 19]
     assert centre[int(target.people[0, 0, 1] // 4), int(target.people[0, 0, 0] // 4)] > 0.8
+
+
+def test_a_joint_without_a_label_is_unknown_in_its_persons_box_and_nowhere_else(records):
+    record = records[0]
+    joints = record.joints.copy()
+    joints[0, 0] = 0  # the first person's nose
+    without = replace(record, joints=joints)
+    nose, eye = (
+        make_sample(without, PLAIN, np.random.default_rng(0))[1].heatmaps[:, :, joint]
+        for joint in (0, 14)
+    )
+    x, y, width, height = record.boxes[0]
+    rows, columns = np.nonzero(nose == UNKNOWN)
+    assert len(rows) > 0.8 * width * height / 16
+    assert columns.min() * 4 > x - 4
+    assert columns.max() * 4 < x + width
+    assert rows.min() * 4 > y - 4
+    assert rows.max() * 4 < y + height
+    assert (eye != UNKNOWN).all()
 
 
 def test_the_same_seed_is_the_same_sample(records):

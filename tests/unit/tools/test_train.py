@@ -14,6 +14,7 @@ from tools.evaluate import evaluate_model, open_predictor
 from tools.field_training import field_loss
 from tools.fields import Fields
 from tools.keras_models import ModelFileError, load_network
+from tools.labels import UNKNOWN
 from tools.optimizers import SoftstartAnnealing
 from tools.samples import Targets
 from tools.train import train
@@ -132,6 +133,41 @@ def test_the_loss_counts_every_stage_where_the_mask_is_one():
     wrong_in_the_right_column[0, :, 1] = 5
     said = Fields.of([wrong_in_the_right_column, paf])
     assert float(field_loss(target, said)) == pytest.approx(0.5)
+
+
+def test_where_labels_do_not_know_a_wrong_answer_costs_a_tenth():
+    wanted = np.zeros((1, 2, 2, 20), np.float32)
+    heat, paf = np.zeros((1, 2, 2, 19), np.float32), np.zeros((1, 2, 2, 38), np.float32)
+    heat[0, 0, 0, 3] = 1  # a joint where nobody labelled one
+    said = Fields.of([heat, paf])
+    sure = float(field_loss(targets(heatmaps=wanted), said))
+    wanted[0, :, 0, 3] = UNKNOWN
+    assert float(field_loss(targets(heatmaps=wanted), said)) == pytest.approx(sure / 10)
+    assert float(field_loss(targets(heatmaps=wanted), Fields.of([0 * heat, paf]))) == 0
+
+
+def test_a_network_with_votes_may_be_unsure_where_a_joint_is():
+    """One joint in one of two cells: each at its probability would be 0.5; focal loss says more."""
+    paf, centre = np.zeros((1, 1, 1, 38), np.float32), np.zeros((1, 2, 2, 1), np.float32)
+    offsets = np.zeros((1, 2, 2, 36), np.float32)
+
+    def loss(said: float) -> float:
+        heat = np.zeros((1, 2, 2, 19), np.float32)
+        heat[0, 0, :, 0] = said
+        fields = Fields.of([heat, paf, centre, offsets])
+        total = 0.0
+        for column, other in ((0, 1), (1, 0)):
+            wanted = np.zeros((1, 2, 2, 20), np.float32)
+            wanted[0, 0, column, 0], wanted[0, 0, other, 0] = 1, 0.6  # on the joint's slope
+            mask, affinity = np.ones((1, 1, 1, 1), np.float32), np.zeros_like(paf)
+            total += float(
+                field_loss(targets(heatmaps=wanted, mask=mask, affinity=affinity), fields)
+            )
+        return total
+
+    steps = [0.5, 0.6, 0.7, 0.75, 0.8, 0.9]
+    assert min(steps, key=loss) > 0.7
+    assert loss(0.0) > loss(0.99)  # nothing found is worse than found twice
 
 
 def test_perfect_votes_cost_nothing_and_offsets_count_in_shares_of_a_person():
