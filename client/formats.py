@@ -17,10 +17,10 @@ from pose_runtime.skeleton import Skeleton
 
 from .errors import AnnotationError, MissingLibrary
 
-# People below this score are not shown; evaluation keeps them all. On training images 77 % of the
-# shipped model's people above it are right, and 65 % of those above 0.15 (docs/decisions.md).
+# People below this score are not shown; evaluation keeps them all. On training images 80 % of the
+# shipped model's people above it are right, and 67 % of those above 0.15 (docs/decisions.md).
 DISPLAY_MIN_SCORE = 0.25
-# On training images three in four joints below it have no label: the network only expects them.
+# On training images seven in ten joints below it have no label: the network only expects them.
 DISPLAY_MIN_JOINT = 0.2
 
 SCHEMA = "bodypose/1"
