@@ -49,14 +49,20 @@ def people_by(model: Path, coco: Path) -> list[Poses]:
 
 
 def assert_same_people(ours: list[Poses], theirs: list[Poses], scale: float) -> None:
-    """Sure people are the same, their sure joints within half a network pixel."""
+    """Sure people are the same, their sure joints within half a network pixel.
+
+    One joint in 200 may be another peak: of two that are worth the same, rounding decides.
+    """
+    moved = []
     for one, other in zip(ours, theirs, strict=True):
         for person, score in zip(one.keypoints, one.scores, strict=True):
             if score < 0.2:
                 continue
             sure = person[:, 2] > 0.15
             gaps = np.linalg.norm(other.keypoints[:, sure, :2] - person[sure, :2], axis=2)
-            assert gaps.max(axis=1).min() <= 0.5 * scale
+            moved += (gaps > 0.5 * scale)[gaps.mean(axis=1).argmin()].tolist()
+    assert len(moved) > 500
+    assert np.mean(moved) <= 0.005
 
 
 @pytest.mark.coco
@@ -86,7 +92,7 @@ def test_the_server_has_the_ap_of_its_model(shipped, coco, protocol):
     with PoseClient(f"{protocol}://{address}") as client:
         served = evaluate_server(client, open_split(annotations, images, None), in_flight=4)
     assert served.metrics.images == 250
-    assert served.metrics.ap >= 0.25
+    assert served.metrics.ap >= 0.37
     for model in (SHIPPED_MODEL, KERAS_MODEL) if protocol == "grpc" else (SHIPPED_MODEL,):
         predict, spec, _ = open_predictor(model)
         offline = evaluate_model(predict, spec, annotations, images)
