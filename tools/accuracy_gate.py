@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pose_runtime.errors import PoseError
 
-from .accuracy_limits import MAX_JOINT_SHIFT
+from .accuracy_limits import MAX_JOINT_SHIFT, GraphRuntime
 from .artifacts import Artifact, atomic_path
 from .evaluate import Predictor, evaluate_model, open_predictor
 
@@ -118,17 +118,26 @@ def first_miss(judges: list[Judge], candidate: Path) -> list[Verdict]:
 
 
 def compare_ap(
-    float_model: Path, candidate: Path, annotations: Path, images: Path, limit: float
+    float_model: Path,
+    candidate: Path,
+    annotations: Path,
+    images: Path,
+    limit: float,
+    runtime: GraphRuntime = GraphRuntime.ONNX_RUNTIME,
 ) -> dict[str, Any]:
     """Both models' ten COCO numbers, and the verdict on the AP lost, as a record for JSON."""
     sides: dict[str, Any] = {}
     for role, path in (("float", float_model), ("candidate", candidate)):
-        predict, spec, artifact = open_predictor(path)
+        predict, spec, artifact = open_predictor(path, runtime)
         metrics = evaluate_model(predict, spec, annotations, images)
         sides[role] = {"model": _named(artifact), "metrics": metrics.numbers}
     drop = sides["float"]["metrics"]["AP"] - sides["candidate"]["metrics"]["AP"]
     verdict = Verdict("AP drop", drop, limit, drop <= limit)
-    record: dict[str, Any] = {"schema": "bodypose-gate/1", "split": annotations.name}
+    record: dict[str, Any] = {
+        "schema": "bodypose-gate/1",
+        "split": annotations.name,
+        "runtime": str(runtime),
+    }
     return {**record, **sides, "verdict": asdict(verdict)}
 
 

@@ -2,6 +2,15 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
+
 MAX_JOINT_SHIFT = 4.0  # network pixels: half a cell of the fields
 MIN_AGREEMENT = 0.99  # share of joints that may not be further away, or gone
 MAX_AP_DROP = 0.005
+
+
+class GraphRuntime(StrEnum):
+    """What runs an ONNX file to judge it."""
+
+    ONNX_RUNTIME = "onnxruntime"
+    OPENVINO = "openvino"  # as served

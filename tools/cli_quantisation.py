@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .accuracy_limits import MAX_AP_DROP
+from .accuracy_limits import MAX_AP_DROP, GraphRuntime
 from .cli_options import AnnotationsOption, ImagesOption, JsonOption
 from .engine_options import (
     HardwareCompatibleOption,
@@ -99,15 +99,18 @@ def gate(
     max_ap_drop: Annotated[
         float, typer.Option("--max_ap_drop", "--max-ap-drop", min=0.0, help="Largest loss of AP.")
     ] = MAX_AP_DROP,
+    runtime: Annotated[
+        GraphRuntime, typer.Option("--runtime", help="Of ONNX files; openvino: as served.")
+    ] = GraphRuntime.ONNX_RUNTIME,
     json_out: JsonOption = None,
 ) -> None:
     """Refuse a model that loses more AP than allowed against its float version.
 
-    Example: `tools gate model.onnx int8.onnx -a person_keypoints_val.json -i val`
+    Example: `tools gate model.onnx int8.onnx -a val.json -i val --runtime openvino`
     """
     from . import accuracy_gate as stage
 
-    record = stage.compare_ap(float_model, candidate, annotations, images, max_ap_drop)
+    record = stage.compare_ap(float_model, candidate, annotations, images, max_ap_drop, runtime)
     if json_out:
         stage.write_record(json_out, record)
     scores = [record[side]["metrics"]["AP"] for side in ("float", "candidate")]

@@ -19,6 +19,7 @@ from pose_runtime.images import network_pixels
 from pose_runtime.poses import Poses
 from pose_runtime.spec import PipelineSpec
 
+from .accuracy_limits import GraphRuntime
 from .artifacts import Artifact
 from .dataset import ImageRecord, read_coco
 from .onnx_contract import spec_in_onnx
@@ -119,8 +120,12 @@ def metrics_of(
     return evaluate_results(annotations, results, image_ids, annotated_sigmas(spec.skeleton))
 
 
-def open_predictor(model: Path) -> tuple[Predictor, PipelineSpec, Artifact]:
+def open_predictor(
+    model: Path, runtime: GraphRuntime = GraphRuntime.ONNX_RUNTIME
+) -> tuple[Predictor, PipelineSpec, Artifact]:
     """How to run a `.keras`, `.onnx` or `.plan` file, its pipeline, and the file.
+
+    `runtime` is that of `.onnx` files; both compute in float32 what is not quantised.
 
     Raises:
         ModelFileError, OnnxError: not a model of ours.
@@ -130,7 +135,8 @@ def open_predictor(model: Path) -> tuple[Predictor, PipelineSpec, Artifact]:
     if model.suffix == ".onnx":
         artifact = Artifact.open(model)
         spec = spec_in_onnx(model)
-        return onnx_predictor(model, spec), spec, artifact
+        predictor = openvino_predictor if runtime is GraphRuntime.OPENVINO else onnx_predictor
+        return predictor(model, spec), spec, artifact
     if model.suffix in ENGINE_SUFFIXES:
         from .engine_running import open_engine
 
@@ -155,6 +161,23 @@ def onnx_predictor(path: Path, spec: PipelineSpec) -> Predictor:
 
     def predict(batch: NDArray[np.uint8]) -> tuple[Floats, Floats]:
         peaks, limb_scores = session.run(outputs, {spec.pixels.name: batch})
+        return peaks, limb_scores
+
+    return predict
+
+
+def openvino_predictor(path: Path, spec: PipelineSpec) -> Predictor:
+    """A predictor that runs an exported graph in OpenVINO, as the embedded server does."""
+    import openvino
+
+    hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    compiled = openvino.Core().compile_model(str(path), "CPU", hints)
+    request = compiled.create_infer_request()
+    outputs = [compiled.output(tensor.name) for tensor in (spec.peaks, spec.limb_scores)]
+
+    def predict(batch: NDArray[np.uint8]) -> tuple[Floats, Floats]:
+        results = request.infer({spec.pixels.name: batch})
+        peaks, limb_scores = (np.array(results[output]) for output in outputs)
         return peaks, limb_scores
 
     return predict

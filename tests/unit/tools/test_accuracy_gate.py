@@ -8,11 +8,14 @@ from typer.testing import CliRunner
 
 from tools import accuracy_gate
 from tools.accuracy_gate import AccuracyGateError, first_miss, peak_agreement
+from tools.accuracy_limits import GraphRuntime
 from tools.artifacts import Artifact
 from tools.cli import app
+from tools.evaluate import open_predictor
 from tools.onnx_contract import spec_in_onnx
 from tools.onnx_graph import OnnxGraph
 from tools.repository import SHIPPED_MODEL
+from tools.sample_images import packaged_images
 
 
 def test_joints_agree_within_half_a_cell():
@@ -69,6 +72,16 @@ def test_a_small_loss_of_ap_passes_and_is_recorded(drawn_coco, tmp_path, scored)
     record = json.loads((tmp_path / "gate.json").read_text())
     assert record["verdict"]["passed"]
     assert record["float"]["model"]["sha256"] == Artifact.open(SHIPPED_MODEL).sha256
+    assert record["runtime"] == "onnxruntime"
+
+
+def test_the_shipped_graph_has_the_same_joints_in_either_runtime():
+    pixels = packaged_images((288, 384))
+    answers = [open_predictor(SHIPPED_MODEL, runtime)[0](pixels) for runtime in GraphRuntime]
+    for peaks, limb_scores in answers:
+        assert peaks.shape == (len(pixels), 18, 20, 3)
+        assert limb_scores.shape == (len(pixels), 19, 20, 20)
+    assert peak_agreement(answers[0][0], answers[1][0], 0.2) == 1
 
 
 def test_a_larger_loss_is_an_error(drawn_coco, scored):
