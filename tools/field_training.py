@@ -12,8 +12,6 @@ from .labels import STRIDE
 from .samples import Targets
 
 _LEAST_PROBABILITY = 1e-6
-_FOCUS = 2  # exponent of how wrong a cell is (CornerNet's alpha)
-_NEARNESS = 4  # exponent of how near a joint is (CornerNet's beta)
 _UNKNOWN_WEIGHT = 0.1  # of cells that may hold a joint without a label
 _LEAST_SIZE = 4.0  # cells; below it a person's offsets weigh no more
 
@@ -23,22 +21,23 @@ def field_loss(target: Targets, said: Fields) -> Any:
 
     Part affinity fields, and heatmaps of a network without votes, have the squared error
     (BodyPoseNet's loss: TensorFlow's `l2_loss` over every stage and branch). Heatmaps of a network
-    with votes, and `centre`, have the focal loss that MoveNet's were made with. Offsets have their
-    absolute error. Where the labels do not know (`labels.UNKNOWN`), little is asked.
+    with votes, and `centre`, are probabilities and have the cross entropy, whose gradient does not
+    vanish where the network is sure and wrong. Offsets have their absolute error. Where the labels
+    do not know (`labels.UNKNOWN`), little is asked.
     """
     heat_mask = _refined(target.mask, said.heatmaps[0])
     joints = said.heatmaps[0].shape[-1]
     wanted = target.heatmaps[..., :joints]
     heat_mask = heat_mask * ops.where(wanted < 0, _UNKNOWN_WEIGHT, 1.0)
     wanted = ops.maximum(wanted, 0.0)
-    error = _squared_error if said.centre is None else _focal_error
+    error = _squared_error if said.centre is None else _cross_entropy
     total = 0.0
     for heatmaps in said.heatmaps:
         total = total + ops.sum(error(wanted, heatmaps) * heat_mask)
     for affinity in said.affinity:
         total = total + ops.sum(_squared_error(target.affinity, affinity) * target.mask)
     if said.centre is not None and said.offsets is not None:
-        centre = _focal_error(target.heatmaps[..., -1:], said.centre)
+        centre = _cross_entropy(target.heatmaps[..., -1:], said.centre)
         total = total + ops.sum(centre * _refined(target.mask, said.centre))
         stride = STRIDE * target.mask.shape[1] // said.offsets.shape[1]
         total = total + _offset_error(target.people, said.offsets, stride)
@@ -55,20 +54,12 @@ def _squared_error(wanted: Any, got: Any) -> Any:
     return ops.square(got - wanted)
 
 
-def _focal_error(wanted: Any, got: Any) -> Any:
-    """Cells count by how wrong they are, and hardly at all on the slope around a joint.
-
-    So a joint that may be in any of several cells keeps a high peak, where squared error and cross
-    entropy ask for its low probability in each.
-
-    Source: Law and Deng 2018, CornerNet (arXiv:1808.01244), equation 1, where only a cell with
-    exactly 1 is positive; here `wanted` to the power of `_NEARNESS` says how much a cell is, as
-    joints lie between the centres of cells.
-    """
-    got = ops.clip(got, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
-    is_joint = wanted**_NEARNESS * (1 - got) ** _FOCUS * ops.log(got)
-    is_none = (1 - wanted) ** _NEARNESS * got**_FOCUS * ops.log(1 - got)
-    return -(is_joint + is_none)
+def _cross_entropy(wanted: Any, got: Any) -> Any:
+    """Above what a perfect answer has, so that it is 0 for it."""
+    wanted, got = (
+        ops.clip(value, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY) for value in (wanted, got)
+    )
+    return wanted * ops.log(wanted / got) + (1 - wanted) * ops.log((1 - wanted) / (1 - got))
 
 
 def _offset_error(people: Any, offsets: Any, stride: int) -> Any:
