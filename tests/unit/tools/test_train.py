@@ -146,30 +146,6 @@ def test_where_labels_do_not_know_a_wrong_answer_costs_a_tenth():
     assert float(field_loss(targets(heatmaps=wanted), Fields.of([0 * heat, paf]))) == 0
 
 
-def test_a_network_with_votes_may_be_unsure_where_a_joint_is():
-    """One joint in one of two cells: each at its probability would be 0.5; focal loss says more."""
-    paf, centre = np.zeros((1, 1, 1, 38), np.float32), np.zeros((1, 2, 2, 1), np.float32)
-    offsets = np.zeros((1, 2, 2, 36), np.float32)
-
-    def loss(said: float) -> float:
-        heat = np.zeros((1, 2, 2, 19), np.float32)
-        heat[0, 0, :, 0] = said
-        fields = Fields.of([heat, paf, centre, offsets])
-        total = 0.0
-        for column, other in ((0, 1), (1, 0)):
-            wanted = np.zeros((1, 2, 2, 20), np.float32)
-            wanted[0, 0, column, 0], wanted[0, 0, other, 0] = 1, 0.6  # on the joint's slope
-            mask, affinity = np.ones((1, 1, 1, 1), np.float32), np.zeros_like(paf)
-            total += float(
-                field_loss(targets(heatmaps=wanted, mask=mask, affinity=affinity), fields)
-            )
-        return total
-
-    steps = [0.5, 0.6, 0.7, 0.75, 0.8, 0.9]
-    assert min(steps, key=loss) > 0.7
-    assert loss(0.0) > loss(0.99)  # nothing found is worse than found twice
-
-
 def test_perfect_votes_cost_nothing_and_offsets_count_in_shares_of_a_person():
     people = np.zeros((1, 3, 19, 3), np.float32)
     people[0, 0, 0] = 6, 6, 1  # the middle; cells are 4 pixels, so it lies in cell (1, 1)
