@@ -346,6 +346,8 @@ def demo(
 
     Example: `tools demo photo.jpg -o people.png`
     """
+    from client.formats import DISPLAY_MIN_JOINT
+
     from .demo import show_people
 
     shown = show_people(photo, output, say=typer.echo)
@@ -354,8 +356,8 @@ def demo(
     for score, keypoints in zip(shown.poses.scores, shown.poses.keypoints, strict=True):
         names = [
             joint
-            for joint, found in zip(shown.skeleton.joints, keypoints[:, 2] > 0, strict=True)
-            if found
+            for joint, found in zip(shown.skeleton.joints, keypoints[:, 2], strict=True)
+            if found >= DISPLAY_MIN_JOINT
         ]
         typer.echo(f"  score {score:.2f}: {', '.join(names).replace('_', ' ')}")
     typer.echo(f"drawn in {shown.picture}; the server is stopped")

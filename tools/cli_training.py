@@ -125,13 +125,17 @@ def import_backbone(
     typer.echo(f"{made.path}  {made.sha256[:12]}")
 
 
+ModelOption = Annotated[
+    Path, typer.Option("-m", "--model_filename", "--model-filename", help="A trained .keras.")
+]
+OutputOption = Annotated[
+    Path, typer.Option("-o", "--output_file", "--output-file", help="The .keras to write.")
+]
+
+
 def interpolate(
-    model: Annotated[
-        Path, typer.Option("-m", "--model_filename", "--model-filename", help="A trained .keras.")
-    ],
-    output: Annotated[
-        Path, typer.Option("-o", "--output_file", "--output-file", help="The .keras to write.")
-    ],
+    model: ModelOption,
+    output: OutputOption,
     share: Annotated[
         float, typer.Option(min=0, max=1, help="0: MoveNet's heatmaps, 1: the trained ones.")
     ] = 0.35,
@@ -153,12 +157,8 @@ def interpolate(
 
 
 def add_pyramid(
-    model: Annotated[
-        Path, typer.Option("-m", "--model_filename", "--model-filename", help="A .keras file.")
-    ],
-    output: Annotated[
-        Path, typer.Option("-o", "--output_file", "--output-file", help="The .keras to write.")
-    ],
+    model: ModelOption,
+    output: OutputOption,
     scale: Annotated[
         float, typer.Option(min=0.25, max=4, help="Of the copy's height and width.")
     ] = 1.25,

@@ -14,6 +14,7 @@ import numpy as np
 from keras import ops
 
 from pose_runtime.skeleton import Skeleton
+from pose_runtime.spec import GroupingSettings
 
 from .fields import Fields
 from .gather import gather
@@ -39,7 +40,7 @@ class DecodeSettings:
     vote_share: float = 0.7  # of a limb's score; its part affinity field has the rest
     vote_tolerance: float = 0.1  # so far from where it is expected a peak counts half, of the size
     min_centre: float = 0.1  # a person's middle below this has no vote
-    min_joint: float = 0.1  # a peak below this is no joint, as grouping's min_peak_score says
+    min_joint: float = GroupingSettings().min_peak_score  # a peak below this is no joint
 
 
 class PeakDecoder(keras.layers.Layer):

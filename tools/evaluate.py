@@ -27,6 +27,7 @@ from .onnx_contract import spec_in_onnx
 if TYPE_CHECKING:
     import keras
     import onnxruntime
+    import openvino
 
 ENGINE_SUFFIXES = (".plan", ".engine")
 
@@ -154,6 +155,24 @@ def onnx_session(path: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
 
 
+def openvino_model(
+    path: Path, precision: str = "f32", threads: int | None = None
+) -> openvino.CompiledModel:
+    """An OpenVINO model for single requests on the CPU; `threads` None: all cores.
+
+    Left alone, OpenVINO takes bfloat16 where the CPU has it: `precision` says "f32" or "bf16".
+    """
+    import openvino
+
+    hints: dict[str, str | int] = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    if threads is not None:
+        hints["INFERENCE_NUM_THREADS"] = threads
+    return openvino.Core().compile_model(str(path), "CPU", hints)
+
+
 def onnx_predictor(path: Path, spec: PipelineSpec) -> Predictor:
     """A predictor that runs an exported graph in ONNX Runtime."""
     session = onnx_session(path)
@@ -168,10 +187,7 @@ def onnx_predictor(path: Path, spec: PipelineSpec) -> Predictor:
 
 def openvino_predictor(path: Path, spec: PipelineSpec) -> Predictor:
     """A predictor that runs an exported graph in OpenVINO, as the embedded server does."""
-    import openvino
-
-    hints = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    compiled = openvino.Core().compile_model(str(path), "CPU", hints)
+    compiled = openvino_model(path)
     request = compiled.create_infer_request()
     outputs = [compiled.output(tensor.name) for tensor in (spec.peaks, spec.limb_scores)]
 

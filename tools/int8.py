@@ -115,10 +115,10 @@ def gate_images(images: Callable[[], Iterator[Pixels]]) -> NDArray[np.uint8]:
 def equalised(
     prepared: onnx.ModelProto,
     calibration: Calibration,
-    images: Callable[[], Iterator[Pixels]],
+    images: NDArray[np.uint8],
     say: Say,
 ) -> onnx.ModelProto:
-    """The graph with channels' ranges alike on the gate's images, for INT8 to fit.
+    """The graph with channels' ranges alike on images (B, H, W, 3), for INT8 to fit.
 
     A cache without a record is another tool's and knows the channels as they are: they stay so.
     """
@@ -127,8 +127,7 @@ def equalised(
         say(f"equalisation: none, because {cache} was not written by `tools export`")
         return prepared
     names = scalable_tensors(prepared, place(prepared).tensors)
-    seen = islice(images(), MAX_GATE_IMAGES)
-    return equalise(prepared, channel_ranges(names, activations(prepared, names), seen))
+    return equalise(prepared, channel_ranges(names, activations(prepared, names), images))
 
 
 def calibrated_scales(
@@ -158,13 +157,13 @@ def calibrated_scales(
 
 
 def input_means(
-    prepared: onnx.ModelProto, images: Callable[[], Iterator[Pixels]]
+    prepared: onnx.ModelProto, images: NDArray[np.uint8]
 ) -> dict[str, NDArray[np.float32]]:
-    """Mean of every channel that an INT8 convolution may read, on the gate's images."""
+    """Mean of every channel that an INT8 convolution may read, on images (B, H, W, 3)."""
     layers = place(prepared).layers
     read = {n.input[0] for n in prepared.graph.node if n.name in layers and n.op_type == "Conv"}
     names = sorted(read - {pixels.name for pixels in prepared.graph.input})
-    return channel_means(names, activations(prepared, names), islice(images(), MAX_GATE_IMAGES))
+    return channel_means(names, activations(prepared, names), images)
 
 
 def activations(model: onnx.ModelProto, names: Sequence[str]) -> Activations:

@@ -94,14 +94,14 @@ def export_int8(
         spec = spec_in_onnx(path)
         images = calibration_images(calibration, spec.network_hw, say)
         looked_at = gate_images(images)
-        prepared = equalised(prepare(onnx.load(path)), calibration, images, say)
+        prepared = equalised(prepare(onnx.load(path)), calibration, looked_at, say)
         scales, how = calibrated_scales(prepared, parent, calibration, images, spec.network_hw, say)
         judges = gates.judges(path, looked_at)
         agreement = agreement_with(path, looked_at[:SENSITIVITY_IMAGES])
         made = quantise(
             prepared,
             scales,
-            input_means(prepared, images),
+            input_means(prepared, looked_at),
             judges,
             gates.on_miss,
             lambda candidate: 1 - agreement(candidate),

@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .artifacts import Artifact
+from .evaluate import openvino_model
 from .onnx_contract import spec_in_onnx
 
 _REPEATS = 3  # of a variant in a round; the fastest counts
@@ -65,15 +66,7 @@ def variants(float_model: Path, int8_model: Path, threads: int) -> dict[str, Run
 
 
 def _openvino(model: Path, precision: str, threads: int) -> Run:
-    import openvino
-
-    hints = {
-        # OpenVINO takes bfloat16 by itself where the CPU has it.
-        "INFERENCE_PRECISION_HINT": precision,
-        "INFERENCE_NUM_THREADS": threads,
-        "PERFORMANCE_HINT": "LATENCY",
-    }
-    request = openvino.Core().compile_model(str(model), "CPU", hints).create_infer_request()
+    request = openvino_model(model, precision, threads).create_infer_request()
     return lambda pixels: request.infer([pixels])
 
 

@@ -35,7 +35,7 @@ class MiddleVoter(keras.layers.Layer):
     A joint for which a middle got no peak becomes one where it is expected, if that is inside the
     network's input: in the last rows of `peaks`, as far as they hold nothing above `min_joint`.
     It scores half of the mean of the person's joints, missing ones counted as 0, and at least
-    `min_joint`: about what peaks score that are right as often (docs/decisions.md).
+    `min_joint`.
 
     Source: offsets from a person's middle are CenterNet's (Zhou et al. 2019, arXiv:1904.07850);
     picking peaks by score over distance, and joints without a peak, are MoveNet's. There a peak

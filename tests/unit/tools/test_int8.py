@@ -55,7 +55,7 @@ def fragile():
     model = prepare(tiny.model("head_out"))
     names = place(model).tensors
     scales = scales_of(names, activations(model, names), IMAGES, Method.MAX)
-    return model, scales, input_means(model, lambda: iter(IMAGES))
+    return model, scales, input_means(model, IMAGES)
 
 
 def error_of(model: onnx.ModelProto):
@@ -123,11 +123,11 @@ def test_a_cache_of_another_tool_knows_the_channels_as_they_are(fragile, tmp_pat
     model, cache = fragile[0], tmp_path / "cal.bin"
     calibration = Calibration(4, Method.MAX, cache_file=cache)
     said = []
-    even = equalised(model, calibration, lambda: iter(IMAGES), said.append)
+    even = equalised(model, calibration, IMAGES, said.append)
     assert even != model
     assert not said
     cache.write_text("TRT-8501-EntropyCalibration2\n")
-    assert equalised(model, calibration, lambda: iter(IMAGES), said.append) == model
+    assert equalised(model, calibration, IMAGES, said.append) == model
     assert "was not written by `tools export`" in said[0]
 
 
