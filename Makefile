@@ -19,7 +19,7 @@ demo: .venv/.demo  ## people found in a photo by a real Triton: make demo PHOTO=
 test: .venv/.dev  ## the whole test suite
 	$(BIN)/python -m pytest
 
-check: .venv/.dev  ## format, lint, types, unit tests: under a minute
+check: .venv/.dev  ## format, lint, types, unit tests: one to two minutes
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy pose_runtime tools client loadtest

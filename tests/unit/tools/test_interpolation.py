@@ -73,6 +73,18 @@ def answers(path, pixels):
     return [np.asarray(output) for output in load_network(path)[0].predict_on_batch(pixels)]
 
 
+@pytest.fixture(scope="module")
+def first(trained, pretrained):
+    """MoveNet's heatmaps, one stage."""
+    return interpolate(trained, trained.with_name("first.keras"), 0, pretrained, stages=1).path
+
+
+@pytest.fixture(scope="module")
+def both(first):
+    """The same, and what a copy of twice the size says."""
+    return add_pyramid(first, first.with_name("both.keras"), 2)
+
+
 def some_pixels(height=64, width=96):
     return np.random.default_rng(1).integers(0, 256, (1, height, width, 3), np.uint8)
 
@@ -115,34 +127,30 @@ def test_the_first_stages_can_be_kept(trained, pretrained, tmp_path):
         interpolate(trained, tmp_path / "three.keras", 1, pretrained, stages=3)
 
 
-def test_heatmaps_are_the_mean_of_the_image_and_a_larger_copy(trained, pretrained, tmp_path):
-    first = interpolate(trained, tmp_path / "first.keras", 0, pretrained, stages=1)
-    made = add_pyramid(first.path, tmp_path / "both.keras", 2)
-    assert made.settings["image_pyramid"] == {"scale": 2}
+def test_heatmaps_are_the_mean_of_the_image_and_a_larger_copy(first, both, tmp_path):
+    assert both.settings["image_pyramid"] == {"scale": 2}
     pixels = np.full((1, 64, 96, 3), 90, np.uint8)
     pixels[:, :, 48:] = 160  # of two colours: its larger copy needs no resizing code to be made
     wide = np.full((1, 128, 192, 3), 90, np.uint8)
     wide[:, :, 96:] = 160
-    small, large, both = (
+    small, large, mean = (
         answers(path, image)
-        for path, image in ((first.path, pixels), (first.path, wide), (made.path, pixels))
+        for path, image in ((first, pixels), (first, wide), (both.path, pixels))
     )
     known = [joint for joint in range(18) if joint != NECK]
     halves = logits(large[0]).reshape(1, 16, 2, 24, 2, 19).mean(axis=(2, 4))
     between = (logits(small[0]) + halves) / 2
     away = [column for column in range(24) if not 8 <= column < 16]  # from the edge of the colours
     assert np.allclose(
-        logits(both[0])[:, :, away][..., known], between[:, :, away][..., known], atol=2e-3
+        logits(mean[0])[:, :, away][..., known], between[:, :, away][..., known], atol=2e-3
     )
-    assert all(np.allclose(both[index], small[index], atol=1e-6) for index in (1, 2, 3))
+    assert all(np.allclose(mean[index], small[index], atol=1e-6) for index in (1, 2, 3))
     with pytest.raises(PyramidError, match="got one with it"):
-        add_pyramid(made.path, tmp_path / "again.keras", 2)
+        add_pyramid(both.path, tmp_path / "again.keras", 2)
 
 
-def test_a_layer_that_is_called_twice_counts_twice(trained, pretrained, tmp_path):
-    first = interpolate(trained, tmp_path / "first.keras", 0, pretrained, stages=1)
-    made = add_pyramid(first.path, tmp_path / "both.keras", 2)
-    network = load_network(first.path)[0]
+def test_a_layer_that_is_called_twice_counts_twice(first, both):
+    network = load_network(first)[0]
     head = keras.Model(network.input, network.get_layer("heat_0_logits").output)
     once = count_macs(network, (64, 96))
-    assert count_macs(load_network(made.path)[0], (64, 96)) == once + 4 * count_macs(head, (64, 96))
+    assert count_macs(load_network(both.path)[0], (64, 96)) == once + 4 * count_macs(head, (64, 96))
