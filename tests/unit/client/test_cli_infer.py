@@ -84,6 +84,15 @@ def test_coco_is_one_array(run, write_image):
     assert {len(person["keypoints"]) for person in people} == {51}
 
 
+def test_coco_ids_of_two_folders_are_not_mixed_up(run, write_image, tmp_path):
+    for name in ("in/a/0001.jpg", "in/b/0001.jpg", "in/0002.jpg"):
+        write_image(name)
+
+    people = json.loads(run("infer", tmp_path / "in", "--format", "coco").stdout)
+
+    assert [person["image_id"] for person in people] == [2, "a/0001.jpg", "b/0001.jpg"]
+
+
 def test_coco_of_nobody_is_an_empty_array(run, write_image):
     result = run(
         *("infer", write_image("a.jpg"), "--format", "coco"), answer=lambda _: Poses.empty(18)
