@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,6 +10,10 @@ from pathlib import Path
 
 from .address import Address
 from .errors import AddressError, FileError, TlsFailed
+
+# gRPC's; names that end in -bin have other values.
+_HEADER_NAME = re.compile(r"[0-9a-z_.-]+(?<!-bin)")
+_HEADER_VALUE = re.compile(r"[ -~]*")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,14 +59,22 @@ class Access:
 
     @classmethod
     def of(cls, tls: Tls | None, token: str | None, headers: Mapping[str, str] | None) -> Access:
-        """From a caller's options; the token becomes an `authorization` header."""
+        """From a caller's options; the token becomes an `authorization` header.
+
+        Raises:
+            AddressError: a header that neither protocol can send.
+        """
         sent = {name.lower(): value for name, value in (headers or {}).items()}
         if token:
-            sent["authorization"] = f"Bearer {token}"
+            sent["authorization"] = f"Bearer {token.strip()}"  # files often end in a newline
+        for name, value in sent.items():
+            if not _HEADER_NAME.fullmatch(name) or not _HEADER_VALUE.fullmatch(value):
+                # Without the value, which may be a secret.
+                raise AddressError(f"header {name!r}: expected printable ASCII, got something else")
         return cls(tls or Tls(), sent)
 
     def check(self, address: Address) -> None:
-        """That certificates go with an encrypted connection.
+        """That certificates go with an encrypted connection, and with their keys.
 
         Raises:
             AddressError: they do not.
@@ -70,6 +83,11 @@ class Access:
             raise AddressError(
                 f"{address}: expected {address.protocol}s:// with TLS files, got"
                 f" {address.protocol}://"
+            )
+        if (self.tls.cert_file is None) != (self.tls.key_file is None):
+            raise AddressError(
+                f"{address}: expected a certificate and its key, got one of them; one file that"
+                " holds both may be given as both"
             )
 
 

@@ -65,8 +65,8 @@ class Address:
         Raises:
             AddressError: saying which part is wrong.
         """
-        parts = urlsplit(url)
         try:
+            parts = urlsplit(url)
             protocol, port = Protocol(parts.scheme.removesuffix("s")), parts.port
         except ValueError:
             raise _not_an_address(url) from None

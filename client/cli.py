@@ -9,9 +9,7 @@ import typer
 from pose_runtime.errors import PoseError
 
 from . import cli_demo, cli_describe, cli_evaluate, cli_infer, cli_video
-from .cli_connection import complain, open_client, remember_access
-
-_client = open_client
+from .cli_connection import complain, remember_access
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -13,9 +13,12 @@ from .cli_connection import InFlight, ProtocolOption, Timeout, Url, complain, op
 from .infer_run import INTERRUPTED
 from .interrupt import stop_on_interrupt
 from .output_file import write_file
-from .pose_client import DEFAULT_IN_FLIGHT, DEFAULT_TIMEOUT_S, PoseClient
+from .picture_file import SUFFIXES
+from .pose_client import DEFAULT_IN_FLIGHT, DEFAULT_TIMEOUT_S
 
 if TYPE_CHECKING:
+    from pose_runtime.spec import PipelineSpec
+
     from .evaluation import Evaluation, Split
 
 DEFAULT_WORST = 12
@@ -74,6 +77,10 @@ def evaluate(
         return
     if images is None:
         raise typer.BadParameter("expected a folder", param_hint="--images")
+    if sheet and sheet.suffix.lower() not in SUFFIXES:
+        raise typer.BadParameter(
+            f"expected a name that ends in {', '.join(SUFFIXES)}, got {sheet}", param_hint="--sheet"
+        )
     from .evaluation import evaluate_server, open_split
     from .progress import with_progress
 
@@ -81,8 +88,7 @@ def evaluate(
     progress = partial(with_progress, total=len(split.images), name="images")
     with open_client(ctx, url, protocol, timeout) as client, stop_on_interrupt() as stop:
         scored = evaluate_server(client, split, in_flight, progress, stop.until)
-        if sheet:
-            _draw_sheet(client, scored, split, worst, sheet)
+        spec = client.spec
     for answer in scored.refused:
         complain(answer.problem or "")
     _say(scored)
@@ -90,6 +96,8 @@ def evaluate(
         write_file(json_out, (json.dumps(scored.to_json(), indent=2) + "\n").encode())
     if results_out:
         write_file(results_out, (json.dumps(scored.results) + "\n").encode())
+    if sheet:
+        _draw_sheet(spec, scored, split, worst, sheet)
     if stop.asked:
         typer.echo(f"interrupted: the numbers are of {scored.metrics.images} images", err=True)
         raise typer.Exit(INTERRUPTED)
@@ -113,7 +121,7 @@ def _say(scored: Evaluation) -> None:
 
 
 def _draw_sheet(
-    client: PoseClient, scored: Evaluation, split: Split, worst: int, sheet: Path
+    spec: PipelineSpec, scored: Evaluation, split: Split, worst: int, sheet: Path
 ) -> None:
     from .contact_sheet import contact_sheet
     from .formats import DISPLAY_MIN_SCORE
@@ -132,10 +140,10 @@ def _draw_sheet(
         {image.id: image.path for image in split.images},
         split.content,
         scored.results,
-        client.skeleton,
+        spec,
     )
     if cases:
-        write_picture(sheet, contact_sheet(cases, client.skeleton))
+        write_picture(sheet, contact_sheet(cases, spec.skeleton))
 
 
 def _compare(

@@ -34,8 +34,9 @@ def infer(
     images: Annotated[
         list[str],
         typer.Argument(
-            metavar="IMAGE",
-            help="JPEG, PNG, WebP or BMP files, folders, 'patterns/**/*.jpg', or - for stdin.",
+            metavar="IMAGE|DIR|LIST.json",
+            help="JPEG, PNG, WebP or BMP files, folders, 'patterns/**/*.jpg', a JSON list of"
+            " paths, or - for stdin.",
             show_default=False,
         ),
     ],

@@ -146,7 +146,11 @@ def evaluate_with_matches(
     used = set(chosen)
     numbers, evaluated = _numbers_and_matches(
         {**content, "annotations": people},
-        [dict(result) for result in results if result["image_id"] in used],
+        [
+            {"category_id": PERSON_CATEGORY, **result}
+            for result in results
+            if result["image_id"] in used
+        ],
         sorted(used),
         sigmas,
     )
@@ -250,6 +254,7 @@ def _numbers_and_matches(
         evaluation = COCOeval(truth, truth.loadRes(results), "keypoints")
         evaluation.params.kpt_oks_sigmas = np.array(sigmas)
         evaluation.params.imgIds = image_ids
+        evaluation.params.catIds = [PERSON_CATEGORY]
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

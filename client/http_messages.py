@@ -5,8 +5,9 @@ tritonclient writes and reads the bodies of its binary tensor extension.
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
@@ -18,6 +19,7 @@ from tritonclient.http import InferenceServerClient, InferInput
 from .access import Access
 from .address import Address
 from .deadline import Deadline
+from .errors import ServerUnavailable
 from .statistics import model_statistics
 from .transport import (
     Connection,
@@ -82,22 +84,28 @@ def http_connection(
         if json_size is not None:
             headers[_HEADER_LENGTH] = str(json_size)
         path = f"{_path(request.model)}/infer"
-        return _tensors_in(await asked("POST", path, request.deadline, body, headers))
+        answer = await asked("POST", path, request.deadline, body, headers)
+        with _kserve(address):
+            return _tensors_in(answer)
 
     async def describe(model: Model, deadline: Deadline) -> ModelInfo:
-        metadata = _json_in(await asked("GET", _path(model), deadline))
-        config = _json_in(await asked("GET", f"{_path(model)}/config", deadline))
-        parameters = {
-            key: value["string_value"] for key, value in config.get("parameters", {}).items()
-        }
-        return ModelInfo(tuple(metadata["versions"]), parameters)
+        metadata = await asked("GET", _path(model), deadline)
+        config = await asked("GET", f"{_path(model)}/config", deadline)
+        with _kserve(address):
+            described = _json_in(config).get("parameters", {})
+            parameters = {key: value["string_value"] for key, value in described.items()}
+            return ModelInfo(tuple(_json_in(metadata)["versions"]), parameters)
 
     async def inspect(deadline: Deadline) -> ServerInfo:
-        server = _json_in(await asked("GET", "/v2", deadline))
+        answer = await asked("GET", "/v2", deadline)
+        with _kserve(address):
+            server = _json_in(answer)
+            name, version = server["name"], server["version"]
+            keeps_statistics = "statistics" in server.get("extensions", ())
         statistics: Mapping[str, Any] = {}
-        if "statistics" in server.get("extensions", ()):
+        if keeps_statistics:
             statistics = _json_in(await asked("GET", "/v2/models/stats", deadline))
-        return ServerInfo(server["name"], server["version"], model_statistics(statistics))
+        return ServerInfo(name, version, model_statistics(statistics))
 
     async def share(region: SharedRegion, deadline: Deadline) -> None:
         body = json.dumps({"key": region.key, "offset": 0, "byte_size": region.byte_size}).encode()
@@ -107,6 +115,15 @@ def http_connection(
         await asked("POST", f"{_region_path(name)}/unregister", deadline)
 
     return Connection(infer, describe, close, inspect, share, unshare)
+
+
+@contextlib.contextmanager
+def _kserve(address: Address) -> Iterator[None]:
+    """Inside, an answer is read: a web page with status 200 is none."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ServerUnavailable(str(address), "an answer that is not KServe v2") from error
 
 
 def _path(model: Model) -> str:

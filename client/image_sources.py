@@ -1,8 +1,9 @@
-"""Owns what `pose-client infer` may be pointed at: files, folders, patterns and stdin."""
+"""Owns what `pose-client infer` may be pointed at: files, folders, patterns, lists and stdin."""
 
 from __future__ import annotations
 
 import glob
+import json
 import sys
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
@@ -43,11 +44,11 @@ class ImageFile:
 def image_files(arguments: Sequence[str]) -> list[ImageFile]:
     """Every image of the arguments, in their order; within a folder or pattern by name.
 
-    Folders are searched through, patterns may hold `**`. A file that was named itself is taken as
-    it is: whether it is an image is the server's to say.
+    Folders are searched through, patterns may hold `**`, and a `.json` file is a list of paths. A
+    file that was named itself is taken as it is: whether it is an image is the server's to say.
 
     Raises:
-        NoImages: a folder or pattern has none.
+        NoImages: a folder, pattern or list has none.
     """
     images: list[ImageFile] = []
     names: set[str] = set()
@@ -66,7 +67,21 @@ def _images(argument: str) -> list[ImageFile]:
     if not path.exists() and glob.has_magic(argument):
         found = [Path(name) for name in glob.iglob(argument, recursive=True)]  # noqa: PTH207  absolute ones too
         return _named(_fixed_part(path), argument, [path for path in found if _is_image(path)])
+    if path.suffix.lower() == ".json" and path.is_file():
+        return [image for listed in _listed(path) for image in _images(listed)]
     return [ImageFile(path, path.name)]
+
+
+def _listed(path: Path) -> list[str]:
+    try:
+        listed = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise NoImages(f"{path}: expected a JSON list of image paths, got {error}") from error
+    if not isinstance(listed, list) or not all(isinstance(each, str) for each in listed):
+        raise NoImages(f"{path}: expected a JSON list of image paths, got other JSON")
+    if not listed or any(each.lower().endswith(".json") for each in listed):
+        raise NoImages(f"{path}: expected a JSON list of image paths, got none or another list")
+    return listed
 
 
 def _named(folder: Path, argument: str, found: list[Path]) -> list[ImageFile]:

@@ -12,9 +12,18 @@ from .errors import FileError
 def write_file(path: Path, content: bytes) -> None:
     """Write `content` to `path`, making its folder; an interrupted write leaves no trace there.
 
+    A link is followed, and a device or pipe (`/dev/stdout`) is written to, never replaced.
+
     Raises:
         FileError: the operating system refuses.
     """
+    path = path.resolve()
+    if path.exists() and not path.is_file():
+        try:
+            path.write_bytes(content)
+        except OSError as error:
+            raise FileError(path, "a place to write to", error) from error
+        return
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")

@@ -61,8 +61,11 @@ def result_text(form: Format, skeleton: Skeleton, images: Iterable[ImagePoses]) 
 
 
 def coco_image_id(name: str) -> int | str:
-    """COCO's number in names like `000000000139.jpg`; other images keep their name."""
-    stem = name.rsplit("/", 1)[-1].split(".", 1)[0]
+    """COCO's number in names like `000000000139.jpg`; other images keep their name.
+
+    So do images in a folder below: two folders may have the same numbers.
+    """
+    stem = name.split(".", 1)[0]
     return int(stem) if stem.isdecimal() else name
 
 

@@ -193,6 +193,12 @@ def server_error(address: Address, code: str, message: str) -> ClientError:
     if code in ("UNAVAILABLE", "503"):
         busy = ServerBusy if "queue" in words else ServerUnavailable
         return busy(str(address), words)
+    if code in ("502", "504"):
+        return ServerUnavailable(str(address), f"{code} from a gateway that does not reach it")
+    if code in ("301", "302", "307", "308"):
+        return ServerUnavailable(
+            str(address), f"{code}, a redirect; try the other of http:// and https://"
+        )
     if code == "UNIMPLEMENTED":
         return ServerUnavailable(str(address), f"a server without KServe v2: {words}")
     return RequestRejected(words)

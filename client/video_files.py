@@ -238,6 +238,6 @@ def _av() -> ModuleType:
         import av
     except ImportError as error:
         raise VideoError(
-            "expected PyAV for video files, got none; run `pip install 'bodypose-triton[video]'`"
+            "expected PyAV for video files, got none; run `pip install -e '.[video]'`"
         ) from error
     return av

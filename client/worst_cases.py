@@ -11,7 +11,7 @@ import numpy as np
 from pose_runtime.images import decode_image
 from pose_runtime.poses import Poses
 from pose_runtime.skeleton import Skeleton
-from pose_runtime.spec import ImageLimits
+from pose_runtime.spec import PipelineSpec
 
 from .coco_eval import PERSON_CATEGORY, PIXEL_CENTRE
 from .contact_sheet import Case
@@ -25,7 +25,7 @@ def worst_cases(
     paths: Mapping[int, Path],
     content: Mapping[str, Any],
     results: Sequence[Mapping[str, Any]],
-    skeleton: Skeleton,
+    spec: PipelineSpec,
 ) -> list[Case]:
     """What was annotated and what was found in each of these images.
 
@@ -34,9 +34,9 @@ def worst_cases(
         paths: of each image id.
         content: of the annotations file.
         results: of the evaluation, in COCO's format.
-        skeleton: of the server.
+        spec: of the server: its skeleton, and the images that it accepts.
     """
-    return [_case(image, paths[image.image_id], content, results, skeleton) for image in worst]
+    return [_case(image, paths[image.image_id], content, results, spec) for image in worst]
 
 
 def _case(
@@ -44,17 +44,17 @@ def _case(
     path: Path,
     content: Mapping[str, Any],
     results: Sequence[Mapping[str, Any]],
-    skeleton: Skeleton,
+    spec: PipelineSpec,
 ) -> Case:
-    annotated = _people(_annotated(content, image.image_id), skeleton)
+    annotated = _people(_annotated(content, image.image_id), spec.skeleton)
     answers = [result for result in results if result["image_id"] == image.image_id]
-    found = _people(answers, skeleton).above(DISPLAY_MIN_SCORE)
+    found = _people(answers, spec.skeleton).above(DISPLAY_MIN_SCORE)
     return Case(
         (
             f"{path.name}   annotated {len(annotated)}, missed {image.missed}",
             f"F1 {image.f1:.2f}   found {len(found)}, invented {image.invented}",
         ),
-        decode_image(read_image_file(path), ImageLimits()),
+        decode_image(read_image_file(path), spec.limits),
         annotated,
         found,
     )

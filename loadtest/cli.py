@@ -103,11 +103,11 @@ def run(
 ) -> None:
     """Load a server, report what it did, and judge it.
 
-    Example: `pose-loadtest run --scenario open --rate 20 --slo p99=200ms,errors<0.1%`
+    Example: `pose-loadtest run --scenario open --rate 20 --slo "p99=200ms,errors<0.1%"`
 
     Where is the knee? `pose-loadtest run --scenario step --users 1,2,4,8,16`
     """
-    from .comparison import read_report
+    from .comparison import check_same_settings, read_report
     from .plan import Plan
     from .run import run_load_test
 
@@ -128,6 +128,8 @@ def run(
             repository=repository,
         )
     older = read_report(compare) if compare else None
+    if older:
+        check_same_settings(plan.to_json(), older["settings"])
     _judge(run_load_test(plan, say=typer.echo), output, older)
 
 
@@ -143,12 +145,12 @@ def _judge(outcome: Outcome, output: Path, older: Mapping[str, Any] | None) -> N
         typer.echo(problem)
     if report["knee"]:
         typer.echo(f"knee: {report['knee']['step']}, {report['knee']['throughput']:.1f} answers/s")
-    ratios = compare(report, older) if older else []
-    for ratio in ratios:
-        typer.echo(str(ratio))
     typer.echo(f"{verdict_words(report)}; report in {output}")
     if verdict["invalid"]:
         raise typer.Exit(INVALID)
+    ratios = compare(report, older) if older else []
+    for ratio in ratios:
+        typer.echo(str(ratio))
     if not verdict["passed"] or any(ratio.regressed for ratio in ratios):
         raise typer.Exit(FAILED)
 
@@ -173,6 +175,8 @@ def headroom(
 
     with _usage_errors():
         seconds = seconds_in(duration)
+        if not seconds:
+            raise PlanError(f"duration: expected more than 0 s, got {duration}")
     result = measure_headroom(seconds, images, repository)
     if output:
         write_file(output, as_json(result))
@@ -226,6 +230,8 @@ def result(
             repository=repository,
         )
         soak_s = seconds_in(soak)
+        if not soak_s:
+            raise PlanError(f"soak: expected more than 0 s, got {soak}")
     measured = published.Measurement(plan, soak_s, reports).measure(say=typer.echo)
     published.write_result(output, page, measured)
     typer.echo(published.result_table(measured))

@@ -14,6 +14,8 @@ from .summary import COMPARED, value_of
 
 # Repeats that lie close together by luck do not make the machine quieter than this.
 MIN_NOISE = 0.03
+# Settings without which a ratio says nothing about the server.
+_SAME = ("scenario", "loop", "protocol", "images", "server")
 UNKNOWN_NOISE = 0.15  # of a single repeat
 
 
@@ -49,6 +51,20 @@ def read_report(path: Path) -> dict[str, Any]:
     if not isinstance(report, dict) or report.get("schema") != SCHEMA:
         raise ReportError(f"{path}: expected a report of schema {SCHEMA}, got something else")
     return report
+
+
+def check_same_settings(new: Mapping[str, Any], old: Mapping[str, Any]) -> None:
+    """That a run with the settings `new` can be compared with one with the settings `old`.
+
+    Raises:
+        ReportError: one is about something else.
+    """
+    for name in _SAME:
+        if new[name] != old.get(name):
+            raise ReportError(
+                f"compare: expected {name} {old.get(name)}, as in the older report, got"
+                f" {new[name]}; give the same options"
+            )
 
 
 def compare(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[Ratio]:

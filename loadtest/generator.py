@@ -11,6 +11,7 @@ from gevent import monkey
 monkey.patch_all()
 
 import json  # noqa: E402
+import resource  # noqa: E402
 import sys  # noqa: E402
 import time  # noqa: E402
 from collections.abc import Iterator, Sequence  # noqa: E402
@@ -104,6 +105,8 @@ def _sleep_until(moment: float) -> None:
 
 
 def main() -> None:
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a file for each connection
     setting = Setting.from_json(json.loads(sys.stdin.readline()))
     address = Address.parse(setting.url)
     bodies = [request_body(address, Path(image).read_bytes()) for image in setting.images]

@@ -132,6 +132,8 @@ class _Run:
             )
             samples = self._sampler.between(start_at + begin, start_at + end)
             machine = machine_summary(samples, done.all_cores)
+            if self._target.pid is None and self._target.address.is_loopback:
+                machine.pop("other_cores", None)  # the server is one of these programs
             split = server_split(before, after, self._target.address.model)
             notes = (*result.notes, *about_others(machine))
             results.append(replace(result, server=split, machine=machine, notes=notes))

@@ -7,8 +7,10 @@ users would take turns and each would report a short latency.
 
 from __future__ import annotations
 
+import errno
 import json
 from collections.abc import Callable
+from http.client import HTTPException
 from typing import Any, Protocol
 
 import grpc
@@ -108,7 +110,9 @@ class HttpSender:
             answer = bytes(response.read())
         except TimeoutError:
             return _TOO_LATE
-        except OSError:
+        except (OSError, HTTPException) as error:  # a connection that was dropped is the second
+            if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):
+                raise  # our own files, not the server's doing
             return _NOBODY
         if response.status_code == 200:
             return ""

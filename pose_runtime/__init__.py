@@ -1,9 +1,9 @@
-"""The vocabulary shared by Triton's Python models, the tools and the client. numpy only.
+"""The vocabulary shared by Triton's Python models, the tools and the client.
 
 Shape letters used in every docstring of the project:
 
     B images, N people, J joints, L limbs, P peaks kept per joint, M rows of the padded answer
     H, W network pixels; h, w field cells (network pixels / stride)
 
-`images.py` is the only module here that needs more than numpy (simplejpeg and OpenCV).
+Only `images.py` (OpenCV, simplejpeg) and `image_headers.py` (simplejpeg) need more than numpy.
 """

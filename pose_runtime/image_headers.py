@@ -139,12 +139,14 @@ def _format_of(data: bytes) -> str | None:
 
 
 def _orientation(data: bytes, image_format: str) -> int:
-    """EXIF's, of the formats whose orientation is applied; 1 for the others."""
+    """EXIF's; 1 for formats that have none."""
     match image_format:
         case "JPEG":
             return exif_orientation(data)
         case "PNG":
             return _png_orientation(data)
+        case "WebP":
+            return _webp_orientation(data)
         case _:
             return 1
 
@@ -253,6 +255,24 @@ def _png_orientation(data: bytes) -> int:
             return _orientation_in_tiff(data[start + 8 : end - 4])
         if kind == b"IDAT":
             break
+    return 1
+
+
+def _webp_orientation(data: bytes) -> int:
+    """The orientation in a WebP's EXIF chunk; 1 when there is none or it is damaged.
+
+    Source: WebP container specification, "RIFF File Format" and "Metadata Chunks".
+    """
+    position = 12
+    for _ in range(_MAX_SEGMENTS):
+        start = position + 8
+        size = data[position + 4 : start]
+        if len(size) < 4:
+            break
+        end = start + int.from_bytes(size, "little")
+        if data[position : position + 4] == b"EXIF":
+            return _orientation_in_tiff(data[start:end].removeprefix(b"Exif\0\0"))
+        position = end + end % 2
     return 1
 
 

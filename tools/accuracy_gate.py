@@ -129,7 +129,7 @@ def compare_ap(
     sides: dict[str, Any] = {}
     for role, path in (("float", float_model), ("candidate", candidate)):
         predict, spec, artifact = open_predictor(path, runtime)
-        metrics = evaluate_model(predict, spec, annotations, images)
+        metrics = evaluate_model(predict, spec, annotations, images, progress=path.name)
         sides[role] = {"model": _named(artifact), "metrics": metrics.numbers}
     drop = sides["float"]["metrics"]["AP"] - sides["candidate"]["metrics"]["AP"]
     verdict = Verdict("AP drop", drop, limit, drop <= limit)

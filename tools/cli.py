@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
 import typer
 
@@ -38,13 +39,40 @@ cli_quantisation.add_commands(app)
 cli_benchmark.add_commands(app)
 
 
+# Of pyproject.toml, by the packages that only some commands need.
+_EXTRA_OF = {
+    "keras": "train",
+    "tensorflow": "train",
+    "matplotlib": "train",
+    "tf2onnx": "export",
+    "onnx": "export",
+    "onnxruntime": "export",
+    "skimage": "export",
+    "openvino": "embedded",
+    "psutil": "benchmark",
+}
+
+
 def main() -> None:
     """Entry point: an error that the user can fix is one line on stderr and exit code 1."""
     try:
         app()
     except PoseError as error:
-        typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
-        sys.exit(1)
+        _end_with(str(error))
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRA_OF:
+            raise
+        extra = _EXTRA_OF[package]
+        _end_with(
+            f"expected the package {package}, got none; run pip install -e '.[{extra}]' -c"
+            " constraints.txt"
+        )
+
+
+def _end_with(problem: str) -> NoReturn:
+    typer.secho(f"error: {problem}", err=True, fg=typer.colors.RED)
+    sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -65,7 +65,8 @@ def benchmark(
         ),
     ] = None,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Of every runtime.", show_default="all cores")
+        int | None,
+        typer.Option(min=1, help="Of every runtime but the server's.", show_default="all cores"),
     ] = None,
 ) -> None:
     """Measure decoding, preprocessing, runtimes, the served ensemble and rivals, in one run.
@@ -75,6 +76,7 @@ def benchmark(
     Example: `tools benchmark -i val -a person_keypoints_val.json --movenet build/movenet.onnx`
     """
     import os
+    from functools import partial
 
     from .benchmark.run import run_benchmark, write_results
     from .benchmark.setting import Effort, Setting
@@ -83,8 +85,15 @@ def benchmark(
     effort = Effort.QUICK if quick else Effort.FULL
     cores = len(os.sched_getaffinity(0))
     setting = Setting(model or SHIPPED_MODEL, effort, threads or cores, images, _speak)
-    record = run_benchmark(setting, subject or (), movenet, annotations)
-    write_results(output, record)
+    if setting.threads != cores and "serving" in (subject or ["serving"]):
+        raise typer.BadParameter(
+            f"expected {cores} threads, because the server takes all cores, got {threads}; run"
+            " under taskset, or name other subjects",
+            param_hint="--threads",
+        )
+    if annotations and not images:
+        raise typer.BadParameter("expected --images with --annotations, got none")
+    run_benchmark(setting, subject or (), movenet, annotations, partial(write_results, output))
     typer.echo(f"{output}  {effort} run; `tools benchmark-report {output}` makes the page")
 
 

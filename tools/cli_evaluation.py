@@ -9,7 +9,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from .cli_options import AnnotationsOption, ImagesOption, JsonOption, LimitOption
+from .cli_options import (
+    AnnotationsOption,
+    ImagesOption,
+    JsonOption,
+    KeyOption,
+    LimitOption,
+    SkeletonOption,
+    network_hw_of,
+    say_that_keys_do_nothing,
+)
 
 if TYPE_CHECKING:
     from client.coco_eval import CocoMetrics
@@ -55,6 +64,7 @@ def evaluate(
     ] = None,
     limit: LimitOption = None,
     json_out: JsonOption = None,
+    key: KeyOption = None,
 ) -> None:
     """Score a model on COCO keypoints in this process: the ten numbers.
 
@@ -68,6 +78,7 @@ def evaluate(
     """
     if strict and (keep_aspect or multi_scale or flip):
         raise typer.BadParameter("--strict excludes --keep-aspect, --multi-scale and --flip")
+    say_that_keys_do_nothing(key)
     from .evaluation_modes import MULTI_SCALES, EvaluationMode, evaluate_in_mode
 
     mode = EvaluationMode(MULTI_SCALES if multi_scale else (1.0,), keep_aspect, flip)
@@ -130,7 +141,10 @@ def tune_grouping(
 def inference(
     model: Annotated[Path, typer.Argument(help="A .keras, .onnx or .plan file.", dir_okay=False)],
     images: Annotated[
-        list[str], typer.Argument(metavar="IMAGE|DIR", help="Files, folders, patterns.")
+        list[str],
+        typer.Argument(
+            metavar="IMAGE|DIR|LIST.json", help="Files, folders, patterns, JSON lists of paths."
+        ),
     ],
     results: Annotated[
         Path, typer.Option("-o", "-r", "--results_dir", "--results-dir", help="Folder to write.")
@@ -144,11 +158,13 @@ def inference(
             help="Draw the people, too, into images_annotated/.",
         ),
     ] = False,
+    key: KeyOption = None,
 ) -> None:
     """Find the people in photos without a server: detections.json, and pictures if asked.
 
     Example: `tools inference MODEL.onnx photos/ -o found --visualize`
     """
+    say_that_keys_do_nothing(key)
     from .inference import DETECTIONS, draw_picture, infer_files
 
     refused = infer_files(
@@ -173,6 +189,11 @@ def oracle(
     min_joints: Annotated[
         int | None, typer.Option(min=1, help="Smallest person kept.", show_default="as served")
     ] = None,
+    size: Annotated[
+        str,
+        typer.Option("-d", "--input_dims", "--input-dims", metavar="H,W,3", help="The network's."),
+    ] = "288,384,3",
+    skeleton: SkeletonOption = None,
     json_out: JsonOption = None,
 ) -> None:
     """The AP that decoding reaches on ideal fields drawn from the labels: no network can do better.
@@ -181,13 +202,19 @@ def oracle(
     """
     from dataclasses import asdict, replace
 
+    from pose_runtime.skeleton import BODYPOSE_18
     from pose_runtime.spec import PipelineSpec
 
+    from .config import load_skeleton
     from .decoding import DecodeSettings
     from .labels import LabelSettings
     from .oracle import oracle_metrics
 
-    spec = PipelineSpec(max_peaks=max_peaks)
+    spec = PipelineSpec(
+        load_skeleton(skeleton) if skeleton else BODYPOSE_18,
+        network_hw=network_hw_of(size),
+        max_peaks=max_peaks,
+    )
     if min_joints is not None:
         spec = replace(spec, grouping=replace(spec.grouping, min_joints=min_joints))
     labels, decode = LabelSettings(sigma), DecodeSettings(max_peaks)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from .accuracy_limits import MAX_AP_DROP, MIN_AGREEMENT
-from .cli_options import KeyOption, say_that_keys_do_nothing
+from .cli_options import KeyOption, network_hw_of, say_that_keys_do_nothing
 from .engine_options import (
     PANEL,
     MaxBatchOption,
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from .lower_precision import Gates, Source
 
 FOR_INT8 = "INT8"
-_EXISTING = {"exists": True, "dir_okay": False}
 
 
 class DataType(StrEnum):
@@ -211,6 +210,13 @@ def export(
     say_that_keys_do_nothing(key)
     if (gate_annotations is None) != (gate_images is None):
         raise typer.BadParameter("expected both or none", param_hint="--gate-annotations/-images")
+    for_int8 = (auto_mixed, float_layers, cal_image_dir, cal_data_file, cal_cache_file)
+    if data_type is not DataType.INT8 and any(for_int8):
+        raise typer.BadParameter(
+            "calibration and layers left in float are for --data_type int8", param_hint=data_type
+        )
+    if data_type is DataType.FP32 and gate_annotations is not None:
+        raise typer.BadParameter("float32 has no gate", param_hint="--gate-annotations")
     engine = None
     if engine_file is not None:
         engine = engine_settings(runtime, max_batch_size, opt_batch_size, max_workspace_size)
@@ -283,7 +289,7 @@ def _beside(model: Path, data_type: DataType) -> Path:
 def _source(
     model: Path, input_dims: str | None, max_peaks: int | None, sample_images: Path | None
 ) -> Source:
-    network_hw = None if input_dims is None else _network_hw(input_dims)
+    network_hw = None if input_dims is None else network_hw_of(input_dims)
     from .lower_precision import Source
     from .sample_images import images_in, packaged_images
 
@@ -321,16 +327,3 @@ def _export_half(source: Source, out: Path, gates: Gates) -> None:
         f"{made.path}  {made.sha256[:12]}  fp16;"
         f" {made.settings['gates'][0]['value']:.4f} of the joints stay"
     )
-
-
-def _network_hw(input_dims: str) -> tuple[int, int]:
-    try:
-        height, width, channels = (int(side) for side in input_dims.split(","))
-    except ValueError:
-        height = width = channels = 0
-    if channels != 3 or min(height, width) < 32 or height % 32 or width % 32:
-        raise typer.BadParameter(
-            f"expected H,W,3 with H and W multiples of 32, got {input_dims}",
-            param_hint="--input_dims",
-        )
-    return height, width

@@ -10,6 +10,23 @@ import typer
 KeyOption = Annotated[
     str | None, typer.Option("-k", "--key", help="Accepted for TAO's sake: nothing is encrypted.")
 ]
+SpecOption = Annotated[
+    Path,
+    typer.Option(
+        "-e",
+        "--experiment_spec",
+        "--experiment-spec",
+        "--experiment_spec_file",
+        "--experiment-spec-file",
+        help="YAML spec.",
+    ),
+]
+SkeletonOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="JSON", help="Your own skeleton.", dir_okay=False, show_default="18 joints"
+    ),
+]
 AnnotationsOption = Annotated[
     Path, typer.Option("--annotations", "-a", help="COCO keypoints file.", dir_okay=False)
 ]
@@ -29,3 +46,17 @@ def say_that_keys_do_nothing(key: str | None) -> None:
     """TAO's habit is harmless here, and said to be."""
     if key is not None:
         typer.echo("-k/--key: nothing is encrypted here, the key is not used", err=True)
+
+
+def network_hw_of(input_dims: str) -> tuple[int, int]:
+    """Height and width of TAO's `-d H,W,3`."""
+    try:
+        height, width, channels = (int(side) for side in input_dims.split(","))
+    except ValueError:
+        height = width = channels = 0
+    if channels != 3 or min(height, width) < 32 or height % 32 or width % 32:
+        raise typer.BadParameter(
+            f"expected H,W,3 with H and W multiples of 32, got {input_dims}",
+            param_hint="--input_dims",
+        )
+    return height, width

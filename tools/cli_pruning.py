@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .cli_options import KeyOption, say_that_keys_do_nothing
+from .cli_options import KeyOption, SpecOption, say_that_keys_do_nothing
 
 if TYPE_CHECKING:
     from .prune import PruneSettings, Target
@@ -83,8 +83,15 @@ def prune(
     granularity: GranularityOption = 8,
     min_filters: MinFiltersOption = 16,
     threshold: Annotated[
-        float, typer.Option("-pth", "--pruning_threshold", "--pruning-threshold", min=0)
-    ] = 0.1,
+        float | None,
+        typer.Option(
+            "-pth",
+            "--pruning_threshold",
+            "--pruning-threshold",
+            min=0,
+            show_default="0.1, if no target is given",
+        ),
+    ] = None,
     excluded: ExcludedOption = None,
     target_macs: Annotated[float | None, Share] = None,
     target_params: Annotated[float | None, Share] = None,
@@ -107,10 +114,13 @@ def prune(
     say_that_keys_do_nothing(key)
     if (importance is ImportanceChoice.TAYLOR) != (spec is not None):
         raise typer.BadParameter("expected -e with --importance taylor, and only with it")
+    target = _target(target_macs, target_params)
+    if target is not None and threshold is not None:
+        raise typer.BadParameter("expected a threshold or a target, got both", param_hint="-pth")
     from . import prune as stage
     from .prune_report import draw_widths
 
-    target = _target(target_macs, target_params)
+    goal = stage.DEFAULT_THRESHOLD if threshold is None else threshold
     measured = None
     if spec is not None:
         from functools import partial
@@ -122,7 +132,7 @@ def prune(
     made, report = stage.prune(
         model,
         _settings(normalizer, equalization, granularity, min_filters, excluded, importance),
-        threshold if target is None else target,
+        goal if target is None else target,
         out=None if dry_run else output,
         measured=measured,
     )
@@ -166,9 +176,7 @@ def _settings(
 
 
 def retrain(
-    spec: Annotated[
-        Path, typer.Option("-e", "--experiment_spec", "--experiment-spec", help="YAML spec.")
-    ],
+    spec: SpecOption,
     model: Annotated[
         Path, typer.Option("-m", "--model", help="The pruned .keras file.", dir_okay=False)
     ],

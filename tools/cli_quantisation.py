@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .accuracy_limits import MAX_AP_DROP, GraphRuntime
-from .cli_options import AnnotationsOption, ImagesOption, JsonOption
+from .cli_options import AnnotationsOption, ImagesOption, JsonOption, SkeletonOption
 from .engine_options import (
     HardwareCompatibleOption,
     MaxBatchOption,
@@ -74,15 +74,25 @@ def sample_calibration_images(
         typer.Option("-r", "--randomize", help="Draw by the seed; else the first of every class."),
     ] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of --randomize.")] = 42,
+    skeleton: SkeletonOption = None,
 ) -> None:
     """Copy a sample of training images with the whole set's mix of people and person sizes.
 
     Example: `tools sample-calibration-images -a train.json -i train -o build/calibration -n 512 -r`
     """
+    from pose_runtime.skeleton import BODYPOSE_18
+
     from . import calibration_images as stage
+    from .config import load_skeleton
 
     settings = stage.SampleSettings(num_images, min_people, min_joints, seed if randomize else None)
-    manifest = stage.sample_calibration_images(annotations, images, output, settings)
+    manifest = stage.sample_calibration_images(
+        annotations,
+        images,
+        output,
+        settings,
+        load_skeleton(skeleton) if skeleton else BODYPOSE_18,
+    )
     typer.echo(f"{output}  {num_images} images, named with their sha256 in {manifest}")
 
 
@@ -185,10 +195,13 @@ def compare_speed(
     import numpy as np
 
     from .accuracy_gate import write_record
+    from .artifacts import Artifact
     from .network_speed import speed_record, speed_up_record
     from .onnx_contract import spec_in_onnx
     from .sample_images import packaged_images
 
+    for model in (float_model, int8_model):
+        Artifact.open(model)
     photos = packaged_images(spec_in_onnx(float_model).network_hw)
     pixels = np.resize(photos, (batch_size, *photos.shape[1:]))
     threads = threads or os.cpu_count() or 1

@@ -131,9 +131,9 @@ def build_repo(
         return
     limits = _limits(max_image_bytes, max_image_pixels, max_decode_ms, image_formats)
     if version is not None:
-        if target is not Target.EMBEDDED or triton_version is not None:
+        if target is not Target.EMBEDDED or triton_version is not None or tuning is not None:
             raise typer.BadParameter(
-                "target and release are those of the repository", param_hint="--version"
+                "target, release and tuning are those of the repository", param_hint="--version"
             )
         from . import versions
 

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from .cli_options import JsonOption, KeyOption, say_that_keys_do_nothing
+from .cli_options import JsonOption, KeyOption, SpecOption, say_that_keys_do_nothing
 
 # TensorFlow's start-up notes are about itself; set before anything imports it.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -26,9 +26,7 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def train(
-    spec: Annotated[
-        Path, typer.Option("-e", "--experiment_spec", "--experiment-spec", help="YAML spec.")
-    ],
+    spec: SpecOption,
     results: Annotated[
         Path, typer.Option("-r", "--results_dir", "--results-dir", help="Folder of the run.")
     ],
@@ -63,9 +61,7 @@ def train(
 
 
 def profile_input(
-    spec: Annotated[
-        Path, typer.Option("-e", "--experiment_spec", "--experiment-spec", help="YAML spec.")
-    ],
+    spec: SpecOption,
     steps: Annotated[int, typer.Option(min=1, help="Batches of a timed stretch.")] = 60,
     json_out: JsonOption = None,
 ) -> None:

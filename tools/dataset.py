@@ -12,8 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.coco_eval import PIXEL_CENTRE
-from pose_runtime.errors import PoseError
+from pose_runtime.errors import ImageError, PoseError
+from pose_runtime.images import network_pixels
+from pose_runtime.letterbox import Letterbox
 from pose_runtime.skeleton import Skeleton
+from pose_runtime.spec import ImageLimits
 
 Floats = NDArray[np.float32]
 
@@ -56,6 +59,24 @@ def read_coco(annotations: Path, images_dir: Path, skeleton: Skeleton) -> list[I
     ]
 
 
+def network_view(
+    record: ImageRecord, network_hw: tuple[int, int], limits: ImageLimits
+) -> tuple[NDArray[np.uint8], Letterbox]:
+    """A record's image as a server would give it to the network: (H, W, 3), and where it lies.
+
+    Raises:
+        DatasetError: it cannot be read; the message names it.
+    """
+    try:
+        return network_pixels(record.path.read_bytes(), network_hw, limits)
+    except (OSError, ImageError) as error:
+        raise unreadable(record, error) from error
+
+
+def unreadable(record: ImageRecord, error: Exception) -> DatasetError:
+    return DatasetError(f"image {record.image_id} ({record.path}): {error}")
+
+
 def open_coco(
     annotations: Path, skeleton: Skeleton
 ) -> tuple[list[dict[str, Any]], dict[int, list[dict[str, Any]]]]:
@@ -85,7 +106,8 @@ def _check_keypoints(annotations: Path, categories: Any, skeleton: Skeleton) -> 
     if named is not None and tuple(named) != skeleton.annotated_joints:
         raise DatasetError(
             f"{annotations}: expected keypoints {', '.join(skeleton.annotated_joints)} of skeleton"
-            f" {skeleton.name}, got {', '.join(named)}; give the matching pose_config_path"
+            f" {skeleton.name}, got {', '.join(named)}; give the matching pose_config_path in a"
+            " spec, or --skeleton"
         )
 
 

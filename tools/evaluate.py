@@ -14,14 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.coco_eval import CocoMetrics, annotated_sigmas, coco_results, evaluate_results
+from client.progress import with_progress
 from pose_runtime.grouping import people_in_image
-from pose_runtime.images import network_pixels
 from pose_runtime.poses import Poses
 from pose_runtime.spec import PipelineSpec
 
 from .accuracy_limits import GraphRuntime
 from .artifacts import Artifact
-from .dataset import ImageRecord, read_coco
+from .dataset import ImageRecord, network_view, read_coco
 from .onnx_contract import spec_in_onnx
 
 if TYPE_CHECKING:
@@ -50,10 +50,7 @@ def network_answers(
     """What grouping gets for every image: peaks, limb scores and geometry."""
     for start in range(0, len(records), batch_size):
         batch = records[start : start + batch_size]
-        placed = [
-            network_pixels(record.path.read_bytes(), spec.network_hw, spec.limits)
-            for record in batch
-        ]
+        placed = [network_view(record, spec.network_hw, spec.limits) for record in batch]
         pixels = np.stack([image for image, _ in placed])
         if len(batch) < batch_size:  # one shape only, so that nothing compiles twice
             pixels = np.pad(pixels, ((0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0)))
@@ -99,14 +96,19 @@ def evaluate_model(
     images: Path,
     limit: int | None = None,
     batch_size: int = 8,
+    progress: str = "",
 ) -> CocoMetrics:
     """COCO's ten numbers of a model on a split, or on its first `limit` images.
+
+    With a name for it, `progress` is shown on stderr.
 
     Raises:
         DatasetError: the annotations or images are missing or of another skeleton.
     """
     records = read_coco(annotations, images, spec.skeleton)[:limit]
     found = find_people(predict, records, spec, batch_size)
+    if progress:
+        found = with_progress(found, len(records), progress)
     return metrics_of(found, spec, annotations, [record.image_id for record in records])
 
 

@@ -17,13 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.coco_eval import CocoMetrics
+from client.progress import with_progress
 from pose_runtime.errors import PoseError
 from pose_runtime.grouping import people_in_image
-from pose_runtime.images import network_pixels
 from pose_runtime.poses import Poses
 from pose_runtime.spec import PipelineSpec
 
-from .dataset import ImageRecord, read_coco
+from .dataset import ImageRecord, network_view, read_coco
 from .evaluate import find_people, metrics_of, open_predictor
 from .field_frames import Frame, in_frame, last_stage, mean_fields, unmirrored
 from .fields import Fields
@@ -102,6 +102,7 @@ def evaluate_in_mode(
 
         run = field_network(load_network(model)[0])
         found = find_people_in_mode(run, field_decoder(spec), records, spec, mode)
+    found = with_progress(found, len(records), model.name)
     metrics = metrics_of(found, spec, annotations, [record.image_id for record in records])
     described = {"sha256": artifact.sha256, "mode": str(mode), "grouping": asdict(spec.grouping)}
     return metrics, described
@@ -145,11 +146,10 @@ def _seen(
     run: FieldNetwork, record: ImageRecord, spec: PipelineSpec, mode: EvaluationMode
 ) -> tuple[Fields, Frame]:
     """The mean of all views, in the frame of the largest."""
-    data = record.path.read_bytes()
     views: list[tuple[Fields, Frame]] = []
     for scale in sorted(mode.scales, reverse=True):
         network_hw = view_hw(record.image_hw, spec.network_hw, mode, scale)
-        pixels, letterbox = network_pixels(data, network_hw, spec.limits)
+        pixels, letterbox = network_view(record, network_hw, spec.limits)
         frame = Frame(network_hw, letterbox)
         views.append((last_stage(run(pixels[None])), frame))
         if mode.flip:

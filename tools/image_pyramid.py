@@ -16,7 +16,7 @@ from pose_runtime.errors import PoseError
 
 from .artifacts import Artifact
 from .fields import Fields
-from .keras_models import load_network, save_network
+from .keras_models import check_keras_name, load_network, save_network
 from .resizing import InCellsOf, LargerCopy
 
 _HEAD = "heat_0_logits"  # heatmaps before any stage
@@ -45,6 +45,7 @@ def add_pyramid(model: Path, out: Path, scale: float) -> Artifact:
     Source: weights shared between scales are those of Chen et al. 2016 (arXiv:1511.03339), whose
     mean of scores this is; their attention to scale would have to be trained.
     """
+    check_keras_name(out)
     network, pipeline, parent = load_network(model)
     names = {layer.name for layer in network.layers}
     if _HEAD not in names or _LARGER in names:

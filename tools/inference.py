@@ -12,6 +12,7 @@ from client.errors import FileError
 from client.formats import DISPLAY_MIN_SCORE, ImageInfo, ServedModel, image_record
 from client.image_sources import ImageFile, image_files
 from client.picture_file import write_picture
+from client.progress import with_progress
 from pose_runtime.errors import ImageError
 from pose_runtime.grouping import people_in_image
 from pose_runtime.images import decode_image, network_pixels
@@ -48,7 +49,7 @@ def infer_files(
     described = ServedModel(model.name, artifact.stage, artifact.sha256)
     records: list[dict[str, Any]] = []
     files = image_files(images)
-    for file in files:
+    for file in with_progress(files, len(files), "images"):
         try:
             data = file.read()
             poses, info = _people(predict, spec, file, data)

@@ -20,6 +20,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from client.progress import with_progress
+
 from .accuracy_gate import AccuracyGateError, Judge, Verdict, first_miss
 from .artifacts import Artifact, record_path
 from .calibration import (
@@ -40,7 +42,7 @@ from .onnx_graph import macs_of
 from .quantize import Placement, place, quantize
 
 MAX_GATE_IMAGES = 64
-SENSITIVITY_IMAGES = 24
+SENSITIVITY_IMAGES = 12  # some 1,000 peaks; every layer costs a look at them
 _REPORTED_LAYERS = 10
 _MOST_RETURNS = 16  # layers that are tried in INT8 again; each costs a whole gate
 
@@ -150,7 +152,8 @@ def calibrated_scales(
         given = Artifact.open(cache).settings if record_path(cache).is_file() else {}
         return scales, {"cache": cache.name, **given}
     method, count = calibration.method, calibration.images
-    scales = scales_of(names, activations(prepared, names), images(), method)
+    seen = with_progress(images(), count, "calibration")
+    scales = scales_of(names, activations(prepared, names), seen, method)
     if cache is not None:
         write_cache(cache, scales, method, source, images=count, network_hw=network_hw, graph=graph)
     return scales, {"method": str(method), "images": count}
@@ -300,7 +303,7 @@ def layer_sensitivity(
     losses = {}
     with TemporaryDirectory() as folder:
         path = Path(folder) / "alone.onnx"
-        for layer in layers:
+        for layer in with_progress(layers, len(layers), "layers in INT8, one at a time"):
             others = [name for name in layers if name != layer]
             alone: Placement = place(prepared, (*float_layers, *others))
             onnx.save(quantize(prepared, alone, scales, means), path)

@@ -14,7 +14,7 @@ from pose_runtime.skeleton import Skeleton
 
 from .artifacts import Artifact
 from .fields import Fields
-from .keras_models import load_network, save_network
+from .keras_models import check_keras_name, load_network, save_network
 from .movenet_heads import MOVENET_JOINTS, load_heads
 
 
@@ -40,14 +40,14 @@ def interpolate(
         stages: how many of the first ones to keep; None: all. Each was trained to be the last.
 
     Raises:
-        InterpolationError: a network without such heads, or with fewer stages.
+        InterpolationError: a network without such heads, with other ones or with fewer stages.
 
     Source: the idea is that of interpolating zero-shot and fine-tuned models, Wortsman et al.
     2022 (arXiv:2109.01903), here of their logits.
     """
+    check_keras_name(out)
     network, pipeline, parent = load_network(model)
     source = Artifact.open(pretrained)
-    load_heads(network, pretrained, pipeline.skeleton)
     fields = Fields.of(network.outputs)
     trained = len(fields.heatmaps)
     stages = trained if stages is None else stages
@@ -56,6 +56,7 @@ def interpolate(
             f"{model}: expected a bodypose-s of {stages} stages or more,"
             f" got {network.name} of {trained}"
         )
+    _load_heads_back(network, model, pretrained, pipeline.skeleton)
     shares = _shares(pipeline.skeleton, share)
     parts = {
         "heat_first_share": (network.get_layer("heat_0_logits").output, 1 - shares),
@@ -77,6 +78,23 @@ def interpolate(
     made = keras.Model(network.inputs, outputs, name=network.name)
     settings = {**parent.settings, "val": None, "interpolation": {"share": share, "stages": stages}}
     return save_network(made, out, "interpolate", pipeline, parent, source, settings=settings)
+
+
+def _load_heads_back(
+    network: keras.Model, model: Path, pretrained: Path, skeleton: Skeleton
+) -> None:
+    try:
+        loaded = load_heads(network, pretrained, skeleton)
+    except ValueError as error:
+        raise InterpolationError(
+            f"{model}: expected heads as wide as those in {pretrained.name}, got others;"
+            " interpolate before pruning"
+        ) from error
+    if "heat_0_logits" not in loaded:
+        raise InterpolationError(
+            f"{pretrained}: expected MoveNet's heads, got none; run `tools import-backbone` on"
+            " MoveNet's archive"
+        )
 
 
 def _shares(skeleton: Skeleton, share: float) -> NDArray[np.float64]:

@@ -29,6 +29,16 @@ class ModelFileError(PoseError):
     """A `.keras` file that is not one of our networks."""
 
 
+def check_keras_name(path: Path) -> None:
+    """For commands that work for long before they write.
+
+    Raises:
+        ModelFileError: Keras would not write a file of this name.
+    """
+    if path.suffix != ".keras":
+        raise ModelFileError(f"{path}: expected a name that ends in .keras; choose another -o")
+
+
 def save_network(
     network: keras.Model,
     path: Path,
@@ -49,6 +59,8 @@ def save_network(
         "network_hw": pipeline.network_hw,
         **settings,
     }
+    if pipeline.grouping != GroupingSettings():
+        described["grouping"] = asdict(pipeline.grouping)
     return Artifact.record(path, stage, *parents, settings=described)
 
 

@@ -54,11 +54,10 @@ def heatmap_stride(network: keras.Model) -> int:
 
 
 def freeze(network: keras.Model, multipliers: Mapping[str, float]) -> None:
-    """Stop the training of layers whose learning-rate multiplier is 0."""
+    """Train all layers but those whose learning-rate multiplier is 0, whatever a file says."""
     frozen = tuple(key for key, multiplier in multipliers.items() if multiplier == 0)
     for layer in network.layers:
-        if frozen and layer.name.startswith(frozen):
-            layer.trainable = False
+        layer.trainable = not layer.name.startswith(frozen)
 
 
 def with_dtype_policy(model: keras.Model, policy: str) -> keras.Model:

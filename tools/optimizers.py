@@ -39,8 +39,8 @@ class SoftstartAnnealing(keras.optimizers.schedules.LearningRateSchedule):
         }
 
 
-class MultipliedAdamW(keras.optimizers.AdamW):
-    """AdamW whose learning rate is multiplied for the layers named in `multipliers`."""
+class _Multiplied(keras.optimizers.Optimizer):
+    """An optimizer's learning rate, multiplied for the layers named in `multipliers`."""
 
     multipliers: dict[str, float]
 
@@ -58,6 +58,14 @@ class MultipliedAdamW(keras.optimizers.AdamW):
         return next(matches, 1.0)
 
 
+class MultipliedAdamW(_Multiplied, keras.optimizers.AdamW):
+    """AdamW with learning-rate multipliers by layer."""
+
+
+class MultipliedSGD(_Multiplied, keras.optimizers.SGD):
+    """SGD with learning-rate multipliers by layer."""
+
+
 def build_optimizer(config: OptimizerConfig, steps: int) -> keras.optimizers.Optimizer:
     """The spec's optimizer for a run of `steps` batches."""
     schedule = SoftstartAnnealing(
@@ -67,12 +75,17 @@ def build_optimizer(config: OptimizerConfig, steps: int) -> keras.optimizers.Opt
         config.learning_rate_schedule.annealing,
         steps,
     )
-    common: dict[str, Any] = {"global_clipnorm": config.clip_norm}
+    common: dict[str, Any] = {
+        "global_clipnorm": config.clip_norm,
+        "weight_decay": config.weight_decay,
+    }
     if config.ema_momentum:
         common |= {"use_ema": True, "ema_momentum": config.ema_momentum}
+    optimizer: MultipliedAdamW | MultipliedSGD
     if config.name == "sgd":
-        return keras.optimizers.SGD(schedule, momentum=config.momentum, **common)
-    optimizer = MultipliedAdamW(schedule, weight_decay=config.weight_decay, **common)
+        optimizer = MultipliedSGD(schedule, momentum=config.momentum, **common)
+    else:
+        optimizer = MultipliedAdamW(schedule, **common)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     optimizer.multipliers = config.grad_weights_dict
     return optimizer

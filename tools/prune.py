@@ -24,7 +24,7 @@ from .importance import (
     channel_scores,
     weight_stats,
 )
-from .keras_models import load_network, save_network
+from .keras_models import check_keras_name, load_network, save_network
 from .prune_report import LayerWidth, PruneReport
 
 DEFAULT_THRESHOLD = 0.1  # TAO's
@@ -92,6 +92,8 @@ def prune(
         PruneError: the threshold or target is outside of the usable range.
         UnknownLayerError: a layer of which it is not known how channels pass through it.
     """
+    if out is not None:
+        check_keras_name(out)
     network, pipeline, parent = load_network(model)
     graph = trace_channels(network, pipeline.network_hw)
     selection = Selection(

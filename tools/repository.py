@@ -181,8 +181,11 @@ def version_in_use(repository: Path) -> int:
         return FIRST_VERSION
 
 
-def changes_since_build(repository: Path) -> list[str]:
-    """One line for each file that is not as `tools build-repo` left it; empty when all are."""
+def changes_since_build(repository: Path, besides: int | None = None) -> list[str]:
+    """One line for each file that is not as `tools build-repo` left it; empty when all are.
+
+    Files of the version `besides` do not count.
+    """
     if not repository.is_dir():
         return [f"{repository}: expected a model repository, got nothing; run `tools build-repo`"]
     try:
@@ -196,7 +199,9 @@ def changes_since_build(repository: Path) -> list[str]:
         if sha256_of(present[name]) != recorded[name]:
             changes[name] = "changed after the build"
     return [
-        f"{repository / name} {changes[name]}; run `tools build-repo`" for name in sorted(changes)
+        f"{repository / name} {changes[name]}; run `tools build-repo`"
+        for name in sorted(changes)
+        if name.split("/")[1:2] != [str(besides)]
     ]
 
 

@@ -132,7 +132,8 @@ class SampleStream:
                 if any(code is not None for code in codes):
                     raise DatasetError(
                         f"workers: expected all to run, got exit codes {codes}; with -9 the machine"
-                        " has too little memory: lower workers"
+                        " has too little memory, with -7 too little shared memory (a container's"
+                        " --shm-size): lower workers or batch_size"
                     ) from None
 
     def image_ids(self, epoch: int, step: int) -> list[int]:

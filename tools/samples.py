@@ -18,7 +18,7 @@ from pose_runtime.skeleton import Skeleton
 from pose_runtime.spec import ImageLimits
 
 from .config import AugmentationConfig
-from .dataset import DatasetError, ImageRecord
+from .dataset import DatasetError, ImageRecord, unreadable
 from .labels import (
     STRIDE,
     LabelSettings,
@@ -87,7 +87,7 @@ def read_image(record: ImageRecord) -> Pixels:
     try:
         return decode_image(record.path.read_bytes(), ImageLimits())
     except (OSError, ImageError) as error:
-        raise DatasetError(f"image {record.image_id} ({record.path}): {error}") from error
+        raise unreadable(record, error) from error
 
 
 def make_sample(

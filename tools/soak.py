@@ -34,6 +34,7 @@ _TIMEOUT_S = 60.0
 _SAME_PX = 0.5  # a batch's arithmetic may round in another order
 _KNEE_S = 10.0
 _MAX_PROBLEMS = 10
+_LAST_KILL_S = 20.0  # before the end
 # Caches and threads fill in the first minutes.
 _SHORTEST_FOR_GROWTH_S = 600.0
 
@@ -221,9 +222,10 @@ def _same(one: Poses, other: Poses) -> bool:
 def _kill(
     server: EmbeddedServer, plan: Plan, over: threading.Event, kills: list[float], started: float
 ) -> None:
-    """One Python model after the other."""
+    """One Python model after the other, while there is still load to see it come back."""
     turn = 0
-    while not over.wait(plan.kill_every_s):
+    last = started + plan.seconds - _LAST_KILL_S
+    while not over.wait(plan.kill_every_s) and time.monotonic() < last:
         if processes := server.model_processes():
             names = sorted(processes)
             os.kill(processes[names[turn % len(names)]], signal.SIGKILL)

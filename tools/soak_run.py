@@ -20,6 +20,7 @@ from .network_speed import machine
 from .repository import RepositoryError, changes_since_build
 from .server import embedded_server
 from .soak import Plan, ask_once, measured_knee, soak
+from .soak_watch import keep_heaps_small
 
 
 def run_soak(
@@ -40,6 +41,7 @@ def run_soak(
     """
     if changes := changes_since_build(repository):
         raise RepositoryError(changes[0])
+    keep_heaps_small()
     said: list[str] = []
     with embedded_server(repository, report=said.append) as server:
         with PoseClient(f"grpc://{server.grpc_url}", timeout_s=60) as client:

@@ -16,9 +16,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from .annotation_check import checked_coco
 from .channel_graph import ChannelGraph, WeightedLayer
 from .config import TrainSpec
-from .dataset import read_coco
 from .field_training import FieldTraining
 from .importance import Floats
 from .network import heatmap_stride
@@ -48,7 +48,7 @@ def taylor_stats(
     recorder.build(model.trainable_variables)
     data = spec.dataloader.dataset_config
     root, images = data.root_data_path, data.train_data
-    records = read_coco(
+    records, _ = checked_coco(
         root / images.annotation_path, root / images.images_root_dir_path, spec.skeleton
     )
     stream = training_stream(spec, chosen_records(spec, records), heatmap_stride(network))

@@ -16,9 +16,9 @@ from client.coco_eval import CocoMetrics
 from pose_runtime.spec import PipelineSpec
 
 from .annotation_check import checked_coco, summary, write_problems
-from .artifacts import Artifact, StaleArtifactError, sha256_of
+from .artifacts import Artifact, StaleArtifactError, atomic_path, sha256_of
 from .config import TrainSpec
-from .dataset import ImageRecord, read_coco
+from .dataset import DatasetError, ImageRecord, read_coco
 from .evaluate import evaluate_model, network_predictor
 from .keras_models import save_network
 from .network import with_dtype_policy
@@ -56,10 +56,12 @@ def train(
             f"{results_dir}: expected an empty folder, got a run; add --resume or choose another -r"
         )
     results_dir.mkdir(parents=True, exist_ok=True)
+    _val_records(spec)
     trained = Trained.of(spec, _checked_records(spec, results_dir, say))
     stream, model = trained.stream, trained.model
     state = restore(model, results_dir) if resume else RunState()
-    (results_dir / "spec.json").write_text(spec.model_dump_json(indent=2) + "\n")
+    with atomic_path(results_dir / "spec.json") as temporary:
+        temporary.write_text(spec.model_dump_json(indent=2) + "\n")
     checkpoint = Checkpoint(spec, results_dir, state)
     log = TrainingLog(results_dir, state.rows)
     keeper = _Keeper(spec, trained, checkpoint, log, results_dir, state, say, stage)
@@ -99,6 +101,25 @@ def _checked_records(spec: TrainSpec, results_dir: Path, say: Say) -> list[Image
     return chosen_records(spec, records)
 
 
+def _val_records(spec: TrainSpec) -> list[ImageRecord]:
+    """Images to validate on; all there, else the first validation would end the run, hours later.
+
+    Raises:
+        DatasetError: the annotations do not fit, or an image is missing.
+    """
+    data = spec.dataloader.dataset_config
+    if data.val_data is None:
+        return []
+    images = data.root_data_path / data.val_data.images_root_dir_path
+    records = read_coco(data.root_data_path / data.val_data.annotation_path, images, spec.skeleton)
+    for record in records:
+        if not record.path.is_file():
+            raise DatasetError(
+                f"val_data: expected image {record.image_id} in {record.path}, got nothing there"
+            )
+    return records
+
+
 class _Keeper(keras.callbacks.Callback):
     """Validates, keeps the best network, logs, draws, and says how long it will take."""
 
@@ -121,6 +142,7 @@ class _Keeper(keras.callbacks.Callback):
         self._pipeline = PipelineSpec(
             skeleton=spec.skeleton,
             network_hw=(loader.image_config.height, loader.image_config.width),
+            grouping=trained.grouping,
         )
         self._root = loader.dataset_config.root_data_path
         self._val = loader.dataset_config.val_data
@@ -132,7 +154,7 @@ class _Keeper(keras.callbacks.Callback):
         }
         self._predict = network_predictor(trained.network, self._pipeline)
         self._batch = -(-_EVALUATED_AT_ONCE // trained.devices) * trained.devices
-        self._pictured = pictured(self._records_to_picture())
+        self._pictured = pictured(_val_records(spec) or trained.stream.records)
         self._started = time.monotonic()
         self._first_epoch = state.epoch
         self._seconds_before = float(state.rows[-1]["seconds"]) if state.rows else 0.0
@@ -165,15 +187,6 @@ class _Keeper(keras.callbacks.Callback):
             draw_curves(self._folder, self._state.rows)
         self._checkpoint.commit()
         self._speak(row)
-
-    def _records_to_picture(self) -> list[ImageRecord]:
-        if self._val is None:
-            return self._trained.stream.records
-        return read_coco(
-            self._root / self._val.annotation_path,
-            self._root / self._val.images_root_dir_path,
-            self._spec.skeleton,
-        )
 
     def _validate(self, epoch: int, row: dict[str, Any]) -> None:
         """Score the network, and keep it when none was better."""

@@ -8,6 +8,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from pose_runtime.spec import GroupingSettings
+
 from .artifacts import Artifact
 from .config import TrainSpec
 from .dataset import ImageRecord
@@ -29,6 +31,7 @@ class Trained:
     """What a spec makes before the first step: a compiled model and the batches for it."""
 
     network: keras.Model
+    grouping: GroupingSettings  # a loaded network's own
     model: FieldTraining
     stream: SampleStream
     parents: tuple[Artifact, ...]  # the files that weights or targets come from
@@ -40,7 +43,7 @@ class Trained:
         keras.utils.set_random_seed(spec.random_seed)
         keras.mixed_precision.set_dtype_policy(spec.mixed_precision)
         devices = share_batches(spec.devices, spec.dataloader.batch_size)
-        network, parents = _initial_network(spec)
+        network, grouping, parents = _initial_network(spec)
         stream = training_stream(spec, records, heatmap_stride(network))
         freeze(network, spec.optimizer.grad_weights_dict)
         model, teachers = _trained_model(spec, network)
@@ -49,27 +52,36 @@ class Trained:
             jit_compile="auto" if keras.backend.backend() == "tensorflow" else True,
         )
         model.optimizer.build(model.trainable_variables)
-        return cls(network, model, stream, (*parents, *teachers), devices)
+        return cls(network, grouping, model, stream, (*parents, *teachers), devices)
 
 
-def _initial_network(spec: TrainSpec) -> tuple[keras.Model, tuple[Artifact, ...]]:
-    """The network to train, and the files that its weights come from."""
+def _initial_network(
+    spec: TrainSpec,
+) -> tuple[keras.Model, GroupingSettings, tuple[Artifact, ...]]:
+    """The network to train, its thresholds, and the files that its weights come from."""
     weights = spec.pretrained_weights
     if weights is None:
-        return build_network(spec.model, spec.skeleton), ()
+        return build_network(spec.model, spec.skeleton), GroupingSettings(), ()
     artifact = Artifact.open(weights)
     if spec.load_graph:
-        network = with_dtype_policy(_loaded(weights, spec), spec.mixed_precision)
+        loaded, grouping = _loaded(weights, spec)
+        network = with_dtype_policy(loaded, spec.mixed_precision)
         if "kernel_regularization_factor" in spec.model.model_fields_set:
             regularize(network, spec.model)  # else the file's own stay
-        return network, (artifact,)
+        return network, grouping, (artifact,)
     network = build_network(spec.model, spec.skeleton)
     if weights.suffix == ".npz":
         load_backbone(network, weights)
         load_heads(network, weights, spec.skeleton)
     else:
-        network.set_weights(load_network(weights)[0].get_weights())
-    return network, (artifact,)
+        try:
+            network.set_weights(load_network(weights)[0].get_weights())
+        except ValueError as error:
+            raise TrainingError(
+                f"{weights}: expected the weights of a {network.name} as the spec describes it, got"
+                " those of another graph; add load_graph: true to take the graph from there, too"
+            ) from error
+    return network, GroupingSettings(), (artifact,)
 
 
 def _trained_model(
@@ -79,18 +91,18 @@ def _trained_model(
     if spec.distillation is None:
         return FieldTraining(network), ()
     path = spec.distillation.teacher
-    teacher = with_dtype_policy(_loaded(path, spec), spec.mixed_precision)
+    teacher = with_dtype_policy(_loaded(path, spec)[0], spec.mixed_precision)
     return DistilledTraining(network, teacher, spec.distillation.weight), (Artifact.open(path),)
 
 
-def _loaded(path: Path, spec: TrainSpec) -> keras.Model:
+def _loaded(path: Path, spec: TrainSpec) -> tuple[keras.Model, GroupingSettings]:
     network, pipeline, _ = load_network(path)
     if pipeline.skeleton != spec.skeleton:
         raise TrainingError(
             f"{path}: expected a network of the spec's skeleton {spec.skeleton.name},"
             f" got one of {pipeline.skeleton.name}"
         )
-    return network
+    return network, pipeline.grouping
 
 
 def chosen_records(spec: TrainSpec, records: list[ImageRecord]) -> list[ImageRecord]:

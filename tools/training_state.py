@@ -40,12 +40,22 @@ class RunState:
 
 
 def restore(model: keras.Model, results_dir: Path) -> RunState:
-    """Load the last whole checkpoint into a compiled model; a new state when there is none."""
+    """Load the last whole checkpoint into a compiled model; a new state when there is none.
+
+    Raises:
+        TrainingError: it is of another network.
+    """
     state_file = results_dir / STATE_FILE
     if not state_file.exists():
         return RunState()
     raw = json.loads(state_file.read_text())
-    model.load_weights(results_dir / raw["weights"])
+    try:
+        model.load_weights(results_dir / raw["weights"])
+    except ValueError as error:
+        raise TrainingError(
+            f"{results_dir}: expected the spec that its run began with (spec.json), got one of"
+            " another network; take that, or choose another -r"
+        ) from error
     return RunState(**raw)
 
 

@@ -23,7 +23,7 @@ def find_wheel() -> Path:
     if package is None or package.origin is None:
         raise ServerError(
             "embedded server: expected the package nvidia-pytriton, got none; run"
-            " `pip install 'bodypose-triton[embedded]'`"
+            " `pip install -e '.[embedded]'`"
         )
     folder = Path(package.origin).parent / "tritonserver"
     stubs = folder / "python_backend_stubs"

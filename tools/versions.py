@@ -69,8 +69,7 @@ def add_version(
             model has another skeleton, input size or number of people.
     """
     with writing(repository):
-        changes = [line for line in changes_since_build(repository) if f"/{version}/" not in line]
-        if changes:
+        if changes := changes_since_build(repository, besides=version):
             raise RepositoryError(changes[0])
         record = record_of(repository)
         if version in versions_in(record):

@@ -103,8 +103,7 @@ def test_a_model_that_dies_again_and_again_ends_the_server(serve, tmp_path):
     until_ready(process)
     for _ in range(3):
         os.kill(model_processes(process, NETWORK)[0], signal.SIGKILL)
-        while "ready again" not in process.stderr.readline():
-            pass
+        assert any("ready again" in line for line in iter(process.stderr.readline, ""))
     os.kill(model_processes(process, NETWORK)[0], signal.SIGKILL)
 
     _, stderr = process.communicate(timeout=30)
@@ -213,18 +212,23 @@ def test_a_restarted_server_costs_a_running_client_nothing(serve, protocol):
     def restart_in_the_middle(greys):
         for number, grey in enumerate(greys):
             if number == 60:
-                threading.Thread(target=restart).start()
+                restarting.start()
             yield grey
 
     def restart() -> None:
         first.terminate()
         first.wait(15)
         until_ready(serve(*ports_of(urls)))
+        restarted.set()
 
+    restarted = threading.Event()
+    restarting = threading.Thread(target=restart)
     with patient_client(protocol, urls) as client:
         asked = restart_in_the_middle(GREYS * 4)
         seen = list(map_in_order(lambda grey: grey_seen(client, grey), asked, 4))
+    restarting.join()
 
+    assert restarted.is_set()
     assert seen == GREYS * 4
 
 

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.triton
 PNG = cv2.imencode(".png", np.full((40, 60, 3), 100, np.uint8))[1].tobytes()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def fresh_server(repository) -> Iterator[EmbeddedServer]:
     with embedded_server(repository) as running:
         yield running

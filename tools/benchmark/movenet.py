@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from client.coco_eval import CocoMetrics, annotated_sigmas, evaluate_results
-from pose_runtime.images import network_pixels
 from pose_runtime.letterbox import Letterbox
-from tools.dataset import read_coco
+from tools.dataset import network_view, read_coco
 
 from .networks import Graph
 from .setting import Pixels, Setting
@@ -40,7 +39,7 @@ def average_precision(
     records = read_coco(annotations, images, spec.skeleton)
     entries: list[dict[str, Any]] = []
     for record in records:
-        pixels, letterbox = network_pixels(record.path.read_bytes(), input_hw(), spec.limits)
+        pixels, letterbox = network_view(record, input_hw(), spec.limits)
         found = people(network, pixels)
         entries += [_entry(person, letterbox, record.image_id) for person in found]
     ids = [record.image_id for record in records]

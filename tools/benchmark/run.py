@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
@@ -14,7 +15,7 @@ from pose_runtime.errors import PoseError
 from tools.artifacts import Artifact, atomic_path
 from tools.network_speed import machine
 
-from .setting import Setting
+from .setting import Effort, Setting
 
 SCHEMA = "bodypose-performance/1"
 _VERSIONS = ("numpy", "opencv-python-headless", "simplejpeg", "onnxruntime", "openvino")
@@ -40,12 +41,18 @@ def subjects_of(
 
 
 def run_benchmark(
-    setting: Setting, names: Sequence[str], movenet: Path | None, annotations: Path | None
+    setting: Setting,
+    names: Sequence[str],
+    movenet: Path | None,
+    annotations: Path | None,
+    keep: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> dict[str, Any]:
     """Measure the subjects named (all, if none is) on one model, in one run.
 
+    `keep` gets the record after every subject, so that an end of the run loses only one.
+
     Raises:
-        BenchmarkError: there is no such subject.
+        BenchmarkError: there is no such subject, or a package for one is missing.
     """
     subjects = subjects_of(movenet, annotations)
     if strange := [name for name in names if name not in subjects]:
@@ -53,6 +60,9 @@ def run_benchmark(
             f"subject {strange[0]!r}: expected one of {', '.join(subjects)}; see `tools benchmark"
             " --help`"
         )
+    chosen = names or tuple(subjects)
+    if "rivals" in chosen and setting.effort is Effort.FULL:
+        _refuse_missing_packages()
     model = Artifact.open(setting.model)
     record: dict[str, Any] = {
         "schema": SCHEMA,
@@ -64,10 +74,21 @@ def run_benchmark(
         "machine": machine(),
         "versions": {name: metadata.version(name) for name in _VERSIONS},
     }
-    for name in names or subjects:
+    for name in chosen:
         setting.say(name)
         record[name] = subjects[name](setting)
+        keep(record)
     return record
+
+
+def _refuse_missing_packages() -> None:
+    """VGG19 is the last to be measured: better known now than in a quarter of an hour."""
+    for package in ("keras", "tf2onnx"):
+        if importlib.util.find_spec(package) is None:
+            raise BenchmarkError(
+                f"rivals: expected the package {package} for VGG19, got none; run pip install -e"
+                " '.[train,export]', or leave them out with --subject or --quick"
+            )
 
 
 def write_results(path: Path, record: dict[str, Any]) -> None:

@@ -28,7 +28,7 @@ class Setting:
     """One run of the benchmark.
 
     model: ONNX file from `tools export`.
-    threads: of every runtime, and cores that the server may use.
+    threads: of every runtime; the server takes all cores.
     images: a folder of the user's own photos for preprocessing; None: the packaged one only.
     say: gets a line before each subject.
     """

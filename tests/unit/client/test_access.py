@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from client.access import Tls
+from client.access import Access, Tls
 from client.async_client import AsyncPoseClient
 from client.errors import (
     AccessDenied,
@@ -253,6 +253,29 @@ def test_certificates_that_cannot_be_used_are_named(ask, certificates, tmp_path)
         ask("https://127.0.0.1:9", tls=Tls(tmp_path / "text.pem"))
     with pytest.raises(AddressError, match="expected grpcs://"):
         ask("grpc://127.0.0.1:9", tls=Tls(certificates / "ca.pem"))
+
+
+@pytest.mark.parametrize("files", [{"cert_file": "both.pem"}, {"key_file": "client.key"}])
+@pytest.mark.parametrize("url", ["grpcs://127.0.0.1:9", "https://127.0.0.1:9"])
+def test_a_certificate_goes_with_its_key(ask, files, url):
+    with pytest.raises(AddressError, match="expected a certificate and its key, got one of them"):
+        ask(url, tls=Tls(**{name: Path(file) for name, file in files.items()}))
+
+
+@pytest.mark.parametrize(
+    "headers", [{"a b": "1"}, {"x-name": "J\u00f6rg"}, {"x-name": "a\nb"}, {"x-bin": "1"}]
+)
+def test_headers_that_no_protocol_sends_are_refused_without_their_value(headers):
+    (name,) = headers
+    with pytest.raises(
+        AddressError, match=rf"^header '{name}': expected printable ASCII"
+    ) as caught:
+        Access.of(None, None, headers)
+    assert headers[name] not in str(caught.value).split("expected")[1]
+
+
+def test_a_token_from_a_file_may_end_in_a_newline():
+    assert Access.of(None, "secret\n", None).headers == {"authorization": "Bearer secret"}
 
 
 def test_the_deadline_is_for_the_whole_answer(ask):

@@ -40,6 +40,7 @@ def test_an_address_prints_as_its_url():
         "http://h:port",
         "grpc://h/a/1/b",
         "grpc://h/a/x",
+        "grpc://[::1",
     ],
 )
 def test_what_is_no_address_is_named(url):

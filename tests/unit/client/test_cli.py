@@ -1,7 +1,6 @@
 import json
 import subprocess
 import sys
-import time
 
 import cv2
 import pytest
@@ -128,10 +127,8 @@ def test_help_is_fast_because_heavy_libraries_stay_out():
         "import sys; from client.cli import app;"
         "print([m for m in ('cv2', 'tritonclient', 'pycocotools', 'grpc') if m in sys.modules])"
     )
-    started = time.perf_counter()
     printed = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout
 
     assert printed == "[]\n"
-    assert time.perf_counter() - started < 5  # 0.2 s on an idle machine

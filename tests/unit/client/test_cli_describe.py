@@ -6,7 +6,6 @@ from typer.testing import CliRunner
 
 from client import cli
 from client.blocking import dressed
-from client.cli_connection import open_client
 from client.statistics import model_statistics
 from client.transport import ServerInfo
 
@@ -96,4 +95,3 @@ def test_the_options_before_the_command_say_how_to_get_in(
     assert seen[0].headers == {"x-tenant": "lab", "authorization": "Bearer secret"}
     assert seen[0].tls.ca_file == tmp_path
     assert call("--header", "nonsense").exit_code == 2
-    assert open_client is cli._client

@@ -37,6 +37,26 @@ def test_a_pattern_finds_images(run, folder):
     assert names == ["1.jpg", "deeper/3.jpg"]
 
 
+def test_a_json_list_names_images(run, folder, tmp_path):
+    listed = tmp_path / "list.json"
+    listed.write_text(json.dumps([str(folder / "2.png"), str(folder / "deeper")]))
+
+    result = run("infer", listed, "--json")
+
+    names = [json.loads(line)["image"]["id"] for line in result.stdout.splitlines()]
+    assert names == ["2.png", "3.jpg"]
+
+
+@pytest.mark.parametrize("text", ["", "[", "{}", "[1]", "[]", '["other.json"]'])
+def test_other_json_is_no_list_of_images(run, tmp_path, text):
+    (tmp_path / "list.json").write_text(text)
+
+    result = run("infer", tmp_path / "list.json")
+
+    assert isinstance(result.exception, cli.PoseError)
+    assert "list.json: expected a JSON list of image paths, got" in str(result.exception)
+
+
 @pytest.mark.parametrize("argument", ["", "*.gif"])
 def test_nothing_found_is_said(run, tmp_path, argument):
     (tmp_path / "empty").mkdir()
@@ -62,6 +82,15 @@ def test_coco_is_one_array(run, write_image):
     people = json.loads(result.stdout)
     assert [person["image_id"] for person in people] == [139, "b.png"]
     assert {len(person["keypoints"]) for person in people} == {51}
+
+
+def test_coco_ids_of_two_folders_are_not_mixed_up(run, write_image, tmp_path):
+    for name in ("in/a/0001.jpg", "in/b/0001.jpg", "in/0002.jpg"):
+        write_image(name)
+
+    people = json.loads(run("infer", tmp_path / "in", "--format", "coco").stdout)
+
+    assert [person["image_id"] for person in people] == [2, "a/0001.jpg", "b/0001.jpg"]
 
 
 def test_coco_of_nobody_is_an_empty_array(run, write_image):

@@ -1,3 +1,5 @@
+import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import cv2
@@ -54,3 +56,18 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path):
     with pytest.raises(FileError, match="expected a place to write to"):
         write_file(tmp_path / "folder", b"")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder"]
+
+
+def test_a_link_is_followed_and_a_pipe_is_written_to(tmp_path):
+    (tmp_path / "real.json").write_text("old")
+    (tmp_path / "link.json").symlink_to("real.json")
+    write_file(tmp_path / "link.json", b"new")
+    assert (tmp_path / "link.json").is_symlink()
+    assert (tmp_path / "real.json").read_text() == "new"
+
+    os.mkfifo(tmp_path / "pipe")
+    with ThreadPoolExecutor() as reader:
+        content = reader.submit((tmp_path / "pipe").read_bytes)
+        write_file(tmp_path / "pipe", b"through")
+        assert content.result(timeout=10) == b"through"
+    assert (tmp_path / "pipe").is_fifo()

@@ -2,11 +2,13 @@ import json
 
 import pytest
 
-from loadtest.comparison import compare, read_report
+from loadtest.comparison import check_same_settings, compare, read_report
 from loadtest.errors import PlanError, ReportError
 from loadtest.knee import knee_is_settled, knee_of
 from loadtest.orders import Loop
+from loadtest.plan import Plan
 from loadtest.report import SCHEMA
+from loadtest.scenarios import Load, Scenario
 from loadtest.slo import Slo
 
 
@@ -98,6 +100,27 @@ def test_repeats_that_scatter_make_noise(summary):
 def test_reports_without_a_common_valid_step_do_not_compare(summary):
     with pytest.raises(ReportError, match="expected steps that are valid in both"):
         compare({"steps": [summary("a")]}, {"steps": [summary("b")]})
+
+
+def test_reports_of_other_settings_do_not_compare(report):
+    settings = {**report["settings"], "server": "embedded"}
+
+    check_same_settings(settings, settings)
+    with pytest.raises(ReportError, match="expected protocol grpc, as in the older report, got h"):
+        check_same_settings({**settings, "protocol": "http"}, settings)
+
+
+@pytest.mark.parametrize(
+    ("changes", "problem"),
+    [
+        ({"duration_s": 0}, "duration: expected more than 0 s"),
+        ({"url": "https://h"}, "url: expected grpc:// or http://, got https://h"),
+    ],
+)
+def test_a_plan_that_cannot_work_is_refused_before_anything_starts(changes, problem):
+    load = Load.parse(Scenario.STEADY, None, None)
+    with pytest.raises(PlanError, match=problem):
+        Plan(Scenario.STEADY, load, **changes)
 
 
 def test_a_report_is_read_from_its_folder(tmp_path):

@@ -1,13 +1,15 @@
 import base64
+import io
 import struct
 import zlib
 
 import cv2
 import numpy as np
 import pytest
+from PIL import Image, ImageOps
 
 from pose_runtime.errors import ImageError
-from pose_runtime.image_headers import exif_orientation
+from pose_runtime.image_headers import exif_orientation, read_header
 from pose_runtime.images import (
     PADDING,
     decode_image,
@@ -66,6 +68,31 @@ def test_exif_orientation_is_applied_as_opencv_does(orientation, order):
     ours = decode_image(jpeg, LIMITS)
     assert ours.shape == upright.shape
     assert np.abs(ours.astype(int) - upright).max() <= 3
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "webp"])
+def test_exif_orientation_of_other_formats_is_applied_as_pillow_does(suffix, orientation):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    Image.fromarray(photo()).save(file, suffix, exif=exif, lossless=True)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(file)))
+    assert (decode_image(file.getvalue(), LIMITS) == upright).all()
+
+
+def test_a_webp_with_a_damaged_exif_chunk_is_upright_or_as_it_says():
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Image.fromarray(photo()).save(file, "webp", exif=exif)
+    webp = file.getvalue()
+    size_at = webp.index(b"EXIF") + 4
+
+    endless = webp[:size_at] + b"\xff" * 4 + webp[size_at + 4 :]
+    assert read_header(endless).orientation == 6
+    for end in (size_at, size_at + 2, size_at + 10, len(webp) - 8):
+        assert read_header(webp[:end]).orientation == 1
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])

@@ -1,10 +1,12 @@
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from pose_runtime.skeleton import BODYPOSE_18
-from tools.dataset import DatasetError, read_coco
+from pose_runtime.spec import ImageLimits
+from tools.dataset import DatasetError, network_view, read_coco
 
 from .conftest import DRAWN
 
@@ -62,3 +64,13 @@ def test_a_file_that_is_not_coco_is_refused(tmp_path, text):
     (tmp_path / "people.json").write_text(text)
     with pytest.raises(DatasetError, match="expected COCO's images, annotations and categories"):
         read_coco(tmp_path / "people.json", tmp_path, BODYPOSE_18)
+
+
+@pytest.mark.parametrize("content", [None, b"no image"])
+def test_an_image_that_cannot_be_read_is_named(drawn_coco, tmp_path, content):
+    record = read_coco(drawn_coco / "people.json", drawn_coco, BODYPOSE_18)[0]
+    record = replace(record, path=tmp_path / "1.png")
+    if content is not None:
+        record.path.write_bytes(content)
+    with pytest.raises(DatasetError, match=rf"image {record.image_id} \(.*1.png\): "):
+        network_view(record, (32, 32), ImageLimits())

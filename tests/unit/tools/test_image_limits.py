@@ -10,6 +10,9 @@ from typer.testing import CliRunner
 
 from pose_runtime.spec import ImageLimits, PipelineSpec
 from tools.cli import app
+from tools.repository import version_in_use
+from tools.repository_check import problems_of
+from tools.versions import promote
 
 SPEC = PipelineSpec(network_hw=(32, 48), max_peaks=3, max_people=2)
 GIVEN = "--max-image-bytes 1000 --max-image-pixels 2000 --max-decode-ms 30 --image-formats jpg,WEBP"
@@ -44,6 +47,17 @@ def test_limits_reach_the_model_that_checks_them(tmp_path, model):
         "max_decode_ms": 30,
         "formats": ("JPEG", "WebP"),
     }
+
+
+def test_a_repository_with_limits_is_sound_and_another_version_can_answer(tmp_path, model):
+    build(model, "-o", tmp_path / "r", *GIVEN.split())
+    assert problems_of(tmp_path / "r") == []
+
+    build(model, "-o", tmp_path / "r", "--version", "2", "--max-decode-ms", "40")
+    promote(tmp_path / "r", 2)
+
+    assert problems_of(tmp_path / "r") == []
+    assert version_in_use(tmp_path / "r") == 2
 
 
 def test_another_version_has_the_limits_of_the_one_that_answers(tmp_path, model):

@@ -4,7 +4,7 @@ import pytest
 
 from pose_runtime.skeleton import BODYPOSE_18
 from tools.config import NetworkConfig
-from tools.network import build_network, count_macs, heatmap_stride, with_dtype_policy
+from tools.network import build_network, count_macs, freeze, heatmap_stride, with_dtype_policy
 
 
 def test_vgg19_is_bodyposenets_lite_network():
@@ -58,3 +58,14 @@ def test_regularisation_of_the_spec_reaches_the_loss():
         [x for x in convolutions if not isinstance(x, keras.layers.DepthwiseConv2D)]
     )
     assert all(float(loss) > 0 for loss in network.losses)
+
+
+def test_what_a_file_had_frozen_is_trained_when_the_spec_says_nothing():
+    network = build_network(NetworkConfig(stages=2), BODYPOSE_18)
+    variables = len(network.trainable_variables)
+    freeze(network, {"stem": 0, "block_": 0.0, "neck": 0.1})
+    frozen = with_dtype_policy(network, "float32")  # as from a file
+    assert not frozen.get_layer("stem").trainable
+    assert frozen.get_layer("neck_conv").trainable
+    freeze(frozen, {})
+    assert len(frozen.trainable_variables) == variables

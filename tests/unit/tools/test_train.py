@@ -4,18 +4,19 @@ import csv
 import json
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
 from pose_runtime.skeleton import BODYPOSE_18
-from tools.config import TrainSpec
+from tools.config import OptimizerConfig, TrainSpec
 from tools.dataset import DatasetError
 from tools.evaluate import evaluate_model, open_predictor
 from tools.field_training import field_loss
 from tools.fields import Fields
 from tools.keras_models import ModelFileError, load_network
 from tools.labels import UNKNOWN
-from tools.optimizers import SoftstartAnnealing
+from tools.optimizers import SoftstartAnnealing, build_optimizer
 from tools.samples import Targets
 from tools.train import train
 from tools.training_state import TrainingError
@@ -176,3 +177,31 @@ def test_a_keras_file_without_record_is_refused(tmp_path):
 
 def test_the_default_spec_is_about_the_default_skeleton(drawn_coco):
     assert spec_for(drawn_coco, 2).skeleton == BODYPOSE_18
+
+
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_every_optimizer_knows_multipliers_and_decay(name):
+    config = OptimizerConfig(name=name, weight_decay=0.5, grad_weights_dict={"slow": 0.1})
+    layers = [keras.layers.Dense(1, name=name) for name in ("slow", "fast")]
+    for layer in layers:
+        layer.build((None, 1))
+        layer.kernel.assign([[0.0]])
+    optimizer = build_optimizer(config, steps=10)
+    kernels = [layer.kernel for layer in layers]
+    optimizer.build(kernels)
+    assert optimizer.weight_decay == 0.5
+    optimizer.apply([keras.ops.ones((1, 1))] * 2)
+    slow, fast = (float(kernel[0, 0]) for kernel in kernels)
+    assert fast < 0
+    assert slow == pytest.approx(fast / 10, rel=1e-4)
+
+
+def test_a_missing_validation_image_is_named_before_the_first_step(drawn_coco, tmp_path):
+    content = json.loads((drawn_coco / "people.json").read_text())
+    content["images"][1]["file_name"] = "gone.png"
+    (tmp_path / "some.json").write_text(json.dumps(content))
+    raw = spec_for(drawn_coco, 1).model_dump()
+    raw["dataloader"]["dataset_config"]["val_data"]["annotation_path"] = tmp_path / "some.json"
+    spec = TrainSpec.model_validate(raw)
+    with pytest.raises(DatasetError, match=r"val_data: expected image \d+ in .*gone.png, got"):
+        train(spec, tmp_path / "run", resume=False, say=lambda line: None)

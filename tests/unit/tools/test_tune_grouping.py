@@ -64,6 +64,8 @@ def test_kept_thresholds_travel_with_the_network(tmp_path):
     _, spec, artifact = load_network(path)
     assert spec.grouping == chosen
     assert artifact.settings["val"] == 1
+    save_network(network, tmp_path / "pruned.keras", "prune", spec, settings={})
+    assert load_network(tmp_path / "pruned.keras")[1].grouping == chosen
 
 
 def test_an_onnx_file_cannot_keep_thresholds(tmp_path):

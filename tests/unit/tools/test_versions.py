@@ -67,6 +67,15 @@ def versions_said(repository: Path) -> dict[str, list[int]]:
     }
 
 
+def test_a_folder_named_like_the_new_version_hides_no_damage(tmp_path, models):
+    repository = tmp_path / "2" / "repository"
+    build_repository(models[1], repository)
+    (repository / NETWORK / "1" / "pipeline.json").write_text("{}")
+
+    with pytest.raises(RepositoryError, match="changed after the build"):
+        versions.add_version(models[2], repository, 2)
+
+
 def test_an_added_version_is_complete_and_does_not_answer_yet(with_two, models):
     assert problems_of(with_two) == []
     assert version_in_use(with_two) == 1
