@@ -249,7 +249,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 def test_without_pyav_the_message_says_what_to_install(walk, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
 
-    with pytest.raises(VideoError, match=r"pip install 'bodypose-triton\[video\]'"):
+    with pytest.raises(VideoError, match=r"pip install -e '\.\[video\]'"):
         frames_of(walk)
 
 

