@@ -34,7 +34,7 @@ _TIMEOUT_S = 60.0
 _SAME_PX = 0.5  # a batch's arithmetic may round in another order
 _KNEE_S = 10.0
 _MAX_PROBLEMS = 10
-_LAST_KILL_S = 20.0  # before the end
+_LAST_KILL_S = 20.0  # before the end, or half of what lies between two
 # Caches and threads fill in the first minutes.
 _SHORTEST_FOR_GROWTH_S = 600.0
 
@@ -224,7 +224,7 @@ def _kill(
 ) -> None:
     """One Python model after the other, while there is still load to see it come back."""
     turn = 0
-    last = started + plan.seconds - _LAST_KILL_S
+    last = started + plan.seconds - min(_LAST_KILL_S, plan.kill_every_s / 2)
     while not over.wait(plan.kill_every_s) and time.monotonic() < last:
         if processes := server.model_processes():
             names = sorted(processes)
