@@ -133,7 +133,8 @@ class EmbeddedServer:
     def _keep_alive(self) -> None:
         dead: dict[int, str] = {}
         while not self._stopping.wait(_LOOK_EVERY_S):
-            if self._process.exit_code is not None:
+            ended = self._process.exit_code is not None
+            if ended and not self._process.was_taken_along:
                 self._failure = (
                     "tritonserver: expected it to run until stopped, got exit code"
                     f" {self._process.exit_code} ({self._process.reason()})"
@@ -141,9 +142,10 @@ class EmbeddedServer:
                 break
             dead_before, dead = dead, self._process.dead_models()
             # Seen twice: Triton collects in a moment what it has ended itself.
-            if killed := dead_before.keys() & dead.keys():
+            killed = dead_before.keys() & dead.keys()
+            if ended or killed:
                 try:
-                    self._restart(dead[min(killed)])
+                    self._restart("tritonserver" if ended else dead[min(killed)])
                 except ServerError as error:
                     self._failure = str(error)
                     break

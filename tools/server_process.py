@@ -23,6 +23,8 @@ _STOP_TIMEOUT_S = 9
 _ABOUT_MISSING_GPU = ("CUDA", "Cuda", "pinned", "DCGM", "NVML")
 
 Report = Callable[[str], None]
+_LOCK_OF_A_DEAD_PROCESS = "boost::interprocess::lock_exception"
+_LAST_WORDS_S = 1.0
 
 
 def ignore(line: str) -> None:
@@ -68,6 +70,11 @@ class TritonProcess:
     def exit_code(self) -> int | None:
         """None while it runs."""
         return self._process.poll()
+
+    @property
+    def was_taken_along(self) -> bool:
+        """Whether it ended because a Python model was killed while it held a lock of both."""
+        return self.exit_code == -signal.SIGABRT and self._log.says(_LOCK_OF_A_DEAD_PROCESS)
 
     def reason(self) -> str:
         """Why it gave up, in one line."""
@@ -157,6 +164,11 @@ class _Log:
                 self._lines.append(line)
                 if re.match(r"[WE]\d{4} ", line):
                     self.report(line)
+
+    def says(self, words: str) -> bool:
+        """Whether an ended server said so in its last lines."""
+        self.thread.join(_LAST_WORDS_S)  # not for ever: its models may still hold the pipe
+        return any(words in line for line in list(self._lines))
 
     def reason(self) -> str:
         """Why the server gave up, in one line."""
