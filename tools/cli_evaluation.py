@@ -18,6 +18,7 @@ from .cli_options import (
     SkeletonOption,
     network_hw_of,
     say_that_keys_do_nothing,
+    skeleton_of,
 )
 
 if TYPE_CHECKING:
@@ -202,16 +203,14 @@ def oracle(
     """
     from dataclasses import asdict, replace
 
-    from pose_runtime.skeleton import BODYPOSE_18
     from pose_runtime.spec import PipelineSpec
 
-    from .config import load_skeleton
     from .decoding import DecodeSettings
     from .labels import LabelSettings
     from .oracle import oracle_metrics
 
     spec = PipelineSpec(
-        load_skeleton(skeleton) if skeleton else BODYPOSE_18,
+        skeleton_of(skeleton),
         network_hw=network_hw_of(size),
         max_peaks=max_peaks,
     )

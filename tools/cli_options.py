@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from pose_runtime.skeleton import Skeleton
 
 KeyOption = Annotated[
     str | None, typer.Option("-k", "--key", help="Accepted for TAO's sake: nothing is encrypted.")
@@ -46,6 +49,15 @@ def say_that_keys_do_nothing(key: str | None) -> None:
     """TAO's habit is harmless here, and said to be."""
     if key is not None:
         typer.echo("-k/--key: nothing is encrypted here, the key is not used", err=True)
+
+
+def skeleton_of(file: Path | None) -> Skeleton:
+    """The skeleton of `--skeleton`, or the 18 joints."""
+    from pose_runtime.skeleton import BODYPOSE_18
+
+    from .config import load_skeleton
+
+    return BODYPOSE_18 if file is None else load_skeleton(file)
 
 
 def network_hw_of(input_dims: str) -> tuple[int, int]:

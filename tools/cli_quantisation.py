@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from .accuracy_limits import MAX_AP_DROP, GraphRuntime
-from .cli_options import AnnotationsOption, ImagesOption, JsonOption, SkeletonOption
+from .cli_options import AnnotationsOption, ImagesOption, JsonOption, SkeletonOption, skeleton_of
 from .engine_options import (
     HardwareCompatibleOption,
     MaxBatchOption,
@@ -80,10 +80,7 @@ def sample_calibration_images(
 
     Example: `tools sample-calibration-images -a train.json -i train -o build/calibration -n 512 -r`
     """
-    from pose_runtime.skeleton import BODYPOSE_18
-
     from . import calibration_images as stage
-    from .config import load_skeleton
 
     settings = stage.SampleSettings(num_images, min_people, min_joints, seed if randomize else None)
     manifest = stage.sample_calibration_images(
@@ -91,7 +88,7 @@ def sample_calibration_images(
         images,
         output,
         settings,
-        load_skeleton(skeleton) if skeleton else BODYPOSE_18,
+        skeleton_of(skeleton),
     )
     typer.echo(f"{output}  {num_images} images, named with their sha256 in {manifest}")
 

@@ -56,7 +56,7 @@ def train(
             f"{results_dir}: expected an empty folder, got a run; add --resume or choose another -r"
         )
     results_dir.mkdir(parents=True, exist_ok=True)
-    _val_records(spec)
+    validated = _val_records(spec)
     trained = Trained.of(spec, _checked_records(spec, results_dir, say))
     stream, model = trained.stream, trained.model
     state = restore(model, results_dir) if resume else RunState()
@@ -64,7 +64,8 @@ def train(
         temporary.write_text(spec.model_dump_json(indent=2) + "\n")
     checkpoint = Checkpoint(spec, results_dir, state)
     log = TrainingLog(results_dir, state.rows)
-    keeper = _Keeper(spec, trained, checkpoint, log, results_dir, state, say, stage)
+    pictures = pictured(validated or trained.stream.records)
+    keeper = _Keeper(spec, trained, pictures, checkpoint, log, results_dir, state, say, stage)
     bar = [Bar(spec, state.epoch)] if sys.stderr.isatty() else []
     say(f"{stream.steps_per_epoch} steps of {spec.dataloader.batch_size} images an epoch")
     try:
@@ -127,6 +128,7 @@ class _Keeper(keras.callbacks.Callback):
         self,
         spec: TrainSpec,
         trained: Trained,
+        pictures: list[ImageRecord],
         checkpoint: Checkpoint,
         log: TrainingLog,
         results_dir: Path,
@@ -154,7 +156,7 @@ class _Keeper(keras.callbacks.Callback):
         }
         self._predict = network_predictor(trained.network, self._pipeline)
         self._batch = -(-_EVALUATED_AT_ONCE // trained.devices) * trained.devices
-        self._pictured = pictured(_val_records(spec) or trained.stream.records)
+        self._pictured = pictures
         self._started = time.monotonic()
         self._first_epoch = state.epoch
         self._seconds_before = float(state.rows[-1]["seconds"]) if state.rows else 0.0
