@@ -54,7 +54,7 @@ class Serving:
 
 def tuned(tuning: Tuning) -> Serving:
     """The embedded server with the settings of `tools tune`."""
-    return Serving(max_batch_size=tuning.max_batch_size, tuning=tuning)
+    return Serving(tuning=tuning)
 
 
 def cpu(

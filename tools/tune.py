@@ -115,8 +115,10 @@ def _choices(cores: int) -> Iterator[list[dict[str, Any]]]:
     """Values of settings that belong together; never more threads than cores."""
     counts = [count for count in (2, 4, 8) if count <= cores]
     yield [{"network_instances": count, "threads": cores // count} for count in counts]
-    yield [{"max_batch_size": size} for size in (1, 2, 4)]
-    yield [{"queue_delay_us": delay} for delay in (500, 2000)]
+    yield [
+        {"network_batch": size, "queue_delay_us": delay}
+        for size, delay in ((2, 0), (4, 0), (8, 0), (4, 2000))
+    ]
     yield [{"preprocess_instances": count} for count in counts]
 
 

@@ -21,8 +21,8 @@ class Tuning:
     """How the embedded server spends its cores; the defaults suit a machine that nobody measured.
 
     preprocess_instances, network_instances, grouping_instances: processes of each step.
-    max_batch_size: images that a step takes at once.
-    queue_delay_us: how long the network waits for more images.
+    network_batch: images that the network computes at once; with 1, one starts when it is free.
+    queue_delay_us: how long the network waits until it has that many.
     threads: of each process of the network; 0: its share of the cores where it runs.
     precision: in which OpenVINO runs the network, "f32" or "bf16".
     """
@@ -30,7 +30,7 @@ class Tuning:
     preprocess_instances: int = 1
     network_instances: int = 1
     grouping_instances: int = 1
-    max_batch_size: int = 8
+    network_batch: int = 1
     queue_delay_us: int = 0
     threads: int = 0
     precision: str = "f32"
@@ -72,7 +72,7 @@ _LEAST = {
     "preprocess_instances": 1,
     "network_instances": 1,
     "grouping_instances": 1,
-    "max_batch_size": 1,
+    "network_batch": 1,
     "queue_delay_us": 0,
     "threads": 0,
 }

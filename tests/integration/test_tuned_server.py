@@ -17,7 +17,7 @@ from .conftest import MISSING_WHEEL
 pytestmark = pytest.mark.triton
 
 TUNING = Tuning(
-    preprocess_instances=2, network_instances=2, max_batch_size=2, queue_delay_us=500, threads=1
+    preprocess_instances=2, network_instances=2, network_batch=2, queue_delay_us=500, threads=1
 )
 
 

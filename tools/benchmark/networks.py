@@ -27,16 +27,28 @@ def onnxruntime_graph(model: Path | bytes, threads: int) -> Graph:
 
 
 def openvino_graph(
-    model: Path | bytes, threads: int, precision: str = "f32", hint: str = "LATENCY"
+    model: Path | bytes,
+    threads: int,
+    precision: str = "f32",
+    shape: Sequence[int] | None = None,
 ) -> Graph:
-    """One request at a time; `precision` is OpenVINO's name ("f32", "bf16")."""
+    """One request at a time.
+
+    Args:
+        model: ONNX file, or its bytes.
+        threads: of the request.
+        precision: OpenVINO's name ("f32", "bf16").
+        shape: of the only input, fixed before the graph is compiled; None: as it comes.
+    """
     import openvino
 
     core = openvino.Core()
     read = core.read_model(model)
+    if shape is not None:
+        read.reshape(list(shape))
     settings = {
         "INFERENCE_PRECISION_HINT": precision,
-        "PERFORMANCE_HINT": hint,
+        "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_NUM_THREADS": threads,
     }
     request = core.compile_model(read, "CPU", settings).create_infer_request()

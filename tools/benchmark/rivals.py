@@ -41,7 +41,7 @@ def measure(setting: Setting, movenet: Path | None, annotations: Path | None) ->
         sides["bodypose-vgg19, onnxruntime f32"] = _vgg19(setting, jpeg)
     if movenet is not None:
         for precision in _PRECISIONS:
-            network = openvino_graph(movenet, setting.threads, precision)
+            network = openvino_graph(movenet, setting.threads, precision, (1, *input_hw(), 3))
             sides[f"movenet-multipose, openvino {precision}"] = partial(
                 _movenet, network, jpeg, setting
             )

@@ -128,6 +128,20 @@ def test_a_request_answers_the_same_alone_and_in_a_batch(repository, name):
         np.testing.assert_array_equal(together[2][tensor], array)
 
 
+@pytest.mark.parametrize("batch", ["2", "8"])
+def test_the_network_answers_the_same_however_many_images_it_takes_at_once(repository, batch):
+    request = pixels(10, 60, 120, 180, 240)
+    parameters = {"batch": batch, "threads": "0", "precision": "f32"}
+    changes = {name: {"string_value": value} for name, value in parameters.items()}
+
+    one_by_one, _ = run_model(repository, NETWORK, [request])
+    at_once, _ = run_model(repository, NETWORK, [request], parameters=changes)
+
+    for tensor, array in one_by_one[0].items():
+        assert len(array) == 5
+        np.testing.assert_allclose(at_once[0][tensor], array, atol=1e-3)
+
+
 def test_the_network_tells_dark_from_bright(repository):
     (dark, bright), _ = run_model(repository, NETWORK, [pixels(10), pixels(200)])
 

@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from pose_runtime.spec import PipelineSpec
 from tools import cli_serving
 from tools.repository import CONFIG, build_repository, changes_since_build
-from tools.serving_targets import tuned
+from tools.serving_targets import MAX_BATCH_SIZE, tuned
 from tools.triton_config import GROUPING, NETWORK, PREPROCESS, read_config
 from tools.tune import Goal, Objective, TuneError, draw_curve, search, write_tuning
 from tools.tuning import Tuning, TuningError
@@ -23,7 +23,7 @@ SPEC = PipelineSpec(network_hw=(32, 48), max_peaks=3, max_people=2)
 CHOSEN = Tuning(
     preprocess_instances=2,
     network_instances=3,
-    max_batch_size=4,
+    network_batch=4,
     queue_delay_us=700,
     threads=2,
     precision="bf16",
@@ -36,8 +36,8 @@ def step(clients: int, images_per_s: float, median: float, p99: float) -> dict:
 
 
 def server(tuning: Tuning) -> list[dict]:
-    """Two instances serve more images, but later; a batch above 4 and any delay cost time."""
-    rate = 30 + 10 * (tuning.network_instances == 2) - (tuning.max_batch_size > 4)
+    """Two instances serve more images, but later; batches and any delay cost time."""
+    rate = 30 + 10 * (tuning.network_instances == 2) - (tuning.network_batch > 1)
     rate -= tuning.queue_delay_us / 1000
     median = 1000 / 30 * tuning.network_instances + tuning.queue_delay_us / 1000
     return [step(1, rate / 2, median, median + 5), step(4, rate, 4 * median, 5 * median)]
@@ -50,7 +50,7 @@ def found(goal: Goal, cores: int = 4) -> list:
 def test_throughput_takes_what_serves_most_images():
     best = found(Goal(Objective.THROUGHPUT))[0]
     assert (best.tuning.network_instances, best.tuning.threads) == (2, 2)
-    assert best.tuning.max_batch_size <= 4
+    assert best.tuning.network_batch == 1
     assert best.tuning.queue_delay_us == 0
     assert best.score == pytest.approx(40)
 
@@ -121,7 +121,9 @@ def test_build_repo_reads_them_and_a_second_build_is_the_same(
     assert configs[NETWORK].dynamic_batching.max_queue_delay_microseconds == 700
     assert configs[NETWORK].parameters["threads"].string_value == "2"
     assert configs[NETWORK].parameters["precision"].string_value == "bf16"
-    assert {config.max_batch_size for config in configs.values()} == {4}
+    assert configs[NETWORK].parameters["batch"].string_value == "4"
+    assert configs[NETWORK].dynamic_batching.preferred_batch_size == [4]
+    assert {config.max_batch_size for config in configs.values()} == {MAX_BATCH_SIZE}
 
 
 def test_without_settings_a_build_is_as_before(tmp_path, tiny_onnx: Callable[..., Path]):
@@ -136,7 +138,7 @@ def test_without_settings_a_build_is_as_before(tmp_path, tiny_onnx: Callable[...
     ("text", "said"),
     [
         ('{"threads": -1}', "threads: expected a whole number from 0 on, got -1"),
-        ('{"max_batch_size": "8"}', "max_batch_size: expected a whole number from 1 on"),
+        ('{"network_batch": "8"}', "network_batch: expected a whole number from 1 on"),
         ('{"precision": "int4"}', "precision: expected one of f32, bf16, got 'int4'"),
         ('{"speed": 11}', "no setting is called 'speed'"),
         ("[]", "expected the settings of `tools tune`"),
