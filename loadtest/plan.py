@@ -10,7 +10,7 @@ from typing import Any
 
 from client.address import Address, Protocol
 
-from .errors import PlanError
+from .errors import EncryptedAddress, PlanError
 from .scenarios import Load, Scenario
 from .server_process import running_server
 from .slo import Slo
@@ -40,10 +40,7 @@ class Plan:
         if self.duration_s <= 0:
             raise PlanError(f"duration: expected more than 0 s, got {self.duration_s:g}")
         if self.url and Address.parse(self.url).secure:
-            raise PlanError(
-                f"url: expected grpc:// or http://, got {self.url}; load tests do not speak TLS:"
-                " test behind the proxy that ends it"
-            )
+            raise EncryptedAddress(self.url)
 
     def to_json(self) -> dict[str, Any]:
         """The settings that make two runs comparable; no path, no address."""

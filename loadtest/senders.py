@@ -22,7 +22,7 @@ from client.address import Protocol as Wire
 from client.transport import server_error
 
 from .bodies import Body, infer_path
-from .errors import PlanError
+from .errors import EncryptedAddress
 
 grpc_gevent.init_gevent()
 
@@ -46,13 +46,10 @@ def open_sender(address: Address, timeout_s: float, connections: int) -> Sender:
     """Nothing is sent yet. `connections` is how many HTTP requests can be in flight at once.
 
     Raises:
-        PlanError: an encrypted address.
+        EncryptedAddress: it is.
     """
     if address.secure:
-        raise PlanError(
-            f"{address}: expected grpc:// or http://, got {address.scheme}://; load tests do not"
-            " speak TLS: test behind the proxy that ends it"
-        )
+        raise EncryptedAddress(str(address))
     if address.protocol is Wire.GRPC:
         return GrpcSender(address, timeout_s)
     return HttpSender(address, timeout_s, connections)
