@@ -158,21 +158,32 @@ def onnx_session(path: Path) -> onnxruntime.InferenceSession:
 
 
 def openvino_model(
-    path: Path, precision: str = "f32", threads: int | None = None
+    model: Path | bytes,
+    precision: str = "f32",
+    threads: int | None = None,
+    shape: Sequence[int] | None = None,
 ) -> openvino.CompiledModel:
-    """An OpenVINO model for single requests on the CPU; `threads` None: all cores.
+    """An OpenVINO model for single requests on the CPU.
 
-    Left alone, OpenVINO takes bfloat16 where the CPU has it: `precision` says "f32" or "bf16".
+    Args:
+        model: ONNX file, or its bytes.
+        precision: "f32" or "bf16"; left alone, OpenVINO takes bfloat16 where the CPU has it.
+        threads: of a request; None: all cores.
+        shape: of the only input, fixed before compiling; None: as it comes, which is slower.
     """
     import openvino
 
+    core = openvino.Core()
+    graph = core.read_model(model)
+    if shape is not None:
+        graph.reshape(list(shape))
     hints: dict[str, str | int] = {
         "INFERENCE_PRECISION_HINT": precision,
         "PERFORMANCE_HINT": "LATENCY",
     }
     if threads is not None:
         hints["INFERENCE_NUM_THREADS"] = threads
-    return openvino.Core().compile_model(str(path), "CPU", hints)
+    return core.compile_model(graph, "CPU", hints)
 
 
 def onnx_predictor(path: Path, spec: PipelineSpec) -> Predictor:

@@ -53,20 +53,23 @@ def _summary(values: NDArray[np.float64], digits: int) -> dict[str, float]:
     return {name: round(float(value), digits) for name, value in named.items()}
 
 
-def variants(float_model: Path, int8_model: Path, threads: int) -> dict[str, Run]:
-    """Every runtime with float32, bfloat16 where it has it, and INT8."""
+def variants(
+    float_model: Path, int8_model: Path, threads: int, shape: Sequence[int]
+) -> dict[str, Run]:
+    """Every runtime with float32, bfloat16 where it has it, and INT8, for inputs of one shape."""
+    openvino = partial(_openvino, threads=threads, shape=shape)
     return {
-        BASELINE: _openvino(float_model, "f32", threads),
-        "openvino bf16": _openvino(float_model, "bf16", threads),
-        "openvino int8": _openvino(int8_model, "f32", threads),
-        "openvino int8, rest bf16": _openvino(int8_model, "bf16", threads),
+        BASELINE: openvino(float_model, "f32"),
+        "openvino bf16": openvino(float_model, "bf16"),
+        "openvino int8": openvino(int8_model, "f32"),
+        "openvino int8, rest bf16": openvino(int8_model, "bf16"),
         "onnxruntime fp32": _onnxruntime(float_model, threads),
         "onnxruntime int8": _onnxruntime(int8_model, threads),
     }
 
 
-def _openvino(model: Path, precision: str, threads: int) -> Run:
-    request = openvino_model(model, precision, threads).create_infer_request()
+def _openvino(model: Path, precision: str, threads: int, shape: Sequence[int]) -> Run:
+    request = openvino_model(model, precision, threads, shape).create_infer_request()
     return lambda pixels: request.infer([pixels])
 
 
@@ -119,7 +122,7 @@ def speed_up_record(
     described = _described((whole, pruned), pixels, rounds, threads)
     runtimes = {}
     for name, load in (
-        ("openvino", partial(_openvino, precision="f32")),
+        ("openvino", partial(_openvino, precision="f32", shape=pixels.shape)),
         ("onnxruntime", _onnxruntime),
     ):
         runs = {"whole": load(whole, threads=threads), "pruned": load(pruned, threads=threads)}
@@ -141,7 +144,7 @@ def speed_record(
 ) -> dict[str, Any]:
     """Measure and describe: machine, versions, times and ratios to `BASELINE`, for JSON."""
     described = _described((float_model, int8_model), pixels, rounds, threads)
-    timings = measure(variants(float_model, int8_model, threads), pixels, rounds)
+    timings = measure(variants(float_model, int8_model, threads, pixels.shape), pixels, rounds)
     baseline = next(timing for timing in timings if timing.name == BASELINE)
     return {
         "schema": "bodypose-network-speed/1",

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tools.evaluate import openvino_model
+
 # Inputs in the graph's order -> outputs in the graph's order.
 Graph = Callable[..., Sequence[NDArray[Any]]]
 
@@ -32,27 +34,9 @@ def openvino_graph(
     precision: str = "f32",
     shape: Sequence[int] | None = None,
 ) -> Graph:
-    """One request at a time.
-
-    Args:
-        model: ONNX file, or its bytes.
-        threads: of the request.
-        precision: OpenVINO's name ("f32", "bf16").
-        shape: of the only input, fixed before the graph is compiled; None: as it comes.
-    """
-    import openvino
-
-    core = openvino.Core()
-    read = core.read_model(model)
-    if shape is not None:
-        read.reshape(list(shape))
-    settings = {
-        "INFERENCE_PRECISION_HINT": precision,
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": threads,
-    }
-    request = core.compile_model(read, "CPU", settings).create_infer_request()
-    count = len(read.outputs)
+    """One request at a time; `shape` as in `openvino_model`."""
+    compiled = openvino_model(model, precision, threads, shape)
+    request, count = compiled.create_infer_request(), len(compiled.outputs)
 
     def run(*inputs: NDArray[Any]) -> Sequence[NDArray[Any]]:
         request.infer(list(inputs), share_inputs=True)
