@@ -66,6 +66,9 @@ def server_environment(wheel: Path) -> dict[str, str]:
         # Threads are the network's: the other steps take an image at a time, too small to share.
         "OPENCV_FOR_THREADS_NUM": "1",
         "OPENBLAS_NUM_THREADS": "1",
+        # Freed bodies of large requests go back to the system. Left alone, glibc keeps up to 64 MB
+        # of them for each of the server's threads (`man mallopt`, M_MMAP_THRESHOLD).
+        "MALLOC_MMAP_THRESHOLD_": str(2**20),
     }
 
 
