@@ -19,8 +19,8 @@ _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 # Between the first and the last quarter of a run; Python's and Triton's memory breathes.
 _MAX_MEMORY_GROWTH = 0.05
 _MAX_MORE_FILES = 4
-_M_MMAP_THRESHOLD = -3
-_LARGE_BLOCK_BYTES = 2**20
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
+_LARGE_BLOCK_BYTES, _HEAPS = 2**20, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +42,11 @@ def keep_heaps_small() -> None:
     """Let this process give large blocks back when they are freed.
 
     Of 64 calling threads many have a heap of their own. After the first freed block of 20 MB glibc
-    would keep 40 MB in each, which cannot be told from a leak (`man mallopt`, M_MMAP_THRESHOLD).
+    would keep 40 MB in each, which cannot be told from a leak (`man mallopt`, M_MMAP_THRESHOLD and
+    M_ARENA_MAX).
     """
     _call_glibc("mallopt", _M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
+    _call_glibc("mallopt", _M_ARENA_MAX, _HEAPS)
 
 
 def _call_glibc(function: str, *arguments: int) -> None:

@@ -67,8 +67,9 @@ def server_environment(wheel: Path) -> dict[str, str]:
         "OPENCV_FOR_THREADS_NUM": "1",
         "OPENBLAS_NUM_THREADS": "1",
         # Freed bodies of large requests go back to the system. Left alone, glibc keeps up to 64 MB
-        # of them for each of the server's threads (`man mallopt`, M_MMAP_THRESHOLD).
+        # of them in each of many heaps (`man mallopt`, M_MMAP_THRESHOLD and M_ARENA_MAX).
         "MALLOC_MMAP_THRESHOLD_": str(2**20),
+        "MALLOC_ARENA_MAX": "4",
     }
 
 
