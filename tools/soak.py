@@ -25,7 +25,7 @@ from pose_runtime.errors import ImageError, PoseError
 from pose_runtime.poses import Poses
 
 from .server import EmbeddedServer
-from .soak_watch import Sample, growth_in, summary_of, take_sample
+from .soak_watch import Sample, by_minute, growth_in, summary_of, take_sample
 
 SCHEMA = "bodypose-soak/1"
 # Half of a restart's length at 8 requests at a time would already queue; this many may wait.
@@ -287,4 +287,5 @@ def _report(
         "samples": len(samples),
         "growth_judged": growth_judged,
         "resources": resources,
+        "by_minute": by_minute(samples),
     }

@@ -11,7 +11,7 @@ from client.errors import RequestRejected, ServerUnavailable
 from pose_runtime.errors import PoseError
 from pose_runtime.poses import Poses
 from tools.soak import Kind, Plan, Question, Tally, _outcome, _report, _send, ask_once
-from tools.soak_watch import Sample, growth_in, summary_of
+from tools.soak_watch import Sample, by_minute, growth_in, summary_of
 
 PLAN = Plan(seconds=0.2, rate=400, hostile_share=0.25)
 SAMPLE = Sample(0.0, 800.0, 79, 4, 0, 3, 24.0, 180.0, 13)
@@ -90,7 +90,7 @@ def test_missing_and_doubled_answers_are_counted():
     "name", ["server_mib", "server_files", "zombies", "shm_segments", "client_mib"]
 )
 def test_growth_is_named_in_a_run_that_is_long_enough(name):
-    more = replace(SAMPLE, **{name: getattr(SAMPLE, name) * 1.2 + 1})
+    more = replace(SAMPLE, **{name: getattr(SAMPLE, name) * 1.5 + 1})
     samples = [SAMPLE] * 20 + [more] * 20
 
     assert growth_in(summary_of([SAMPLE] * 40)) == []
@@ -99,6 +99,14 @@ def test_growth_is_named_in_a_run_that_is_long_enough(name):
     assert not report_of(Server(), samples, seconds=3600)["passed"]
     short = report_of(Server(), samples, seconds=60)
     assert (short["passed"], short["growth_judged"]) == (True, False)
+
+
+def test_memory_of_requests_in_flight_is_no_growth_and_is_shown_by_the_minute():
+    breath = replace(SAMPLE, at_s=60.0, server_mib=860.0, client_mib=240.0)
+    samples = [SAMPLE] * 20 + [breath] * 20
+
+    assert growth_in(summary_of(samples)) == []
+    assert by_minute(samples) == {"server_mib": [800.0, 860.0], "client_mib": [180.0, 240.0]}
 
 
 def test_a_server_that_was_never_seen_fails_it():
