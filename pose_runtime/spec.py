@@ -53,8 +53,7 @@ class ModelSpec:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     max_batch_size: int
-    preferred_batch_size: int = 0  # 0: as many as wait, up to the largest
-    max_queue_delay_us: int = 0  # how long one waits for more
+    max_queue_delay_us: int = 0
     max_queue_size: int = 0  # 0: no limit
     instances: int = 1
     warmup_files: tuple[str, ...] = ()  # inputs warmed up from a file; the others get zeros

@@ -150,7 +150,7 @@ def _tuned(step: ModelSpec, serving: Serving) -> ModelSpec:
             "precision": tuning.precision,
             "batch": str(tuning.network_batch),
         }
-        step = replace(step, parameters=parameters, preferred_batch_size=tuning.network_batch)
+        step = replace(step, parameters=parameters)
     return step
 
 
@@ -163,8 +163,6 @@ def _schedule(config: Any, model: ModelSpec) -> None:
     )
     if on_gpu:
         group.profile.append("0")  # `tools build-engine` writes one
-    if model.preferred_batch_size:
-        config.dynamic_batching.preferred_batch_size.append(model.preferred_batch_size)
     config.dynamic_batching.max_queue_delay_microseconds = model.max_queue_delay_us
     config.dynamic_batching.default_queue_policy.max_queue_size = model.max_queue_size
     for batch_size in sorted({1, model.max_batch_size}):

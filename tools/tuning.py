@@ -21,8 +21,8 @@ class Tuning:
     """How the embedded server spends its cores; the defaults suit a machine that nobody measured.
 
     preprocess_instances, network_instances, grouping_instances: processes of each step.
-    network_batch: images that the network computes at once; with 1, one starts when it is free.
-    queue_delay_us: how long the network waits until it has that many.
+    network_batch: images that the network computes at once, of all that wait for it.
+    queue_delay_us: how long the network waits for more images.
     threads: of each process of the network; 0: its share of the cores where it runs.
     precision: in which OpenVINO runs the network, "f32" or "bf16".
     """

@@ -122,7 +122,6 @@ def test_build_repo_reads_them_and_a_second_build_is_the_same(
     assert configs[NETWORK].parameters["threads"].string_value == "2"
     assert configs[NETWORK].parameters["precision"].string_value == "bf16"
     assert configs[NETWORK].parameters["batch"].string_value == "4"
-    assert configs[NETWORK].dynamic_batching.preferred_batch_size == [4]
     assert {config.max_batch_size for config in configs.values()} == {MAX_BATCH_SIZE}
 
 
