@@ -40,7 +40,8 @@ from .triton_wheel import ServerError, copy_backend, find_wheel, server_environm
 
 _LOOK_EVERY_S = 0.25
 # Until what was accepted is answered; a model that works for a tick or less meanwhile has nothing.
-_DRAIN_TIMEOUT_S, _REST_S, _IDLE_TICKS = 4, 0.3, 1
+# Triton 2.51's batcher may sleep for 0.5 s with requests in its queue: rest is longer than that.
+_DRAIN_TIMEOUT_S, _REST_S, _IDLE_TICKS = 5, 0.8, 1
 # More restarts than that are no accident.
 _MAX_RESTARTS, _PER_S = 3, 60.0
 
