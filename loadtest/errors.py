@@ -3,7 +3,7 @@
 PoseError                (pose_runtime/errors.py)
 └── LoadTestError
     ├── PlanError        options that do not make a load test
-    │   └── EncryptedAddress   an address of TLS, which load tests do not speak
+    │   └── EncryptedAddress  an address of TLS, which load tests do not speak
     ├── NoServer         the embedded server did not start
     ├── GeneratorError   a generator process ended before its work was done
     └── ReportError      a report to compare with is not one

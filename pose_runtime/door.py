@@ -80,7 +80,7 @@ class Door:
         if not batches:
             return {}
         try:
-            outputs = work(*map(_joined, zip(*batches.values(), strict=True)))
+            outputs = work(*map(joined, zip(*batches.values(), strict=True)))
             cuts = np.cumsum([len(arrays[0]) for arrays in batches.values()])[:-1]
             parts = zip(*(np.split(output, cuts) for output in outputs), strict=True)
             tensors = [self._checked(arrays) for arrays in parts]
@@ -144,7 +144,7 @@ class Door:
         return self.pb_utils.InferenceResponse(error=self.pb_utils.TritonError(text, code))
 
 
-def _joined(arrays: Arrays) -> NDArray[Any]:
+def joined(arrays: Arrays) -> NDArray[Any]:
     """`np.concatenate`, without a copy where there is nothing to join."""
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)
 

@@ -4,10 +4,9 @@ import json
 import os
 from pathlib import Path
 
-import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from .pose_runtime.door import Door  # pose_runtime/ is placed here by `tools build-repo`
+from .pose_runtime.door import Door, joined  # pose_runtime/ is placed here by `tools build-repo`
 from .pose_runtime.integrity import check_files
 from .pose_runtime.metrics import StageMetrics
 from .pose_runtime.spec import PipelineSpec
@@ -70,8 +69,6 @@ def load_network(threads, precision, batch, spec):
             part = {spec.pixels.name: pixels[first : first + batch]}
             results = request.infer(part, share_inputs=True)
             parts.append([results[output] for output in outputs])
-        if len(parts) == 1:
-            return parts[0]
-        return [np.concatenate(each) for each in zip(*parts, strict=True)]
+        return [joined(each) for each in zip(*parts, strict=True)]
 
     return run
