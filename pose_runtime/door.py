@@ -9,18 +9,19 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ContractError, ImageError, PoseError, SpecError
+from .errors import ContractError, ImageError, PoseError, ServerFull, SpecError
 from .metrics import StageMetrics
 from .spec import TensorSpec
 
 Arrays = Sequence[NDArray[Any]]
+Counting = Callable[[int], AbstractContextManager[object]]
 Work = Callable[..., Arrays]  # inputs in the order of `Door.inputs` -> outputs of `Door.outputs`
 
 
@@ -30,6 +31,7 @@ class Door:
 
     pb_utils: Triton's module `triton_python_backend_utils`, which exists only in its stub.
     people: the output that says how many people an image has, if there is one.
+    counting: around the work on a request of so many images; may refuse them.
     """
 
     pb_utils: Any
@@ -37,6 +39,7 @@ class Door:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     people: TensorSpec | None = None
+    counting: Counting = nullcontext
 
     def check_config(self, model_config: str) -> None:
         """That the config.pbtxt which Triton loaded and pipeline.json describe the same tensors.
@@ -56,8 +59,10 @@ class Door:
 
     def answer_each(self, requests: Sequence[Any], work: Work) -> list[Any]:
         """Responses of a model that works on one image at a time; `work` sees no batch axis."""
+        # Triton's warm-ups go to one model only.
+        counting: Counting = nullcontext if self.metrics.is_warming_up else self.counting
         with self.metrics.execution():
-            return [self._answer(request, work) for request in requests]
+            return [self._answer(request, work, counting) for request in requests]
 
     def answer_batch(self, requests: Sequence[Any], work: Work) -> list[Any]:
         """Responses of a model that takes the images of all requests at once.
@@ -97,13 +102,14 @@ class Door:
             index: self._respond(arrays) for index, arrays in zip(batches, tensors, strict=True)
         }
 
-    def _answer(self, request: Any, work: Work) -> Any:
+    def _answer(self, request: Any, work: Work, counting: Counting) -> Any:
         try:
             images = list(zip(*self._read(request), strict=True))
             results = []
-            for index, image in enumerate(images):
-                with _naming(index, len(images)):
-                    results.append(work(*image))
+            with counting(len(images)):
+                for index, image in enumerate(images):
+                    with _naming(index, len(images)):
+                        results.append(work(*image))
             outputs = [_stacked(arrays) for arrays in zip(*results, strict=True)]
             return self._respond(self._checked(outputs))
         except Exception as error:  # a border: see errors.py
@@ -133,7 +139,9 @@ class Door:
         """A wrong request is its sender's business; anything else is ours and is logged."""
         code = self.pb_utils.TritonError.INVALID_ARG
         text = str(error)
-        if not isinstance(error, ContractError | ImageError):
+        if isinstance(error, ServerFull):
+            code = self.pb_utils.TritonError.UNAVAILABLE
+        elif not isinstance(error, ContractError | ImageError):
             code = self.pb_utils.TritonError.INTERNAL
             if isinstance(error, PoseError):
                 self.pb_utils.Logger.log_error(text)

@@ -6,6 +6,7 @@ PoseError
 │   ├── UnknownFormat    no format that we accept
 │   ├── DamagedImage     of such a format, but cut short or damaged
 │   └── BeyondLimit      beyond one of `spec.ImageLimits`
+├── ServerFull           too many images under way (nobody's mistake; ask again)
 ├── NotFinite            the network answered NaN or infinity (the model's mistake)
 └── SpecError            a skeleton or pipeline description contradicts itself (our mistake)
 
@@ -57,6 +58,18 @@ class BeyondLimit(ImageError):
         self.reason = limit
 
 
+class ServerFull(PoseError):
+    """More images are under way than the server allows; asking again later helps."""
+
+    reason = "full"
+
+    def __init__(self, limit: int, under_way: int) -> None:
+        super().__init__(
+            f"queue: expected at most {limit} images under way, got {under_way} already;"
+            " ask again later"
+        )
+
+
 class NotFinite(PoseError):
     """The network gave NaN or infinity for an image."""
 
@@ -75,6 +88,7 @@ REASONS = (
     "max_pixels",
     "max_decode_ms",
     "contract",
+    "full",
     "not_finite",
     "internal",
 )

@@ -45,6 +45,11 @@ class StageMetrics:
         except Exception:  # a border: a server without metrics serves all the same
             self._metrics = {}
 
+    @property
+    def is_warming_up(self) -> bool:
+        """Whether the next execution is one of Triton's warm-ups."""
+        return self._warmups_left > 0
+
     def count_people(self, num_people: NDArray[np.int32]) -> None:
         """B more images were answered, with (B, 1) people."""
         self._people += num_people.ravel().tolist()

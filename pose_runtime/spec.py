@@ -53,8 +53,8 @@ class ModelSpec:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     max_batch_size: int
+    batches_requests: bool = False  # dynamic batching: requests that wait are taken together
     max_queue_delay_us: int = 0
-    max_queue_size: int = 0  # 0: no limit
     instances: int = 1
     warmup_files: tuple[str, ...] = ()  # inputs warmed up from a file; the others get zeros
     parameters: Mapping[str, str] = field(default_factory=dict)

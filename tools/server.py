@@ -40,8 +40,7 @@ from .triton_wheel import ServerError, copy_backend, find_wheel, server_environm
 
 _LOOK_EVERY_S = 0.25
 # Until what was accepted is answered; a model that works for a tick or less meanwhile has nothing.
-# Triton 2.51's batcher may sleep for 0.5 s with requests in its queue: rest is longer than that.
-_DRAIN_TIMEOUT_S, _REST_S, _IDLE_TICKS = 5, 0.8, 1
+_DRAIN_TIMEOUT_S, _REST_S, _IDLE_TICKS = 5, 0.3, 1
 # More restarts than that are no accident.
 _MAX_RESTARTS, _PER_S = 3, 60.0
 
@@ -192,7 +191,6 @@ def embedded_server(
     """
     models = _models_in(repository)
     wheel = find_wheel()
-    environment = server_environment(wheel)
     ports = free_ports(ports or Ports(), outside)
     name = f"bodypose_{os.getpid()}_{secrets.token_hex(4)}"
     followed = serving(repository) if updates is Updates.POLL else contextlib.nullcontext()
@@ -204,6 +202,7 @@ def embedded_server(
         folder, backends = Path(work) / "models", Path(work) / "backends"
         prepare(folder, repository, updates)
         copy_backend(wheel, backends)
+        environment = server_environment(wheel) | {"TMPDIR": work}
         command = server_command(wheel, folder, backends, name, ports, closed_apis, outside)
 
         def start() -> TritonProcess:

@@ -21,9 +21,11 @@ PREPROCESS = "bodypose_preprocess"
 NETWORK = "bodypose_network"
 GROUPING = "bodypose_grouping"
 
-# Requests that may wait in front of one model; more are refused at once, so that a client learns
-# of overload and the network's inputs (0.3 MB an image) do not pile up.
-MAX_QUEUE_SIZE = 64
+# Images that may be between preprocessing and grouping; more are refused at once, so that a client
+# learns of overload and the network's inputs (0.3 MB an image) do not pile up.
+MAX_IMAGES_UNDER_WAY = 64
+# Requests in the whole ensemble, where Triton has such a limit: a bound of what waits in front.
+_MAX_REQUESTS_IN_FLIGHT = 4 * MAX_IMAGES_UNDER_WAY
 # As many threads as the server may use where it runs; TensorRT needs none, ours are in `Tuning`.
 _NETWORK_PARAMETERS = {
     NetworkBackend.PYTHON: {},
@@ -83,8 +85,7 @@ def render_config(model: ModelSpec, triton_version: TritonVersion = EMBEDDED) ->
         config.platform = "ensemble"
         config.ensemble_scheduling.step.extend(map(_ensemble_step, model.steps))
         if knows(triton_version, "max_inflight_requests"):
-            # Decoded images would pile up in front of a network that is slower than decoding.
-            config.ensemble_scheduling.max_inflight_requests = MAX_QUEUE_SIZE
+            config.ensemble_scheduling.max_inflight_requests = _MAX_REQUESTS_IN_FLIGHT
     else:
         config.backend = model.backend
         if model.backend != NetworkBackend.PYTHON:
@@ -121,15 +122,20 @@ def _step(
     outputs: tuple[TensorSpec, ...],
     warmup_files: tuple[str, ...],
 ) -> ModelSpec:
+    parameters = {
+        PREPROCESS: {"max_images_under_way": str(MAX_IMAGES_UNDER_WAY)},
+        NETWORK: _NETWORK_PARAMETERS[backend],
+    }
     return ModelSpec(
         name,
         str(backend),
         inputs,
         outputs,
         max_batch_size,
-        max_queue_size=MAX_QUEUE_SIZE,
+        # Python models compute image by image: in a batch the first would wait for the last.
+        batches_requests=backend is not NetworkBackend.PYTHON,
         warmup_files=warmup_files,
-        parameters=_NETWORK_PARAMETERS[backend] if name == NETWORK else {},
+        parameters=parameters.get(name, {}),
     )
 
 
@@ -150,7 +156,8 @@ def _tuned(step: ModelSpec, serving: Serving) -> ModelSpec:
             "precision": tuning.precision,
             "batch": str(tuning.network_batch),
         }
-        step = replace(step, parameters=parameters)
+        batches = tuning.network_batch > 1
+        step = replace(step, parameters=parameters, batches_requests=batches)
     return step
 
 
@@ -163,8 +170,8 @@ def _schedule(config: Any, model: ModelSpec) -> None:
     )
     if on_gpu:
         group.profile.append("0")  # `tools build-engine` writes one
-    config.dynamic_batching.max_queue_delay_microseconds = model.max_queue_delay_us
-    config.dynamic_batching.default_queue_policy.max_queue_size = model.max_queue_size
+    if model.batches_requests:
+        config.dynamic_batching.max_queue_delay_microseconds = model.max_queue_delay_us
     for batch_size in sorted({1, model.max_batch_size}):
         warmup = config.model_warmup.add(name=f"batch of {batch_size}", batch_size=batch_size)
         for tensor in model.inputs:

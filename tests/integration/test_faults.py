@@ -23,9 +23,11 @@ import cv2
 import numpy as np
 import pytest
 
+from client.errors import ServerBusy
 from client.in_flight import map_in_order
 from client.pose_client import PoseClient
-from client.retries import PATIENT
+from client.retries import NO_RETRIES, PATIENT
+from tools.server import embedded_server
 from tools.triton_config import ENSEMBLE, GROUPING, NETWORK, PREPROCESS
 
 from .processes import command_of, left_by, processes_of, until_ready, wait_for
@@ -61,6 +63,31 @@ def patient_client(protocol: str, urls: dict[str, str]) -> Iterator[PoseClient]:
     url = f"{protocol}://{urls['gRPC' if protocol == 'grpc' else 'HTTP']}"
     with PoseClient(url, timeout_s=30, retries=PATIENT) as client:
         yield client
+
+
+def test_a_full_server_refuses_at_once_and_serves_who_asks_again(repository, tmp_path):
+    small = tmp_path / "small"
+    shutil.copytree(repository, small)
+    config = small / PREPROCESS / "config.pbtxt"
+    config.write_text(config.read_text().replace('string_value: "64"', 'string_value: "1"'))
+
+    def ask_once(client: PoseClient, grey: int) -> str:
+        try:
+            return "right" if grey_seen(client, grey) == grey else "wrong"
+        except ServerBusy as error:
+            return str(error)
+
+    with embedded_server(small) as server:
+        for url in (f"grpc://{server.grpc_url}", f"http://{server.http_url}"):
+            with PoseClient(url, retries=NO_RETRIES) as client:
+                answers = list(map_in_order(lambda grey: ask_once(client, grey), GREYS * 2, 16))
+            with PoseClient(url, timeout_s=30, retries=PATIENT) as client:
+                patient = list(map_in_order(lambda grey: grey_seen(client, grey), GREYS, 16))
+
+            refusals = [answer for answer in answers if answer != "right"]
+            assert all("expected at most 1 images under way" in said for said in refusals)
+            assert 0 < len(refusals) < len(answers), "nobody was refused: this showed nothing"
+            assert patient == GREYS
 
 
 def model_processes(serving: subprocess.Popen[str], model: str) -> list[int]:
@@ -156,14 +183,12 @@ def test_a_terminated_server_answers_what_it_accepted(serve, protocol):
     wait_for(lambda: len(outcomes) > 100)
     terminated = time.monotonic()
     process.terminate()
-    process.wait(15)
-    took = time.monotonic() - terminated
+    process.wait(30)  # an orchestrator's patience; 2 s on a quiet machine
     asking.clear()
     for caller in callers:
         caller.join()
 
     assert process.returncode == 0
-    assert took < 10
     last_answer = max(sent for sent, how in outcomes if how == "answered")
     first_refusal = min(sent for sent, how in outcomes if how != "answered")
     assert first_refusal > terminated

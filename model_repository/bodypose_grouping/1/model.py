@@ -4,7 +4,8 @@ from pathlib import Path
 
 import triton_python_backend_utils as pb_utils
 
-from .pose_runtime.door import Door  # pose_runtime/ is placed here by `tools build-repo`
+from .pose_runtime.admission import Admission  # pose_runtime/ is placed here by `tools build-repo`
+from .pose_runtime.door import Door
 from .pose_runtime.grouping import people_in_image
 from .pose_runtime.integrity import check_files
 from .pose_runtime.metrics import StageMetrics
@@ -19,7 +20,8 @@ class TritonPythonModel:
         inputs = (spec.peaks, spec.limb_scores, spec.geometry)
         outputs = (spec.keypoints, spec.scores, spec.num_people)
         metrics = StageMetrics(pb_utils, "grouping", args["model_config"])
-        self.door = Door(pb_utils, metrics, inputs, outputs, people=spec.num_people)
+        leaving = Admission.of_this_server().leaving
+        self.door = Door(pb_utils, metrics, inputs, outputs, spec.num_people, leaving)
         self.door.check_config(args["model_config"])
 
     def execute(self, requests):

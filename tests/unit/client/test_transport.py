@@ -23,6 +23,7 @@ from client.errors import (
     ServerUnavailable,
 )
 from client.transport import Model, Request, connect, server_error
+from pose_runtime.errors import ServerFull
 
 IMAGE = {"image": np.array([[b"jpeg"]], np.object_)}
 PROTOCOLS = pytest.mark.parametrize("protocol", ["grpc", "http"])
@@ -108,6 +109,7 @@ def _greet(server):
         ("404", "Request for unknown model: 'x' is not found", ModelNotFound),
         ("UNAVAILABLE", "in ensemble 'b', [request id: 1] Exceeds maximum queue size", ServerBusy),
         ("503", "Exceeds maximum queue size", ServerBusy),
+        ("503", f"in ensemble 'b', {ServerFull(64, 64)}", ServerBusy),
         ("UNAVAILABLE", "Server is stopping", ServerUnavailable),
         ("CANCELLED", "CANCELLED", ServerUnavailable),
         ("NOT_FOUND", "unknown model: 'b' has no available versions", ServerUnavailable),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -14,7 +15,7 @@ import numpy as np
 import pytest
 
 from pose_runtime.door import Door
-from pose_runtime.errors import BeyondLimit, ContractError, DamagedImage, NotFinite
+from pose_runtime.errors import BeyondLimit, ContractError, DamagedImage, NotFinite, ServerFull
 from pose_runtime.metrics import StageMetrics
 from pose_runtime.spec import TensorSpec
 
@@ -141,6 +142,38 @@ def test_warm_ups_are_not_counted(pb_utils):
         door.answer_each([asking(pb_utils, 1)], doubled)
 
     assert pb_utils.MetricFamily.figures["pose_images_total"] == 1
+
+
+def test_a_request_that_finds_the_server_full_may_ask_again(pb_utils, capsys):
+    @contextmanager
+    def full_beyond_one(images: int) -> Iterator[None]:
+        if images > 1:
+            raise ServerFull(1, 0)
+        yield
+
+    door = replace(a_door(pb_utils), counting=full_beyond_one)
+
+    one, two = door.answer_each([asking(pb_utils, 1), asking(pb_utils, 1, 2)], doubled)
+
+    assert answer_of(one) == [2]
+    assert answer_of(two)[0] == "UNAVAILABLE"
+    assert pb_utils.MetricFamily.figures["pose_rejected_images_total{full}"] == 1
+    assert capsys.readouterr().err == ""  # a log that grows with the load helps nobody
+
+
+def test_images_of_warm_ups_are_not_under_way(pb_utils):
+    counted = []
+
+    @contextmanager
+    def count(images: int) -> Iterator[None]:
+        counted.append(images)
+        yield
+
+    door = replace(a_door(pb_utils, warmups=1), counting=count)
+    for _ in range(2):
+        door.answer_each([asking(pb_utils, 1, 2)], doubled)
+
+    assert counted == [2]
 
 
 def test_a_server_without_metrics_serves_all_the_same(pb_utils, monkeypatch):

@@ -92,9 +92,9 @@ def test_a_release_whose_tensorrt_nobody_published_is_not_guessed_at(repository)
 
 
 def test_an_older_server_is_told_of_the_field_it_does_not_know(repository):
-    assert config(repository, ENSEMBLE).ensemble_scheduling.max_inflight_requests == 64
+    assert config(repository, ENSEMBLE).ensemble_scheduling.max_inflight_requests == 256
     found = problems_of(repository, TritonVersion(25, 12))
-    assert any("expected no max_inflight_requests for Triton 25.12, got 64" in it for it in found)
+    assert any("expected no max_inflight_requests for Triton 25.12, got 256" in it for it in found)
 
 
 def test_an_older_release_is_built_without_the_field(tmp_path):

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import pytest
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as triton
 
 from pose_runtime.skeleton import BODYPOSE_18
 from pose_runtime.spec import PipelineSpec, TensorSpec
 from tools.repository import CONFIG, SOURCES, write_configs
+from tools.serving_targets import NetworkBackend, Serving
 from tools.triton_config import (
     ENSEMBLE,
     GROUPING,
+    MAX_IMAGES_UNDER_WAY,
     NETWORK,
     PREPROCESS,
     data_type_name,
     ensemble_of,
     read_config,
+    render_config,
 )
 
 SPEC = PipelineSpec(network_hw=(64, 96), max_peaks=4, max_people=3, model_sha256="abc")
@@ -62,14 +67,30 @@ def test_a_client_learns_the_whole_pipeline_from_the_ensemble(configs):
 
 
 @pytest.mark.parametrize("name", [PREPROCESS, NETWORK, GROUPING])
-def test_each_step_batches_is_warmed_up_and_refuses_a_long_queue(configs, name):
+def test_each_step_is_warmed_up_and_takes_requests_as_they_come(configs, name):
     config = configs[name]
 
-    assert config.HasField("dynamic_batching")
-    assert config.dynamic_batching.default_queue_policy.max_queue_size > 0
+    assert not config.HasField("dynamic_batching")
     assert {warmup.batch_size for warmup in config.model_warmup} == {1, config.max_batch_size}
     for warmup in config.model_warmup:
         assert warmup.inputs.keys() == {tensor.name for tensor in config.input}
+
+
+@pytest.mark.parametrize("backend", [kind for kind in NetworkBackend if kind != "python"])
+def test_a_network_that_gains_by_batches_has_them_without_a_bound_of_its_own(backend):
+    """With `max_queue_size` Triton lets requests wait for up to 0.5 s: see `Admission`."""
+    network = ensemble_of(SPEC, Serving(backend=backend)).steps[1]
+
+    config = text_format.Parse(render_config(network), triton.ModelConfig())
+
+    assert config.HasField("dynamic_batching")
+    assert not config.dynamic_batching.HasField("default_queue_policy")
+
+
+def test_preprocessing_knows_how_many_images_may_be_under_way(configs):
+    limit = configs[PREPROCESS].parameters["max_images_under_way"].string_value
+
+    assert limit == str(MAX_IMAGES_UNDER_WAY)
 
 
 def test_an_ensemble_has_neither_instances_nor_warm_up(configs):
