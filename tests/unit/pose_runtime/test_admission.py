@@ -90,7 +90,7 @@ def _come_and_go(file: Path, times: int) -> None:
 
 
 def test_processes_do_not_lose_each_others_images(tmp_path):
-    context = multiprocessing.get_context("fork")
+    context = multiprocessing.get_context("spawn")
     others = [
         context.Process(target=_come_and_go, args=(tmp_path / "count", 500)) for _ in range(3)
     ]
