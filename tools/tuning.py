@@ -22,7 +22,7 @@ class Tuning:
 
     preprocess_instances, network_instances, grouping_instances: processes of each step.
     network_batch: images that the network computes at once, of all that wait for it.
-    queue_delay_us: how long the network waits for more images.
+    queue_delay_us: how long the network waits for more images when `network_batch` is above 1.
     threads: of each process of the network; 0: its share of the cores where it runs.
     precision: in which OpenVINO runs the network, "f32" or "bf16".
     """
