@@ -8,7 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from .cli_options import AnnotationsOption, ImagesOption, JsonOption, LimitOption
+from .cli_options import (
+    AnnotationsOption,
+    ImagesOption,
+    JsonOption,
+    LimitOption,
+    network_hw_of,
+)
 
 RunsArgument = Annotated[
     list[Path],
@@ -28,6 +34,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command("ablation")(ablation)
     app.command("data-scaling")(data_scaling)
     app.command("compare-modes")(compare_modes)
+    app.command("compare-sizes")(compare_sizes)
 
 
 def ablation(
@@ -111,10 +118,40 @@ def compare_modes(
     record = compare(model, annotations, images, limit, typer.echo)
     _publish(record, modes_table(record), json_out, page, "modes")
     if picture:
-        points = [
-            (row["mode"], row["latency_ratio"], row["metrics"]["AP"]) for row in record["modes"]
-        ]
-        draw_points(points, "time against strict", "AP of evaluation modes", picture)
+        draw_points(_points(record), "time against strict", "AP of evaluation modes", picture)
+
+
+def compare_sizes(
+    model: Annotated[Path, typer.Argument(help="A .keras file.", dir_okay=False)],
+    annotations: AnnotationsOption,
+    images: ImagesOption,
+    sizes: Annotated[
+        list[str],
+        typer.Option("-d", "--input_dims", "--input-dims", metavar="H,W,3", help="One or more."),
+    ],
+    limit: LimitOption = None,
+    json_out: JsonOption = None,
+    picture: PictureOption = None,
+    page: PageOption = None,
+) -> None:
+    """Score a network at other input sizes than its own: AP and time of each.
+
+    Example: `tools compare-sizes best.keras -a person_keypoints_val.json -i val -d 224,320,3`
+    """
+    from .experiment_charts import draw_points
+    from .mode_comparison import compare_sizes as compare
+    from .mode_comparison import modes_table
+
+    wanted = [network_hw_of(size) for size in sizes]
+    record = compare(model, wanted, annotations, images, limit, typer.echo)
+    _publish(record, modes_table(record), json_out, page, "sizes")
+    if picture:
+        own = record["modes"][0]["mode"]
+        draw_points(_points(record), f"time against {own}", "AP of input sizes", picture)
+
+
+def _points(record: Mapping[str, Any]) -> list[tuple[str, float, float]]:
+    return [(row["mode"], row["latency_ratio"], row["metrics"]["AP"]) for row in record["modes"]]
 
 
 def _publish(

@@ -1,10 +1,11 @@
-"""Owns the comparison of evaluation modes: what more views of an image bring, and cost."""
+"""Owns the comparison of evaluation modes and input sizes: what more pixels bring, and cost."""
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -43,13 +44,43 @@ def compare_modes(
     Raises:
         DatasetError: the annotations or images are missing or of another skeleton.
     """
-    network, spec, artifact = load_network(model)
-    records = read_coco(annotations, images, spec.skeleton)[:limit]
-    run, decode = field_network(network), field_decoder(spec)
+    views = [(name, mode, None) for name, mode in MODES.items()]
+    return _compared(model, annotations, images, limit, views, say)
+
+
+def compare_sizes(
+    model: Path,
+    sizes: Sequence[tuple[int, int]],
+    annotations: Path,
+    images: Path,
+    limit: int | None,
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """As `compare_modes`, for input sizes (H, W): the network's own, then `sizes`, all strict."""
+    own = load_network(model)[1].network_hw
+    strict = EvaluationMode()
+    views = [(f"{hw[0]} x {hw[1]}", strict, hw) for hw in dict.fromkeys([own, *sizes])]
+    return _compared(model, annotations, images, limit, views, say)
+
+
+def _compared(
+    model: Path,
+    annotations: Path,
+    images: Path,
+    limit: int | None,
+    views: Sequence[tuple[str, EvaluationMode, tuple[int, int] | None]],
+    say: Callable[[str], None],
+) -> dict[str, Any]:
+    """A row for each view: its name, mode, and input size where that is not the network's."""
+    network, own_spec, artifact = load_network(model)
+    records = read_coco(annotations, images, own_spec.skeleton)[:limit]
+    run = field_network(network)
     rows: list[dict[str, Any]] = []
-    for name, mode in MODES.items():
+    for name, mode, network_hw in views:
+        spec = replace(own_spec, network_hw=network_hw or own_spec.network_hw)
         seconds: list[float] = []
-        found = _timed(find_people_in_mode(run, decode, records, spec, mode), seconds)
+        found = find_people_in_mode(run, field_decoder(spec), records, spec, mode)
+        found = _timed(found, seconds)
         metrics = metrics_of(found, spec, annotations, [record.image_id for record in records])
         milliseconds = 1000 * statistics.median(seconds)
         baseline = rows[0]["milliseconds"] if rows else milliseconds
@@ -61,7 +92,8 @@ def compare_modes(
                 "latency_ratio": round(milliseconds / baseline, 2),
             }
         )
-        say(f"{name}: AP {metrics.ap:.4f}, {rows[-1]['latency_ratio']:g} x the time of strict")
+        ratio = rows[-1]["latency_ratio"]
+        say(f"{name}: AP {metrics.ap:.4f}, {ratio:g} x the time of {rows[0]['mode']}")
     return {
         "schema": "bodypose-modes/1",
         "model": {"name": model.name, "sha256": artifact.sha256},
@@ -85,8 +117,8 @@ def _timed(
 
 
 def modes_table(record: Mapping[str, Any]) -> str:
-    """Markdown of `compare_modes`."""
-    lines = ["| mode | time | AP | AP50 | AP75 | APm | APl |", "|---|---|---|---|---|---|---|"]
+    """Markdown of `compare_modes` and `compare_sizes`."""
+    lines = ["| view | time | AP | AP50 | AP75 | APm | APl |", "|---|---|---|---|---|---|---|"]
     for row in record["modes"]:
         cells = [row["mode"], f"{row['latency_ratio']:.2f}"]
         cells += [f"{row['metrics'][name]:.3f}" for name in METRICS]

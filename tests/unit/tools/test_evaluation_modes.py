@@ -11,6 +11,7 @@ from pose_runtime.letterbox import Letterbox
 from pose_runtime.skeleton import BODYPOSE_18, Skeleton
 from pose_runtime.spec import GroupingSettings, PipelineSpec
 from tools.cli import app
+from tools.config import NetworkConfig
 from tools.dataset import read_coco
 from tools.evaluation_modes import (
     MULTI_SCALES,
@@ -24,7 +25,9 @@ from tools.evaluation_modes import (
 )
 from tools.field_frames import Frame, MirrorError, in_frame, mirrored_limbs, unmirrored
 from tools.fields import Fields
+from tools.keras_models import save_network
 from tools.labels import LabelSettings, draw_affinity, draw_centres, draw_heatmaps
+from tools.network import build_network
 from tools.tune_grouping import PERSON_SCORES, TuningError, read_grouping
 
 from .conftest import DRAWN, HEIGHT, WIDTH
@@ -216,3 +219,23 @@ def test_a_network_sees_images_of_several_sizes():
         pixels = np.zeros((1, *hw, 3), np.uint8)
         expected = np.asarray(network(pixels)[-1])
         np.testing.assert_allclose(run(pixels)[-1], expected, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_input_sizes_are_compared_with_the_networks_own(drawn_coco, tmp_path):
+    save_network(
+        build_network(NetworkConfig(stages=2), BODYPOSE_18),
+        tmp_path / "whole.keras",
+        "train",
+        PipelineSpec(network_hw=(64, 96)),
+        settings={},
+    )
+    data = ["-a", str(drawn_coco / "people.json"), "-i", str(drawn_coco), "-d", "96,128,3"]
+    command = ["compare-sizes", str(tmp_path / "whole.keras"), *data]
+
+    result = CliRunner().invoke(app, [*command, "--json", str(tmp_path / "sizes.json")])
+
+    assert result.exit_code == 0, result.output
+    rows = json.loads((tmp_path / "sizes.json").read_text())["modes"]
+    assert [row["mode"] for row in rows] == ["64 x 96", "96 x 128"]
+    assert rows[0]["latency_ratio"] == 1
