@@ -102,6 +102,7 @@ def prune(
         if measured is None
         else measured(network, graph),
         settings,
+        goal.cost if isinstance(goal, Target) else None,
     )
     threshold = selection.threshold_for(goal) if isinstance(goal, Target) else goal
     keep = selection.keep(threshold)
@@ -129,9 +130,18 @@ class Selection:
 
     Channels of the same layers form a block, and TAO's rule holds per block: those above the
     threshold stay, but at least `min_filters`, rounded up to a multiple of `granularity`.
+
+    When a cost is to be saved, a change of the loss counts per unit of it: else the wide, cheap
+    layers go first, and the few expensive ones stay.
     """
 
-    def __init__(self, graph: ChannelGraph, stats: Stats, settings: PruneSettings) -> None:
+    def __init__(
+        self,
+        graph: ChannelGraph,
+        stats: Stats,
+        settings: PruneSettings,
+        saved: Cost | None = None,
+    ) -> None:
         self._graph, self._settings = graph, settings
         self._scores = (
             channel_scores(graph, stats, settings.compared_by, settings.equalization)
@@ -140,6 +150,9 @@ class Selection:
         )
         stays = graph.protected | _excluded(graph, settings.excluded_layers)
         self._blocks = _blocks(graph, ~stays & ~np.isnan(self._scores))
+        if settings.importance is Importance.TAYLOR and saved is not None:
+            for block in self._blocks:
+                self._scores[block] /= self._cost_of_a_channel(block, saved)
 
     def keep(self, threshold: float) -> Keep:
         """The channels that stay.
@@ -203,9 +216,18 @@ class Selection:
         return float(steps[first])
 
     def _share(self, threshold: float, cost: Cost) -> float:
-        graph = self._graph
-        count = graph.count_macs if cost is Cost.MACS else graph.count_params
-        return count(self._keep(threshold)) / count(graph.keep_all())
+        return self._cost(self._keep(threshold), cost) / self._cost(self._graph.keep_all(), cost)
+
+    def _cost_of_a_channel(self, block: Ints, cost: Cost) -> float:
+        """What the whole network costs less without one channel of a block, on average."""
+        keep = self._graph.keep_all()
+        whole = self._cost(keep, cost)
+        removed = block[: max(1, len(block) // 2)]
+        keep[removed] = False
+        return max(whole - self._cost(keep, cost), 1) / len(removed)
+
+    def _cost(self, keep: Keep, cost: Cost) -> int:
+        return (self._graph.count_macs if cost is Cost.MACS else self._graph.count_params)(keep)
 
     def _keep(self, threshold: float) -> Keep:
         keep = self._graph.keep_all()

@@ -15,6 +15,7 @@ from tools.channel_graph import UnknownLayerError, rebuild, trace_channels
 from tools.cli import app
 from tools.config import NetworkConfig
 from tools.evaluate import open_predictor
+from tools.importance import Importance
 from tools.keras_models import load_network, save_network
 from tools.network import build_network, count_macs
 from tools.prune import Cost, PruneError, PruneSettings, Target, prune
@@ -146,6 +147,27 @@ def test_taos_spelling_reports_and_writes_nothing_on_a_dry_run(small, tmp_path):
     assert result.exit_code == 0, result.output
     assert "parameters" in result.output
     assert not out.exists()
+
+
+def test_a_loss_counts_per_mac_that_is_saved(tmp_path):
+    """Of two layers that matter alike, the one on four times as many cells loses its filters."""
+    images = keras.Input((None, None, 3), dtype="uint8", name="pixels")
+    x = layers.Conv2D(32, 3, padding="same", name="large")(layers.Rescaling(1 / 256)(images))
+    x = layers.MaxPooling2D()(x)
+    x = layers.Conv2D(32, 3, padding="same", name="small")(x)
+    network = keras.Model(images, layers.Conv2D(2, 1, name="out")(x))
+    path = tmp_path / "whole.keras"
+    save_network(network, path, "train", PipelineSpec(network_hw=HW), settings={})
+    losses = {"large": np.linspace(1, 2, 32), "small": np.linspace(1, 2, 32), "out": np.ones(2)}
+
+    def widths(goal: float | Target) -> dict[str, int]:
+        settings = PruneSettings(granularity=1, min_filters=2, importance=Importance.TAYLOR)
+        _, report = prune(path, settings, goal, out=None, measured=lambda *_: losses)
+        return {layer.name: layer.after for layer in report.layers}
+
+    assert widths(1.5) == {"large": 16, "small": 16, "out": 2}
+    saved = widths(Target(Cost.MACS, 0.7))
+    assert saved["large"] < 28 < saved["small"]
 
 
 @pytest.mark.slow
