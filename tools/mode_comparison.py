@@ -74,13 +74,12 @@ def _compared(
     """A row for each view: its name, mode, and input size where that is not the network's."""
     network, own_spec, artifact = load_network(model)
     records = read_coco(annotations, images, own_spec.skeleton)[:limit]
-    run = field_network(network)
+    run, decode = field_network(network), field_decoder(own_spec)
     rows: list[dict[str, Any]] = []
     for name, mode, network_hw in views:
         spec = replace(own_spec, network_hw=network_hw or own_spec.network_hw)
         seconds: list[float] = []
-        found = find_people_in_mode(run, field_decoder(spec), records, spec, mode)
-        found = _timed(found, seconds)
+        found = _timed(find_people_in_mode(run, decode, records, spec, mode), seconds)
         metrics = metrics_of(found, spec, annotations, [record.image_id for record in records])
         milliseconds = 1000 * statistics.median(seconds)
         baseline = rows[0]["milliseconds"] if rows else milliseconds
