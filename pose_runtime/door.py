@@ -152,6 +152,16 @@ class Door:
         return self.pb_utils.InferenceResponse(error=self.pb_utils.TritonError(text, code))
 
 
+def parameter(model_config: str, name: str) -> str:
+    """One of the `parameters` of the config.pbtxt that Triton loaded; KeyError when it lacks.
+
+    Args:
+        model_config: `args["model_config"]` of a model's `initialize`, JSON.
+        name: of the parameter.
+    """
+    return str(json.loads(model_config)["parameters"][name]["string_value"])
+
+
 def joined(arrays: Arrays) -> NDArray[Any]:
     """`np.concatenate`, without a copy where there is nothing to join."""
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

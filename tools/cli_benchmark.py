@@ -54,6 +54,12 @@ def benchmark(
         Path | None,
         typer.Option(help="MoveNet's graph as ONNX, as a rival.", exists=True, dir_okay=False),
     ] = None,
+    int8: Annotated[
+        Path | None,
+        typer.Option(
+            "--int8", help="The model's INT8 file, against rivals.", exists=True, dir_okay=False
+        ),
+    ] = None,
     annotations: Annotated[
         Path | None,
         typer.Option(
@@ -78,6 +84,7 @@ def benchmark(
     import os
     from functools import partial
 
+    from .benchmark.rivals import Contest
     from .benchmark.run import run_benchmark, write_results
     from .benchmark.setting import Effort, Setting
     from .repository import SHIPPED_MODEL
@@ -93,7 +100,8 @@ def benchmark(
         )
     if annotations and not images:
         raise typer.BadParameter("expected --images with --annotations, got none")
-    run_benchmark(setting, subject or (), movenet, annotations, partial(write_results, output))
+    contest = Contest(movenet, int8, annotations)
+    run_benchmark(setting, subject or (), contest, partial(write_results, output))
     typer.echo(f"{output}  {effort} run; `tools benchmark-report {output}` makes the page")
 
 

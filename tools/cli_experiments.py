@@ -46,7 +46,7 @@ def ablation(
     picture: PictureOption = None,
     page: PageOption = None,
     name: Annotated[
-        str, typer.Option(help="Of the table's two comments, <!-- NAME --> and <!-- /NAME -->.")
+        str, typer.Option(help="Of the table's two comments, `<!-- NAME -->` and `<!-- /NAME -->`.")
     ] = "ablation",
 ) -> None:
     """Compare training runs with the first of them: what each changed, what it cost and reached.

@@ -7,6 +7,7 @@ The graph takes uint8 `pixels` (B, H, W, 3) and carries the `PipelineSpec` in it
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -132,6 +133,7 @@ def _convert(
     _store_as_float16(graph.graph)
     _round_scales_up(graph.graph)
     fold_pixel_scale(graph.graph)
+    _copy_shared_biases(graph.graph)
     helper.set_model_props(graph, {PIPELINE_KEY: pipeline.to_json()})
     graph.producer_name, graph.producer_version = "bodypose-triton", ""
     onnx.checker.check_model(graph, full_check=True)
@@ -180,6 +182,25 @@ def _round_scales_up(graph: onnx.GraphProto) -> None:
             initializer.CopyFrom(
                 numpy_helper.from_array(above.astype(np.float32), initializer.name)
             )
+
+
+def _copy_shared_biases(graph: onnx.GraphProto) -> None:
+    """Of a layer that runs several times, each convolution gets a bias of its own.
+
+    OpenVINO 2026.4 makes a bias and the activation behind it a part of the convolution only where
+    nothing else reads the constant; otherwise both are one more pass over its output.
+    """
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    read: Counter[str] = Counter()
+    for node in graph.node:
+        if node.op_type not in ("Conv", "ConvTranspose") or len(node.input) < 3:
+            continue
+        bias = node.input[2]
+        read[bias] += 1
+        if read[bias] > 1 and bias in stored:
+            node.input[2] = f"{bias}/{read[bias]}"
+            copy = numpy_helper.from_array(numpy_helper.to_array(stored[bias]), node.input[2])
+            graph.initializer.append(copy)
 
 
 def _largest_field_error(ours: list[Any], theirs: list[Any]) -> float:

@@ -161,17 +161,20 @@ def _serving(part: Record) -> Iterator[Row]:
 
 def _rivals(part: Record) -> Iterator[Row]:
     ours = {name: side for name, side in part["sides"].items() if name.startswith("shipped")}
-    best = max(side["times_as_fast"]["median"] for side in ours.values())
     for name, side in part["sides"].items():
         ratio = side["times_as_fast"]["median"]
         said = f"{side['milliseconds']['median']:.1f} ms"
         if name in ours:
             yield Row(f"one photo end to end: {name}", f"{said}, {ratio:.2f} x", "", None)
             continue
+        # A runtime and precision that ours has, too, is held against that; another against all.
+        _, _, how = name.rpartition(", ")
+        alike = [our for our in ours if our.endswith(how)] or list(ours)
         goal = 20.0 if "vgg19" in name else 1.0
-        times = best / ratio
-        said = f"{times:.2f} x ({said})"
-        yield Row(f"shipped model against {name}", said, f">= {goal:g} x", times >= goal)
+        for our in alike:
+            times = ours[our]["times_as_fast"]["median"] / ratio
+            measured = f"{times:.2f} x ({said})"
+            yield Row(f"{our}, against {name}", measured, f">= {goal:g} x", times >= goal)
     scores = part["ap"]
     if rivals := [score for name, score in scores.items() if name not in ours]:
         said = ", ".join(f"{name} {score:.3f}" for name, score in scores.items())

@@ -9,13 +9,16 @@ from datetime import UTC, datetime
 from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pose_runtime.errors import PoseError
 from tools.artifacts import Artifact, atomic_path
 from tools.network_speed import machine
 
 from .setting import Effort, Setting
+
+if TYPE_CHECKING:
+    from .rivals import Contest
 
 SCHEMA = "bodypose-performance/1"
 _VERSIONS = ("numpy", "opencv-python-headless", "simplejpeg", "onnxruntime", "openvino")
@@ -25,9 +28,7 @@ class BenchmarkError(PoseError):
     """A subject that does not exist, or results of another kind."""
 
 
-def subjects_of(
-    movenet: Path | None, annotations: Path | None
-) -> Mapping[str, Callable[[Setting], Any]]:
+def subjects_of(contest: Contest) -> Mapping[str, Callable[[Setting], Any]]:
     """The benchmark's subjects by name, in the order of a run."""
     from . import decoding, preprocessing, rivals, runtimes, serving
 
@@ -36,15 +37,14 @@ def subjects_of(
         "preprocessing": preprocessing.measure,
         "runtimes": runtimes.measure,
         "serving": serving.measure,
-        "rivals": partial(rivals.measure, movenet=movenet, annotations=annotations),
+        "rivals": partial(rivals.measure, contest=contest),
     }
 
 
 def run_benchmark(
     setting: Setting,
     names: Sequence[str],
-    movenet: Path | None,
-    annotations: Path | None,
+    contest: Contest,
     keep: Callable[[dict[str, Any]], None] = lambda record: None,
 ) -> dict[str, Any]:
     """Measure the subjects named (all, if none is) on one model, in one run.
@@ -54,7 +54,7 @@ def run_benchmark(
     Raises:
         BenchmarkError: there is no such subject, or a package for one is missing.
     """
-    subjects = subjects_of(movenet, annotations)
+    subjects = subjects_of(contest)
     if strange := [name for name in names if name not in subjects]:
         raise BenchmarkError(
             f"subject {strange[0]!r}: expected one of {', '.join(subjects)}; see `tools benchmark"

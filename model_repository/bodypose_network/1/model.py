@@ -6,7 +6,11 @@ from pathlib import Path
 
 import triton_python_backend_utils as pb_utils
 
-from .pose_runtime.door import Door, joined  # pose_runtime/ is placed here by `tools build-repo`
+from .pose_runtime.door import (  # placed here by `tools build-repo`
+    Door,
+    joined,
+    parameter,
+)
 from .pose_runtime.integrity import check_files
 from .pose_runtime.metrics import StageMetrics
 from .pose_runtime.spec import PipelineSpec
@@ -21,24 +25,19 @@ class TritonPythonModel:
         metrics = StageMetrics(pb_utils, "network", args["model_config"])
         self.door = Door(pb_utils, metrics, (spec.pixels,), (spec.peaks, spec.limb_scores))
         self.door.check_config(args["model_config"])
-        config = json.loads(args["model_config"])
-        self.run = load_network(
-            threads_of(config), setting(config, "precision"), int(setting(config, "batch")), spec
-        )
+        config = args["model_config"]
+        precision, batch = parameter(config, "precision"), int(parameter(config, "batch"))
+        self.run = load_network(threads_of(config), precision, batch, spec)
 
     def execute(self, requests):
         return self.door.answer_batch(requests, self.run)
 
 
-def setting(config, name):
-    return config["parameters"][name]["string_value"]
-
-
 def threads_of(config):
     """Threads of one instance: as many as the config says, or its share of the cores."""
-    instances = sum(group["count"] for group in config["instance_group"])
+    instances = sum(group["count"] for group in json.loads(config)["instance_group"])
     share = max(1, len(os.sched_getaffinity(0)) // instances)
-    return int(setting(config, "threads")) or share
+    return int(parameter(config, "threads")) or share
 
 
 def load_network(threads, precision, batch, spec):

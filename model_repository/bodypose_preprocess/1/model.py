@@ -1,13 +1,12 @@
 """Triton's door to preprocessing: an encoded image in, network pixels and their geometry out."""
 
-import json
 from functools import partial
 from pathlib import Path
 
 import triton_python_backend_utils as pb_utils
 
 from .pose_runtime.admission import Admission  # pose_runtime/ is placed here by `tools build-repo`
-from .pose_runtime.door import Door
+from .pose_runtime.door import Door, parameter
 from .pose_runtime.images import network_pixels
 from .pose_runtime.integrity import check_files
 from .pose_runtime.metrics import StageMetrics
@@ -19,8 +18,8 @@ class TritonPythonModel:
         check_files(Path(__file__).parent)
         self.spec = spec = PipelineSpec.load(Path(__file__).with_name("pipeline.json"))
         metrics = StageMetrics(pb_utils, "preprocess", args["model_config"])
-        limit = json.loads(args["model_config"])["parameters"]["max_images_under_way"]
-        entering = partial(Admission.of_this_server().entering, limit=int(limit["string_value"]))
+        limit = int(parameter(args["model_config"], "max_images_under_way"))
+        entering = partial(Admission.of_this_server().entering, limit=limit)
         outputs = (spec.pixels, spec.geometry)
         self.door = Door(pb_utils, metrics, (spec.image,), outputs, counting=entering)
         self.door.check_config(args["model_config"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import pickle
 import subprocess
 import sys
@@ -47,6 +48,7 @@ def run_model(
         input=pickle.dumps((json.dumps(config | changes), list(requests))),
         capture_output=True,
         cwd="/",
+        env={**os.environ, "TMPDIR": str(repository.parent)},
         check=False,
     )
     assert process.returncode == 0, process.stderr.decode()

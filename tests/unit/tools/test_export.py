@@ -181,3 +181,29 @@ def test_resized_sides_are_not_rounded_below_what_was_meant():
     rounded = onnx.numpy_helper.to_array(graph.initializer[0])
     assert (np.floor(sides * rounded) == wanted).all()
     assert rounded[3] == 2
+
+
+def test_convolutions_of_a_layer_that_runs_twice_have_biases_of_their_own():
+    layer = ["kernel", "bias"]
+    nodes = [
+        onnx.helper.make_node("Conv", ["small", *layer], ["one"]),
+        onnx.helper.make_node("Conv", ["large", *layer], ["two"]),
+        onnx.helper.make_node("Conv", ["large", "kernel"], ["without"]),
+    ]
+    bias = np.arange(3, dtype=np.float32)
+    stored = [
+        onnx.numpy_helper.from_array(np.ones((3, 3, 1, 1), np.float32), "kernel"),
+        onnx.numpy_helper.from_array(bias, "bias"),
+    ]
+    graph = onnx.helper.make_graph(nodes, "twice", [], [], stored)
+
+    stage._copy_shared_biases(graph)
+
+    values = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer}
+    assert [list(node.input[1:]) for node in graph.node] == [
+        ["kernel", "bias"],
+        ["kernel", "bias/2"],
+        ["kernel"],
+    ]
+    assert np.array_equal(values["bias/2"], bias)
+    assert values.keys() == {"kernel", "bias", "bias/2"}

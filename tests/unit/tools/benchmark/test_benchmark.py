@@ -15,6 +15,7 @@ from pose_runtime.spec import PipelineSpec
 from tools.benchmark import crowds, report
 from tools.benchmark.clock import compared, take_turns
 from tools.benchmark.load import closed_loop
+from tools.benchmark.rivals import Contest
 from tools.benchmark.run import SCHEMA, BenchmarkError, read_results, run_benchmark
 from tools.benchmark.setting import Effort, Setting, photo_jpeg
 from tools.benchmark.sparse_scoring import scores_of_existing_pairs
@@ -148,6 +149,7 @@ def results() -> dict:
                 "shipped, openvino f32": spent(20),
                 "shipped, openvino bf16": spent(10, 2.0),
                 "bodypose-vgg19, onnxruntime f32": spent(400, 0.05),
+                "movenet-multipose, openvino bf16": spent(8, 2.5),
             },
             "ap": {"shipped, openvino f32": 0.3, "movenet-multipose, openvino f32": 0.4},
         },
@@ -162,7 +164,10 @@ def test_each_goal_is_held_against_what_was_measured():
     assert held["ready"]
     assert held["ensemble against the in-process ideal"] is False
     assert held["ensemble against pre- and postprocessing in a Python client"] is False
-    assert held["shipped model against bodypose-vgg19, onnxruntime f32"]
+    assert held["shipped, openvino f32, against bodypose-vgg19, onnxruntime f32"]
+    assert held["shipped, openvino bf16, against bodypose-vgg19, onnxruntime f32"]
+    assert held["shipped, openvino bf16, against movenet-multipose, openvino bf16"] is False
+    assert "shipped, openvino f32, against movenet-multipose, openvino bf16" not in held
     assert held["AP on the same images"] is False
     assert held["decode and letterbox, 640x480 quality 75, against OpenCV"]
 
@@ -194,4 +199,4 @@ def test_results_of_something_else_are_refused(tmp_path):
 def test_a_subject_that_does_not_exist_is_named(tmp_path):
     setting = Setting(tmp_path / "m.onnx", Effort.QUICK, 1, None, lambda line: None)
     with pytest.raises(BenchmarkError, match="'sevring': expected one of decoding, preprocess"):
-        run_benchmark(setting, ["sevring"], None, None)
+        run_benchmark(setting, ["sevring"], Contest())
