@@ -29,6 +29,7 @@ from .fields import Fields
 from .keras_models import load_network
 from .onnx_contract import PIPELINE_KEY
 from .onnx_input import fold_pixel_scale
+from .onnx_names import name_by_place
 
 OPSET = 17
 MAX_PEAK_SHIFT = 0.5  # network pixels between Keras and ONNX, on sample images
@@ -134,6 +135,7 @@ def _convert(
     _round_scales_up(graph.graph)
     fold_pixel_scale(graph.graph)
     _copy_shared_biases(graph.graph)
+    name_by_place(graph.graph)
     helper.set_model_props(graph, {PIPELINE_KEY: pipeline.to_json()})
     graph.producer_name, graph.producer_version = "bodypose-triton", ""
     onnx.checker.check_model(graph, full_check=True)
