@@ -187,7 +187,7 @@ def draw_curve(path: Path, trials: list[Trial]) -> None:
         style = {"color": "tab:blue", "marker": "o"} if won else {"color": "0.8"}
         axes.plot(rates, latencies, **style, label="best" if won else None)
     knee = trials[0].knee
-    label = f"knee: {knee['clients']} clients"
+    label = f"knee, clients: {knee['clients']}"
     axes.plot(knee["images_per_s"], knee["latency_ms"]["median"], "k*", ms=14, label=label)
     axes.set(xlabel="images/s", ylabel="median latency, ms", xlim=(0, None), ylim=(0, None))
     axes.grid(visible=True, alpha=0.3)

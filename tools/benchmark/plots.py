@@ -74,7 +74,7 @@ def _clients(axes: Any, part: Record) -> None:
         rates = [step["images_per_s"] for step in curve]
         axes.plot(rates, [step["latency_ms"]["median"] for step in curve], "o-", label=protocol)
     knee = part["knee"]
-    label = f"knee: {knee['clients']} clients"
+    label = f"knee, clients: {knee['clients']}"
     axes.plot(knee["images_per_s"], knee["latency_ms"]["median"], "k*", ms=12, label=label)
     axes.set(xlabel="images/s", ylabel="median latency, ms", xlim=(0, None), ylim=(0, None))
     axes.legend()
