@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from .cli_options import Precision
+
 if TYPE_CHECKING:
     from .tune import Trial
 
@@ -166,13 +168,6 @@ class Objective(StrEnum):
 
     THROUGHPUT = "throughput"
     LATENCY = "latency"
-
-
-class Precision(StrEnum):
-    """Of OpenVINO."""
-
-    F32 = "f32"
-    BF16 = "bf16"
 
 
 def tune(

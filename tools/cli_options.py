@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,15 @@ import typer
 
 if TYPE_CHECKING:
     from pose_runtime.skeleton import Skeleton
+
+
+
+class Precision(StrEnum):
+    """In which OpenVINO runs the network; `tools.tuning.PRECISIONS`."""
+
+    F32 = "f32"
+    BF16 = "bf16"
+
 
 KeyOption = Annotated[
     str | None, typer.Option("-k", "--key", help="Accepted for TAO's sake: nothing is encrypted.")

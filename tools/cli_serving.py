@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from .cli_options import Precision
+
 if TYPE_CHECKING:
     from .server_command import Outside, Tls
     from .serving_targets import Serving
@@ -89,6 +91,13 @@ def build_repo(
             help="Settings from `tools tune`, with --target embedded.", show_default="defaults"
         ),
     ] = None,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(
+            help="Of the network, with --target embedded; bf16 where the CPU has it.",
+            show_default="that of --tuning, or f32",
+        ),
+    ] = None,
     max_image_bytes: Annotated[
         int | None, typer.Option(min=1, help="Of one encoded image.", show_default="16777216")
     ] = None,
@@ -119,6 +128,8 @@ def build_repo(
 
     Example: `tools build-repo build/model.plan --target gpu --triton-version 26.07 -o build/gpu`
 
+    Example: `tools build-repo build/int8.onnx --precision bf16`
+
     Example: `tools build-repo --max-image-pixels 8000000 --image-formats JPEG,PNG`
     """
     from pose_runtime.spec import PipelineSpec
@@ -131,9 +142,10 @@ def build_repo(
         return
     limits = _limits(max_image_bytes, max_image_pixels, max_decode_ms, image_formats)
     if version is not None:
-        if target is not Target.EMBEDDED or triton_version is not None or tuning is not None:
+        if target is not Target.EMBEDDED or triton_version or tuning or precision:
             raise typer.BadParameter(
-                "target, release and tuning are those of the repository", param_hint="--version"
+                "target, release, tuning and precision are those of the repository",
+                param_hint="--version",
             )
         from . import versions
 
@@ -141,19 +153,27 @@ def build_repo(
         typer.echo(f"{output}  version {version} is there; `tools promote {version}` starts it")
         return
     serving = _serving(target, model, triton_version, network_backend)
-    if tuning is not None:
+    if tuning or precision:
         if target is not Target.EMBEDDED:
             raise typer.BadParameter(
-                "was measured on the embedded server; leave it out", param_hint="--tuning"
+                "is for the embedded server; leave it out",
+                param_hint="--tuning" if tuning else "--precision",
             )
-        from .serving_targets import tuned
-        from .tuning import Tuning
-
-        serving = tuned(Tuning.load(tuning))
+        serving = _tuned(tuning, precision)
     record = repository.build_repository(model or repository.SHIPPED_MODEL, output, serving, limits)
     typer.echo(f"{output}  target {target}, files and their sha256 in {record}")
     if target is not Target.EMBEDDED:
         typer.echo(f"for {serving.triton.image}; the line that starts it is in docs/deploying.md")
+
+
+def _tuned(tuning: Path | None, precision: Precision | None) -> Serving:
+    from dataclasses import replace
+
+    from .serving_targets import tuned
+    from .tuning import UNTUNED, Tuning
+
+    settings = Tuning.load(tuning) if tuning else UNTUNED
+    return tuned(replace(settings, precision=str(precision)) if precision else settings)
 
 
 def _limits(

@@ -3,6 +3,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -10,6 +11,7 @@ from typer.main import get_command
 from client.cli import app as client_app
 from loadtest.cli import app as loadtest_app
 from tools.cli import app as tools_app
+from tools.pareto import TradeOff
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "MODEL_CARD.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -40,8 +42,29 @@ def test_the_results_table_is_what_the_commands_wrote():
 def test_served_results_are_of_the_shipped_model():
     shipped = json.loads((ROOT / "tools/models/bodypose-s.onnx.json").read_text())["sha256"]
     for name in ("val-onnx", "val-server-grpc", "val-server-http"):
-        result = json.loads((ROOT / f"docs/results/{name}.json").read_text())
-        assert result["model"]["sha256"] == shipped, f"{name}.json is of another model"
+        assert result(name)["model"]["sha256"] == shipped, f"{name}.json is of another model"
+
+
+def result(name: str) -> Any:
+    return json.loads((ROOT / f"docs/results/{name}.json").read_text())
+
+
+def test_the_levers_of_the_readme_are_what_was_measured():
+    readme = (ROOT / "README.md").read_text().splitlines()
+    for title, gate, speed in (
+        ("`bodypose-s`, INT8", "int8-gate", "int8"),
+        ("`bodypose-s` pruned, INT8", "int8-gate-pruned", "int8-pruned"),
+        ("`bodypose-vgg19`, INT8", "int8-gate-vgg19", "int8-vgg19"),
+    ):
+        before, after = (result(gate)[side]["metrics"]["AP"] for side in ("float", "candidate"))
+        sides = ("openvino int8", "openvino int8, rest bf16")
+        alone, mixed = (result(speed)["variants"][side]["times_as_fast"]["median"] for side in sides)
+        said = f"{alone:.2f}, with bfloat16 for the rest {mixed:.2f}"
+        assert f"| {title} | {before:.3f} -> {after:.3f} | {said} |" in readme
+    loop = TradeOff.from_json(result("prune")["networks"]["bodypose-s"])
+    title = f"`bodypose-s` pruned to {loop.macs_share(loop.best):.0%} of its multiplications"
+    said = f"{loop.best.times_as_fast('openvino'):.2f}"
+    assert f"| {title} | {loop.unpruned.ap:.3f} -> {loop.best.ap:.3f} | {said} |" in readme
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -17,7 +17,7 @@ from tools.repository import CONFIG, build_repository, changes_since_build
 from tools.serving_targets import MAX_BATCH_SIZE, tuned
 from tools.triton_config import GROUPING, NETWORK, PREPROCESS, read_config
 from tools.tune import Goal, Objective, TuneError, draw_curve, search, write_tuning
-from tools.tuning import Tuning, TuningError
+from tools.tuning import UNTUNED, Tuning, TuningError
 
 SPEC = PipelineSpec(network_hw=(32, 48), max_peaks=3, max_people=2)
 CHOSEN = Tuning(
@@ -123,6 +123,24 @@ def test_build_repo_reads_them_and_a_second_build_is_the_same(
     assert configs[NETWORK].parameters["precision"].string_value == "bf16"
     assert configs[NETWORK].parameters["batch"].string_value == "4"
     assert {config.max_batch_size for config in configs.values()} == {MAX_BATCH_SIZE}
+
+
+@pytest.mark.parametrize("settings", [UNTUNED, CHOSEN])
+def test_the_precision_alone_can_be_given_too(tmp_path, tiny_onnx: Callable[..., Path], settings):
+    model = tiny_onnx(tmp_path / "tiny.onnx", SPEC)
+    (tmp_path / "tuning.json").write_text(settings.to_json())
+    app = typer.Typer()
+    cli_serving.add_commands(app)
+    command = ["build-repo", str(model), "-o", str(tmp_path / "built"), "--precision", "f32"]
+    if settings is not UNTUNED:
+        command += ["--tuning", str(tmp_path / "tuning.json")]
+    assert CliRunner().invoke(app, command).exit_code == 0
+    parameters = read_config(tmp_path / "built" / NETWORK / CONFIG).parameters
+    assert parameters["precision"].string_value == "f32"
+    assert parameters["threads"].string_value == str(settings.threads)
+    refused = CliRunner().invoke(app, [*command, "--target", "cpu"])
+    assert refused.exit_code == 2
+    assert "is for the embedded server" in refused.output
 
 
 def test_without_settings_a_build_is_as_before(tmp_path, tiny_onnx: Callable[..., Path]):
