@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from pose_runtime.skeleton import Skeleton
 
 
-
 class Precision(StrEnum):
     """In which OpenVINO runs the network; `tools.tuning.PRECISIONS`."""
 

@@ -58,7 +58,9 @@ def test_the_levers_of_the_readme_are_what_was_measured():
     ):
         before, after = (result(gate)[side]["metrics"]["AP"] for side in ("float", "candidate"))
         sides = ("openvino int8", "openvino int8, rest bf16")
-        alone, mixed = (result(speed)["variants"][side]["times_as_fast"]["median"] for side in sides)
+        alone, mixed = (
+            result(speed)["variants"][side]["times_as_fast"]["median"] for side in sides
+        )
         said = f"{alone:.2f}, with bfloat16 for the rest {mixed:.2f}"
         assert f"| {title} | {before:.3f} -> {after:.3f} | {said} |" in readme
     loop = TradeOff.from_json(result("prune")["networks"]["bodypose-s"])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from pose_runtime.grouping import people_in_image
 from pose_runtime.images import network_pixels
+from pose_runtime.spec import ImageLimits, PipelineSpec
 from tools.evaluate import evaluate_model
 
 from .clock import compared, take_turns
@@ -57,7 +58,7 @@ def measure(setting: Setting, contest: Contest) -> dict[str, Any]:
             shape = (1, *input_hw(), 3)
             network = openvino_graph(contest.movenet, setting.threads, precision, shape)
             sides[f"movenet-multipose, openvino {precision}"] = partial(
-                _movenet, network, jpeg, setting
+                _movenet, network, jpeg, setting.spec.limits
             )
     # Twice in a row: the first finds the caches as the side before left them.
     seconds = take_turns(sides, rounds=setting.pick(10, 20), repeats=2)
@@ -120,17 +121,16 @@ def _vgg19(setting: Setting, jpeg: bytes) -> Any:
             samples=lambda hw: np.full((1, *hw, 3), 128, np.uint8),
         )
         graph = onnxruntime_graph(onnx_file.read_bytes(), setting.threads)
-    return partial(_ours, graph, jpeg, setting)
+    return partial(_ours, graph, jpeg, spec)
 
 
-def _ours(graph: Graph, jpeg: bytes, setting: Setting) -> None:
-    spec = setting.spec
+def _ours(graph: Graph, jpeg: bytes, spec: PipelineSpec) -> None:
     pixels, letterbox = network_pixels(jpeg, spec.network_hw, spec.limits)
     peaks, limb_scores = graph(pixels[None])
     people_in_image(peaks[0], limb_scores[0], letterbox.to_geometry(), spec)
 
 
-def _movenet(network: Graph, jpeg: bytes, setting: Setting) -> None:
+def _movenet(network: Graph, jpeg: bytes, limits: ImageLimits) -> None:
     """Its graph finds the people by itself."""
-    pixels, _ = network_pixels(jpeg, input_hw(), setting.spec.limits)
+    pixels, _ = network_pixels(jpeg, input_hw(), limits)
     people(network, pixels)
