@@ -27,6 +27,7 @@ def name_by_place(graph: onnx.GraphProto) -> None:
     """
     nodes = list(_in_order(graph))
     names = {tensor.name: tensor.name for tensor in (*graph.input, *graph.output)}
+    names[""] = ""  # an input or output that a node has not
     stored = {tensor.name: tensor for tensor in graph.initializer}
     taken: set[str] = set()
     constants = []
@@ -59,7 +60,7 @@ def name_by_place(graph: onnx.GraphProto) -> None:
 
 def _in_order(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
     """Each node behind those that it reads, in the order of its inputs."""
-    makers = {name: node for node in graph.node for name in node.output}
+    makers = {name: node for node in graph.node for name in node.output if name}
     done: set[str] = set()
     waiting = [makers[output.name] for output in reversed(graph.output)]
     while waiting:

@@ -67,6 +67,22 @@ def test_names_and_orders_are_those_of_the_graph_and_not_of_the_converter():
     assert graphs[0].input[0].type.tensor_type.shape.dim[0].dim_param == BATCH
 
 
+def test_inputs_and_outputs_that_a_node_has_not_stay_away():
+    scales = numpy_helper.from_array(np.float32([1, 1, 2, 2]), "scales")
+    nodes = [
+        helper.make_node("MaxPool", ["pixels"], ["pooled", ""], kernel_shape=[1, 1]),
+        helper.make_node("Resize", ["pooled", "", "scales"], ["found"]),
+    ]
+    ends = [[helper.make_tensor_value_info(name, FLOAT, None)] for name in ("pixels", "found")]
+    graph = helper.make_graph(nodes, "resized", *ends, [scales])
+
+    name_by_place(graph)
+
+    pool, resize = graph.node
+    assert pool.output[1] == ""
+    assert list(resize.input) == [pool.output[0], "", graph.initializer[0].name]
+
+
 def test_the_graph_computes_what_it_did():
     from onnx.reference import ReferenceEvaluator
 
