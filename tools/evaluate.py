@@ -161,7 +161,7 @@ def openvino_model(
     model: Path | bytes,
     precision: str = "f32",
     threads: int | None = None,
-    shape: Sequence[int] | None = None,
+    shapes: Sequence[Sequence[int]] | None = None,
 ) -> openvino.CompiledModel:
     """An OpenVINO model for single requests on the CPU.
 
@@ -169,14 +169,14 @@ def openvino_model(
         model: ONNX file, or its bytes.
         precision: "f32" or "bf16"; left alone, OpenVINO takes bfloat16 where the CPU has it.
         threads: of a request; None: all cores.
-        shape: of the only input, fixed before compiling; None: as it comes, which is slower.
+        shapes: of the inputs, fixed before compiling; None: as they come, which is slower.
     """
     import openvino
 
     core = openvino.Core()
     graph = core.read_model(model)
-    if shape is not None:
-        graph.reshape(list(shape))
+    if shapes is not None:
+        graph.reshape({index: list(shape) for index, shape in enumerate(shapes)})
     hints: dict[str, str | int] = {
         "INFERENCE_PRECISION_HINT": precision,
         "PERFORMANCE_HINT": "LATENCY",

@@ -69,7 +69,7 @@ def variants(
 
 
 def _openvino(model: Path, precision: str, threads: int, shape: Sequence[int]) -> Run:
-    request = openvino_model(model, precision, threads, shape).create_infer_request()
+    request = openvino_model(model, precision, threads, [shape]).create_infer_request()
     return lambda pixels: request.infer([pixels])
 
 

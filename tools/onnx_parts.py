@@ -8,6 +8,8 @@ import onnx
 
 from pose_runtime.errors import PoseError
 
+_CONVOLUTIONS = ("Conv", "ConvTranspose")
+
 
 class OnnxPartsError(PoseError):
     """A graph has no part behind its convolutions."""
@@ -30,7 +32,7 @@ def after_the_convolutions(model: Path) -> tuple[bytes, bytes]:
         node = maker.get(name)
         if node is None:
             continue
-        if node.op_type == "Conv":
+        if node.op_type in _CONVOLUTIONS:
             fields.append(name)
             continue
         for source in node.input:

@@ -57,7 +57,10 @@ def _layers(setting: Setting) -> dict[str, Any]:
     fields = onnxruntime_graph(head, setting.threads)(pixels)
     results: dict[str, Any] = {}
     for name, graph in (
-        ("openvino", openvino_graph(tail, setting.threads)),
+        (
+            "openvino",
+            openvino_graph(tail, setting.threads, shapes=[array.shape for array in fields]),
+        ),
         ("onnxruntime", onnxruntime_graph(tail, setting.threads)),
     ):
         run = partial(_run, graph, fields)

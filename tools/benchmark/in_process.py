@@ -23,7 +23,7 @@ Step = Callable[[], Any]
 def pipeline(setting: Setting, jpeg: bytes, threads: int, precision: str) -> Callable[[], Poses]:
     """One image through decode, network and grouping; the network has `threads`."""
     spec = setting.spec
-    network = openvino_graph(setting.model, threads, precision, (1, *spec.pixels.dims))
+    network = openvino_graph(setting.model, threads, precision, [(1, *spec.pixels.dims)])
 
     def run() -> Poses:
         pixels, letterbox = network_pixels(jpeg, spec.network_hw, spec.limits)
@@ -48,7 +48,7 @@ def ideal_images_per_s(
 def steps_ms(setting: Setting, jpeg: bytes, precision: str) -> dict[str, Any]:
     """Milliseconds of each step alone, with all threads."""
     spec = setting.spec
-    network = openvino_graph(setting.model, setting.threads, precision, (1, *spec.pixels.dims))
+    network = openvino_graph(setting.model, setting.threads, precision, [(1, *spec.pixels.dims)])
     pixels, letterbox = network_pixels(jpeg, spec.network_hw, spec.limits)
     peaks, limb_scores = (np.array(output[0]) for output in network(pixels[None]))
     steps: dict[str, Step] = {

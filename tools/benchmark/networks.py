@@ -32,10 +32,10 @@ def openvino_graph(
     model: Path | bytes,
     threads: int,
     precision: str = "f32",
-    shape: Sequence[int] | None = None,
+    shapes: Sequence[Sequence[int]] | None = None,
 ) -> Graph:
-    """One request at a time; `shape` as in `openvino_model`."""
-    compiled = openvino_model(model, precision, threads, shape)
+    """One request at a time; `shapes` as in `openvino_model`."""
+    compiled = openvino_model(model, precision, threads, shapes)
     request, count = compiled.create_infer_request(), len(compiled.outputs)
 
     def run(*inputs: NDArray[Any]) -> Sequence[NDArray[Any]]:

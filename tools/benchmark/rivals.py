@@ -55,8 +55,8 @@ def measure(setting: Setting, contest: Contest) -> dict[str, Any]:
         sides["bodypose-vgg19, onnxruntime f32"] = _vgg19(setting, jpeg)
     if contest.movenet is not None:
         for precision in _PRECISIONS:
-            shape = (1, *input_hw(), 3)
-            network = openvino_graph(contest.movenet, setting.threads, precision, shape)
+            shapes = [(1, *input_hw(), 3)]
+            network = openvino_graph(contest.movenet, setting.threads, precision, shapes)
             sides[f"movenet-multipose, openvino {precision}"] = partial(
                 _movenet, network, jpeg, setting.spec.limits
             )

@@ -41,7 +41,7 @@ def _graphs(setting: Setting, threads: int) -> dict[str, Graph]:
         f"openvino {precision}": openvino_graph(setting.model, threads, precision)
         for precision in _PRECISIONS
     }
-    alone = openvino_graph(setting.model, threads, shape=(1, *setting.spec.pixels.dims))
+    alone = openvino_graph(setting.model, threads, shapes=[(1, *setting.spec.pixels.dims)])
     return {
         **graphs,
         "openvino f32, one by one": lambda pixels: [alone(image[None])[0] for image in pixels],

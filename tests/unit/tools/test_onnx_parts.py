@@ -26,6 +26,16 @@ def test_both_parts_in_a_row_are_the_whole_graph(tmp_path):
     np.testing.assert_allclose(run(whole)[0], np.maximum(heat + paf, 0), atol=1e-6)
 
 
+def test_a_transposed_convolution_is_one_too(tmp_path):
+    tiny = Tiny()
+    kernel = tiny.constant("kernel", np.ones((16, 4, 2, 2), np.float32))
+    larger = tiny.op("ConvTranspose", "larger", tiny.stem(), kernel)
+    whole = tiny.model(tiny.op("Relu", "out", larger))
+    onnx.save(whole, tmp_path / "whole.onnx")
+    tail = onnx.load_from_string(after_the_convolutions(tmp_path / "whole.onnx")[1])
+    assert [node.op_type for node in tail.graph.node] == ["Relu"]
+
+
 def test_a_graph_without_convolutions_is_refused(tmp_path):
     tiny = Tiny()
     onnx.save(tiny.model(tiny.op("Relu", "out", "x")), tmp_path / "flat.onnx")
