@@ -38,7 +38,8 @@ def benchmark(
         typer.Option(
             "--subject",
             "-s",
-            help="decoding, preprocessing, runtimes, serving or rivals; may be repeated.",
+            help="decoding, preprocessing, runtimes, serving or rivals; may be repeated. The others"
+            " stay as they are in --output.",
             show_default="all",
         ),
     ] = None,
@@ -87,7 +88,7 @@ def benchmark(
     from functools import partial
 
     from .benchmark.rivals import Contest
-    from .benchmark.run import run_benchmark, write_results
+    from .benchmark.run import read_results, run_benchmark, write_results
     from .benchmark.setting import Effort, Setting
     from .repository import SHIPPED_MODEL
 
@@ -103,7 +104,8 @@ def benchmark(
     if annotations and not images:
         raise typer.BadParameter("expected --images with --annotations, got none")
     contest = Contest(movenet, int8, annotations)
-    run_benchmark(setting, subject or (), contest, partial(write_results, output))
+    known = read_results(output) if subject and output.exists() else None
+    run_benchmark(setting, subject or (), contest, partial(write_results, output), known)
     typer.echo(f"{output}  {effort} run; `tools benchmark-report {output}` makes the page")
 
 

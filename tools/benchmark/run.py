@@ -46,10 +46,13 @@ def run_benchmark(
     names: Sequence[str],
     contest: Contest,
     keep: Callable[[dict[str, Any]], None] = lambda record: None,
+    known: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """Measure the subjects named (all, if none is) on one model, in one run.
 
-    `keep` gets the record after every subject, so that an end of the run loses only one.
+    `keep` gets the record after every subject, so that an end of the run loses only one. Subjects
+    that are not named stay as in `known`, an earlier record, if it is of this model, effort
+    and machine.
 
     Raises:
         BenchmarkError: there is no such subject, or a package for one is missing.
@@ -74,11 +77,18 @@ def run_benchmark(
         "machine": machine(),
         "versions": {name: metadata.version(name) for name in _VERSIONS},
     }
+    if known and _setting_of(known) == _setting_of(record):
+        record |= {name: known[name] for name in subjects if name in known and name not in chosen}
     for name in chosen:
         setting.say(name)
         record[name] = subjects[name](setting)
         keep(record)
     return record
+
+
+def _setting_of(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What two records have in common whose subjects may stand in one."""
+    return *(record[part] for part in ("model", "effort", "threads")), record["machine"]["cpu"]
 
 
 def _refuse_missing_packages() -> None:

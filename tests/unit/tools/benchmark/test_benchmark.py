@@ -188,6 +188,22 @@ def test_the_page_and_its_pictures_are_made_from_the_results_alone(tmp_path):
     assert all(f"(results/{picture.name})" in text for picture in pictures)
 
 
+@pytest.mark.parametrize(("effort", "stays"), [("quick", True), ("full", False)])
+def test_subjects_that_are_not_named_stay_if_they_are_of_the_same_run(
+    tmp_path, monkeypatch, effort, stays
+):
+    from tools.benchmark import run
+    from tools.repository import SHIPPED_MODEL
+
+    subjects = dict.fromkeys(("decoding", "rivals"), lambda setting: "new")
+    monkeypatch.setattr(run, "subjects_of", lambda contest: subjects)
+    setting = Setting(SHIPPED_MODEL, Effort.QUICK, 1, None, lambda line: None)
+    known = run_benchmark(setting, ["rivals"], Contest()) | {"rivals": "old", "effort": effort}
+    record = run_benchmark(setting, ["decoding"], Contest(), known=known)
+    assert record["decoding"] == "new"
+    assert record.get("rivals") == ("old" if stays else None)
+
+
 def test_results_of_something_else_are_refused(tmp_path):
     with pytest.raises(BenchmarkError, match="run `tools benchmark -o"):
         read_results(tmp_path / "nothing.json")
