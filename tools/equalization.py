@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from .onnx_graph import OnnxGraph, attribute, replace_nodes
+from .onnx_graph import CONVOLUTIONS, OnnxGraph, attribute, replace_nodes
 
 if TYPE_CHECKING:
     import onnx
@@ -113,7 +113,7 @@ def _keeps_channels(node: onnx.NodeProto) -> bool:
 
 def _is_scalable(graph: OnnxGraph, node: onnx.NodeProto) -> bool:
     """A convolution whose weights can take a factor per channel on either side."""
-    if node.op_type not in ("Conv", "ConvTranspose") or not graph.is_weighted(node):
+    if node.op_type not in CONVOLUTIONS or not graph.is_weighted(node):
         return False
     if any(not graph.is_constant(name) for name in node.input[2:]):
         return False

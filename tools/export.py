@@ -28,6 +28,7 @@ from .evaluate import onnx_session
 from .fields import Fields
 from .keras_models import load_network
 from .onnx_contract import PIPELINE_KEY
+from .onnx_graph import CONVOLUTIONS
 from .onnx_input import fold_pixel_scale
 from .onnx_names import name_by_place
 
@@ -195,7 +196,7 @@ def _copy_shared_biases(graph: onnx.GraphProto) -> None:
     stored = {tensor.name: tensor for tensor in graph.initializer}
     read: Counter[str] = Counter()
     for node in graph.node:
-        if node.op_type not in ("Conv", "ConvTranspose") or len(node.input) < 3:
+        if node.op_type not in CONVOLUTIONS or len(node.input) < 3:
             continue
         bias = node.input[2]
         read[bias] += 1

@@ -10,7 +10,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-WEIGHTED = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+CONVOLUTIONS = ("Conv", "ConvTranspose")
+WEIGHTED = (*CONVOLUTIONS, "Gemm", "MatMul")
 
 
 class OnnxGraph:

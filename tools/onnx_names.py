@@ -10,11 +10,11 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from .onnx_graph import CONVOLUTIONS
+
 if TYPE_CHECKING:
     import onnx
 
-# Convolutions keep the names of their layers, which reports show to people.
-_LAYERS = ("Conv", "ConvTranspose")
 BATCH = "batch"
 _COUNTER = re.compile(r"__\d+$")  # of tf2onnx
 
@@ -32,7 +32,8 @@ def name_by_place(graph: onnx.GraphProto) -> None:
     taken: set[str] = set()
     constants = []
     for number, node in enumerate(nodes):
-        layer = _COUNTER.sub("", node.name) if node.op_type in _LAYERS else ""
+        # Convolutions keep the names of their layers, which reports show to people.
+        layer = _COUNTER.sub("", node.name) if node.op_type in CONVOLUTIONS else ""
         name = layer if layer and layer not in taken else f"{layer or node.op_type}_{number}"
         taken.add(name)
         node.name = name

@@ -8,7 +8,7 @@ import onnx
 
 from pose_runtime.errors import PoseError
 
-_CONVOLUTIONS = ("Conv", "ConvTranspose")
+from .onnx_graph import CONVOLUTIONS
 
 
 class OnnxPartsError(PoseError):
@@ -32,7 +32,7 @@ def after_the_convolutions(model: Path) -> tuple[bytes, bytes]:
         node = maker.get(name)
         if node is None:
             continue
-        if node.op_type in _CONVOLUTIONS:
+        if node.op_type in CONVOLUTIONS:
             fields.append(name)
             continue
         for source in node.input:

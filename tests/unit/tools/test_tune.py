@@ -125,18 +125,20 @@ def test_build_repo_reads_them_and_a_second_build_is_the_same(
     assert {config.max_batch_size for config in configs.values()} == {MAX_BATCH_SIZE}
 
 
-@pytest.mark.parametrize("settings", [UNTUNED, CHOSEN])
-def test_the_precision_alone_can_be_given_too(tmp_path, tiny_onnx: Callable[..., Path], settings):
+@pytest.mark.parametrize(("settings", "precision"), [(UNTUNED, "bf16"), (CHOSEN, "f32")])
+def test_the_precision_alone_can_be_given_too(
+    tmp_path, tiny_onnx: Callable[..., Path], settings, precision
+):
     model = tiny_onnx(tmp_path / "tiny.onnx", SPEC)
     (tmp_path / "tuning.json").write_text(settings.to_json())
     app = typer.Typer()
     cli_serving.add_commands(app)
-    command = ["build-repo", str(model), "-o", str(tmp_path / "built"), "--precision", "f32"]
+    command = ["build-repo", str(model), "-o", str(tmp_path / "built"), "--precision", precision]
     if settings is not UNTUNED:
         command += ["--tuning", str(tmp_path / "tuning.json")]
     assert CliRunner().invoke(app, command).exit_code == 0
     parameters = read_config(tmp_path / "built" / NETWORK / CONFIG).parameters
-    assert parameters["precision"].string_value == "f32"
+    assert parameters["precision"].string_value == precision != settings.precision
     assert parameters["threads"].string_value == str(settings.threads)
     refused = CliRunner().invoke(app, [*command, "--target", "cpu"])
     assert refused.exit_code == 2
