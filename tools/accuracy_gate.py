@@ -125,10 +125,16 @@ def compare_ap(
     limit: float,
     runtime: GraphRuntime = GraphRuntime.ONNX_RUNTIME,
 ) -> dict[str, Any]:
-    """Both models' ten COCO numbers, and the verdict on the AP lost, as a record for JSON."""
+    """Both models' ten COCO numbers, and the verdict on the AP lost, as a record for JSON.
+
+    The float model computes in float32 whatever `runtime` is: bfloat16 may lose AP, too.
+    """
     sides: dict[str, Any] = {}
-    for role, path in (("float", float_model), ("candidate", candidate)):
-        predict, spec, artifact = open_predictor(path, runtime)
+    for role, path, by in (
+        ("float", float_model, runtime.in_float32),
+        ("candidate", candidate, runtime),
+    ):
+        predict, spec, artifact = open_predictor(path, by)
         metrics = evaluate_model(predict, spec, annotations, images, progress=path.name)
         sides[role] = {"model": _named(artifact), "metrics": metrics.numbers}
     drop = sides["float"]["metrics"]["AP"] - sides["candidate"]["metrics"]["AP"]

@@ -14,3 +14,9 @@ class GraphRuntime(StrEnum):
 
     ONNX_RUNTIME = "onnxruntime"
     OPENVINO = "openvino"  # as served
+    OPENVINO_BF16 = "openvino-bf16"  # as served with `build-repo --precision bf16`
+
+    @property
+    def in_float32(self) -> GraphRuntime:
+        """The same runtime, for the side that others are held against."""
+        return GraphRuntime.OPENVINO if self is GraphRuntime.OPENVINO_BF16 else self

@@ -107,7 +107,7 @@ def gate(
         float, typer.Option("--max_ap_drop", "--max-ap-drop", min=0.0, help="Largest loss of AP.")
     ] = MAX_AP_DROP,
     runtime: Annotated[
-        GraphRuntime, typer.Option("--runtime", help="Of ONNX files; openvino: as served.")
+        GraphRuntime, typer.Option("--runtime", help="Of ONNX files; the CANDIDATE alone has bf16.")
     ] = GraphRuntime.ONNX_RUNTIME,
     json_out: JsonOption = None,
 ) -> None:

@@ -128,7 +128,8 @@ def open_predictor(
 ) -> tuple[Predictor, PipelineSpec, Artifact]:
     """How to run a `.keras`, `.onnx` or `.plan` file, its pipeline, and the file.
 
-    `runtime` is that of `.onnx` files; both compute in float32 what is not quantised.
+    `runtime` is that of `.onnx` files; but for `OPENVINO_BF16`, what is not quantised is computed
+    in float32.
 
     Raises:
         ModelFileError, OnnxError: not a model of ours.
@@ -138,8 +139,14 @@ def open_predictor(
     if model.suffix == ".onnx":
         artifact = Artifact.open(model)
         spec = spec_in_onnx(model)
-        predictor = openvino_predictor if runtime is GraphRuntime.OPENVINO else onnx_predictor
-        return predictor(model, spec), spec, artifact
+        match runtime:
+            case GraphRuntime.ONNX_RUNTIME:
+                predictor = onnx_predictor(model, spec)
+            case GraphRuntime.OPENVINO:
+                predictor = openvino_predictor(model, spec)
+            case GraphRuntime.OPENVINO_BF16:
+                predictor = openvino_predictor(model, spec, "bf16")
+        return predictor, spec, artifact
     if model.suffix in ENGINE_SUFFIXES:
         from .engine_running import open_engine
 
@@ -198,9 +205,9 @@ def onnx_predictor(path: Path, spec: PipelineSpec) -> Predictor:
     return predict
 
 
-def openvino_predictor(path: Path, spec: PipelineSpec) -> Predictor:
+def openvino_predictor(path: Path, spec: PipelineSpec, precision: str = "f32") -> Predictor:
     """A predictor that runs an exported graph in OpenVINO, as the embedded server does."""
-    compiled = openvino_model(path)
+    compiled = openvino_model(path, precision)
     request = compiled.create_infer_request()
     outputs = [compiled.output(tensor.name) for tensor in (spec.peaks, spec.limb_scores)]
 

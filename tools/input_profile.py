@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -23,13 +24,13 @@ def profile_input(spec: TrainSpec, steps: int, say: Callable[[str], None]) -> di
     """Images per second of a spec's training step with real data, and with batches that the
     device has already; also of the input alone.
 
-    Real data and kept batches take turns, so that both have the machine's moods. A round's first
-    half is not timed: it empties what was made in advance.
+    Real data and kept batches take turns, so that both have the machine's moods. The first half of
+    a turn is not timed: it empties what was made in advance.
 
     Args:
         spec: as for training; `num_epoch` does not matter.
         steps: batches of a timed stretch.
-        say: told about each round.
+        say: told about each round, at the end.
 
     Raises:
         DatasetError, ConfigError, BackboneError, DeviceError: as `train`.
@@ -43,15 +44,25 @@ def profile_input(spec: TrainSpec, steps: int, say: Callable[[str], None]) -> di
     size = spec.dataloader.batch_size
     with trained.stream as stream:
         real = stream.batches()
-        kept = _for_ever([_on_device(next(real)) for _ in range(_KEPT_BATCHES)])
-        sources: dict[str, Iterator[Any]] = {"kept": kept, "real": real}
-        rates: dict[str, list[float]] = {name: [] for name in (*sources, "input")}
-        for number in range(_ROUNDS):
-            for name, source in sources.items():
-                rates[name].append(steps * size / _seconds(trained.model, source, steps))
-            rates["input"].append(steps * size / _seconds_alone(real, steps))
-            said = ", ".join(f"{name} {values[-1]:.0f}" for name, values in rates.items())
-            say(f"round {number + 1}/{_ROUNDS}, images/s: {said}")
+        kept = itertools.cycle([_on_device(next(real)) for _ in range(_KEPT_BATCHES)])
+        watch = _Stopwatch()
+        # One `fit`: with averaged weights, Keras 3.15 on JAX cannot `fit` a model twice.
+        trained.model.fit(
+            _in_turn([kept, real], 2 * steps),
+            steps_per_epoch=steps,
+            epochs=4 * _ROUNDS,
+            verbose=0,
+            shuffle=False,
+            callbacks=[watch],
+        )
+        rates = {
+            "kept": [steps * size / seconds for seconds in watch.seconds[1::4]],
+            "real": [steps * size / seconds for seconds in watch.seconds[3::4]],
+            "input": [steps * size / _seconds_alone(real, steps) for _ in range(_ROUNDS)],
+        }
+    for number in range(1, _ROUNDS + 1):
+        said = ", ".join(f"{name} {values[number - 1]:.0f}" for name, values in rates.items())
+        say(f"round {number}/{_ROUNDS}, images/s: {said}")
     medians = {name: statistics.median(values) for name, values in rates.items()}
     return {
         "schema": "bodypose-input-profile/1",
@@ -69,9 +80,10 @@ def profile_input(spec: TrainSpec, steps: int, say: Callable[[str], None]) -> di
     }
 
 
-def _for_ever(batches: list[Any]) -> Iterator[Any]:
-    while True:
-        yield from batches
+def _in_turn(sources: Sequence[Iterator[Any]], batches: int) -> Iterator[Any]:
+    """For ever so many batches of each source, in turn."""
+    for source in itertools.cycle(sources):
+        yield from itertools.islice(source, batches)
 
 
 def _on_device(batch: tuple[Any, Targets]) -> tuple[Any, Targets]:
@@ -80,21 +92,17 @@ def _on_device(batch: tuple[Any, Targets]) -> tuple[Any, Targets]:
 
 
 class _Stopwatch(keras.callbacks.Callback):
-    """Of the last epoch, from its first step to the moment when its loss is known."""
+    """Of every epoch, from its first step to the moment when its loss is known."""
 
-    seconds = 0.0
+    def __init__(self) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         self._started = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        self.seconds = time.monotonic() - self._started
-
-
-def _seconds(model: keras.Model, batches: Iterator[Any], steps: int) -> float:
-    watch = _Stopwatch()
-    model.fit(batches, steps_per_epoch=steps, epochs=2, verbose=0, shuffle=False, callbacks=[watch])
-    return watch.seconds
+        self.seconds.append(time.monotonic() - self._started)
 
 
 def _seconds_alone(batches: Iterator[Any], steps: int) -> float:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from pose_runtime.poses import Poses
+import numpy as np
+from numpy.typing import NDArray
 
-from .dataset import ImageRecord, read_coco
+from client.progress import with_progress
+
+from .dataset import read_coco
 from .evaluate import metrics_of
 from .evaluation_modes import (
     MULTI_SCALES,
@@ -22,6 +24,8 @@ from .evaluation_modes import (
 )
 from .experiments import METRICS
 from .keras_models import load_network
+
+T = TypeVar("T")
 
 MODES = {
     "strict": EvaluationMode(),
@@ -38,8 +42,8 @@ def compare_modes(
 ) -> dict[str, Any]:
     """COCO's numbers and the time of an image for every mode, as a record for JSON.
 
-    Times are medians over images, in Keras on this machine, image by image in every mode; the
-    ratio to strict is what they are good for.
+    Modes take turns on every image, in Keras on this machine; times are medians over images, and
+    so are the ratios to strict, which is what they are good for.
 
     Raises:
         DatasetError: the annotations or images are missing or of another skeleton.
@@ -75,20 +79,23 @@ def _compared(
     network, own_spec, artifact = load_network(model)
     records = read_coco(annotations, images, own_spec.skeleton)[:limit]
     run, decode = field_network(network), field_decoder(own_spec)
+    specs = [replace(own_spec, network_hw=hw or own_spec.network_hw) for _, _, hw in views]
+    finders = [
+        find_people_in_mode(run, decode, records, spec, mode)
+        for (_, mode, _), spec in zip(views, specs, strict=True)
+    ]
+    found, seconds = in_turn(finders, len(records))
+    ratios = np.median(seconds / seconds[:, :1], axis=0)
     rows: list[dict[str, Any]] = []
-    for name, mode, network_hw in views:
-        spec = replace(own_spec, network_hw=network_hw or own_spec.network_hw)
-        seconds: list[float] = []
-        found = _timed(find_people_in_mode(run, decode, records, spec, mode), seconds)
-        metrics = metrics_of(found, spec, annotations, [record.image_id for record in records])
-        milliseconds = 1000 * statistics.median(seconds)
-        baseline = rows[0]["milliseconds"] if rows else milliseconds
+    for view, (name, _, _) in enumerate(views):
+        image_ids = [record.image_id for record in records]
+        metrics = metrics_of(iter(found[view]), specs[view], annotations, image_ids)
         rows.append(
             {
                 "mode": name,
                 "metrics": {metric: metrics.numbers[metric] for metric in METRICS},
-                "milliseconds": round(milliseconds, 1),
-                "latency_ratio": round(milliseconds / baseline, 2),
+                "milliseconds": round(1000 * float(np.median(seconds[:, view])), 1),
+                "latency_ratio": round(float(ratios[view]), 2),
             }
         )
         ratio = rows[-1]["latency_ratio"]
@@ -102,17 +109,18 @@ def _compared(
     }
 
 
-def _timed(
-    found: Iterator[tuple[ImageRecord, Poses]], seconds: list[float]
-) -> Iterator[tuple[ImageRecord, Poses]]:
-    while True:
-        started = time.perf_counter()
-        try:
-            answer = next(found)
-        except StopIteration:
-            return
-        seconds.append(time.perf_counter() - started)
-        yield answer
+def in_turn(
+    finders: Sequence[Iterator[T]], count: int
+) -> tuple[list[list[T]], NDArray[np.float64]]:
+    """What each of V iterators says `count` times, taking turns, and the (count, V) seconds."""
+    found: list[list[T]] = [[] for _ in finders]
+    seconds = np.empty((count, len(finders)))
+    for row in with_progress(range(count), count, "images, in every view"):
+        for column, finder in enumerate(finders):
+            started = time.perf_counter()
+            found[column].append(next(finder))
+            seconds[row, column] = time.perf_counter() - started
+    return found, seconds
 
 
 def modes_table(record: Mapping[str, Any]) -> str:

@@ -75,13 +75,29 @@ def test_a_small_loss_of_ap_passes_and_is_recorded(drawn_coco, tmp_path, scored)
     assert record["runtime"] == "onnxruntime"
 
 
-def test_the_shipped_graph_has_the_same_joints_in_either_runtime():
+def test_the_shipped_graph_has_the_same_joints_in_every_runtime():
     pixels = packaged_images((288, 384))
-    answers = [open_predictor(SHIPPED_MODEL, runtime)[0](pixels) for runtime in GraphRuntime]
-    for peaks, limb_scores in answers:
+    answers = {of: open_predictor(SHIPPED_MODEL, of)[0](pixels) for of in GraphRuntime}
+    for peaks, limb_scores in answers.values():
         assert peaks.shape == (len(pixels), 18, 20, 3)
         assert limb_scores.shape == (len(pixels), 19, 20, 20)
-    assert peak_agreement(answers[0][0], answers[1][0], 0.2) == 1
+    expected = answers[GraphRuntime.ONNX_RUNTIME][0]
+    assert peak_agreement(expected, answers[GraphRuntime.OPENVINO][0], 0.2) == 1
+    assert peak_agreement(expected, answers[GraphRuntime.OPENVINO_BF16][0], 0.2) > 0.9
+
+
+def test_bfloat16_is_held_against_float32(drawn_coco, scored, monkeypatch):
+    asked: list[GraphRuntime] = []
+
+    def opened(model, runtime):
+        asked.append(runtime)
+        return open_predictor(model)
+
+    scored(0.3, 0.296)
+    monkeypatch.setattr(accuracy_gate, "open_predictor", opened)
+    result = run_gate(drawn_coco, "--runtime", "openvino-bf16")
+    assert result.exit_code == 0, result.output
+    assert asked == [GraphRuntime.OPENVINO, GraphRuntime.OPENVINO_BF16]
 
 
 def test_a_larger_loss_is_an_error(drawn_coco, scored):

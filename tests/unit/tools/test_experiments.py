@@ -1,6 +1,7 @@
 """Tables say what runs' records say; the fit of data scaling finds a known curve again."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -174,9 +175,17 @@ def test_modes_are_timed_against_strict(drawn_coco, monkeypatch, tmp_path):
     """The table's own arithmetic; what the modes find is tested with ideal fields."""
     ticks = iter(range(10_000))
     monkeypatch.setattr(mode_comparison.time, "perf_counter", lambda: float(next(ticks)))
-    spent: list[float] = []
-    assert list(mode_comparison._timed(iter("ab"), spent)) == ["a", "b"]
-    assert spent == [1.0, 1.0]
+    asked: list[str] = []
+
+    def finder(view: str) -> Iterator[tuple[str, int]]:
+        for number in range(2):
+            asked.append(view)
+            yield view, number
+
+    found, seconds = mode_comparison.in_turn([finder("a"), finder("b")], 2)
+    assert found == [[("a", 0), ("a", 1)], [("b", 0), ("b", 1)]]
+    assert asked == ["a", "b", "a", "b"]
+    assert seconds.tolist() == [[1.0, 1.0], [1.0, 1.0]]
     scores = {"AP": 0.3, **NUMBERS}
     rows = [{"mode": "strict", "latency_ratio": 1.0, "metrics": scores}]
     assert mode_comparison.modes_table({"modes": rows}).splitlines()[2] == (

@@ -1,21 +1,41 @@
 """The share of the device's own speed that training reaches with real data."""
 
-import pytest
+import json
+import os
+import subprocess
+import sys
+from importlib.util import find_spec
 
-from tools.input_profile import profile_input
+import pytest
+import yaml
 
 from .test_train import spec_for
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_the_profile_compares_real_data_with_kept_batches(drawn_coco):
-    said: list[str] = []
-    record = profile_input(spec_for(drawn_coco, 2), steps=2, say=said.append)
+@pytest.mark.skipif(find_spec("jax") is None, reason="no JAX: pip install -e '.[dev]'")
+def test_the_profile_compares_real_data_with_kept_batches(drawn_coco, tmp_path):
+    """On JAX, which trains on GPUs, and with averaged weights: there, a second `fit` fails."""
+    averaged = {"optimizer": {"ema_momentum": 0.9}}
+    spec = spec_for(drawn_coco, 2, **averaged).model_dump(mode="json", exclude_unset=True)
+    (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec))
+    options = ["-e", "spec.yaml", "--steps", "2", "--json", "input.json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.cli", "profile-input", *options],
+        cwd=tmp_path,
+        env={**os.environ, "KERAS_BACKEND": "jax", "JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "input.json").read_text())
     rates = record["images_per_second"]
     assert min(rates.values()) > 0
+    # Rates are rounded, and on a busy machine they are near 1 image/s.
     assert record["share"] == pytest.approx(
-        rates["real_data"] / rates["batches_on_device"], rel=0.02
+        rates["real_data"] / rates["batches_on_device"], rel=0.2
     )
-    assert (record["batch_size"], record["workers"], record["backend"]) == (2, 1, "tensorflow")
-    assert [line.split(",")[0] for line in said] == [f"round {n}/3" for n in (1, 2, 3)]
+    assert (record["batch_size"], record["workers"], record["backend"]) == (2, 1, "jax")
+    said = [line.split(",")[0] for line in done.stdout.splitlines() if line.startswith("round")]
+    assert said == [f"round {n}/3" for n in (1, 2, 3)]
