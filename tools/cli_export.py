@@ -142,6 +142,15 @@ def export(
             rich_help_panel=FOR_INT8,
         ),
     ] = None,
+    unsigned_activations: Annotated[
+        bool,
+        typer.Option(
+            "--unsigned_activations",
+            "--unsigned-activations",
+            help="For CPUs: finer levels where nothing is negative. TensorRT has none.",
+            rich_help_panel=FOR_INT8,
+        ),
+    ] = False,
     auto_mixed: Annotated[
         bool,
         typer.Option(
@@ -210,10 +219,15 @@ def export(
     say_that_keys_do_nothing(key)
     if (gate_annotations is None) != (gate_images is None):
         raise typer.BadParameter("expected both or none", param_hint="--gate-annotations/-images")
-    for_int8 = (auto_mixed, float_layers, cal_image_dir, cal_data_file, cal_cache_file)
-    if data_type is not DataType.INT8 and any(for_int8):
+    for_int8 = (auto_mixed, unsigned_activations, float_layers)
+    calibrating = (cal_image_dir, cal_data_file, cal_cache_file)
+    if data_type is not DataType.INT8 and any((*for_int8, *calibrating)):
         raise typer.BadParameter(
             "calibration and layers left in float are for --data_type int8", param_hint=data_type
+        )
+    if unsigned_activations and engine_file is not None:
+        raise typer.BadParameter(
+            "TensorRT has signed INT8 only", param_hint="--unsigned_activations"
         )
     if data_type is DataType.FP32 and gate_annotations is not None:
         raise typer.BadParameter("float32 has no gate", param_hint="--gate-annotations")
@@ -247,6 +261,7 @@ def export(
         gates,
         tuple(float_layers or ()),
         _speak,
+        unsigned=unsigned_activations,
     )
     typer.echo(
         f"{made.path}  {made.sha256[:12]}  int8: {quantised.int8_layers} layers INT8,"

@@ -110,12 +110,22 @@ def build_engine(
     """Parse an exported graph and write an engine and its record.
 
     Raises:
-        EngineError: what `builder_for` raises, or the runtime does not parse the graph (naming
-            the operator), cannot build it, or runs a quantised convolution in float.
+        EngineError: what `builder_for` raises, or the graph has unsigned activations, or the
+            runtime does not parse it (naming the operator), cannot build it, or runs a quantised
+            convolution in float.
         OnnxError, StaleArtifactError: not a graph of ours, or it changed since its export.
     """
+    import onnx
+
+    from .quantize import has_unsigned_activations
+
     parent = Artifact.open(onnx_path)
     spec = spec_in_onnx(onnx_path).with_model(parent.sha256)
+    if has_unsigned_activations(onnx.load(onnx_path)):
+        raise EngineError(
+            f"{onnx_path}: expected signed INT8, got unsigned activations, which are for CPUs; run"
+            " `tools export --data_type int8` without --unsigned_activations"
+        )
     profile = settings.profile(spec)
     trt, logger, builder = builder_for(settings, say)
     network = _network(trt, builder, logger, onnx_path)

@@ -194,6 +194,8 @@ def quantise(
     loss: Loss,
     say: Say,
     float_layers: Sequence[str] = (),
+    *,
+    unsigned: bool = False,
 ) -> Quantised:
     """An INT8 graph that passes every judge.
 
@@ -206,6 +208,7 @@ def quantise(
         loss: for the sensitivity of the layers, should a gate be missed.
         say: hears about progress.
         float_layers: left in float from the start.
+        unsigned: as in `quantize.place`.
 
     Raises:
         AccuracyGateError: a gate was missed; names the most sensitive layers.
@@ -215,7 +218,7 @@ def quantise(
         path = Path(folder) / "candidate.onnx"
 
         def attempt(moved: Sequence[str]) -> Quantised:
-            placement = place(prepared, (*float_layers, *moved))
+            placement = place(prepared, (*float_layers, *moved), unsigned=unsigned)
             model = quantize(prepared, placement, scales, means)
             onnx.save(model, path)
             verdicts = tuple(first_miss(judges, path))
@@ -230,7 +233,7 @@ def quantise(
         made = attempt(())
         if _passed(made):
             return made
-        losses = layer_sensitivity(prepared, scales, means, loss, float_layers)
+        losses = layer_sensitivity(prepared, scales, means, loss, float_layers, unsigned=unsigned)
         report = ", ".join(f"{n} {e:.3f}" for n, e in list(losses.items())[:_REPORTED_LAYERS])
         say(f"loss with one INT8 layer: {report}")
         if on_miss is OnMiss.MIX:
@@ -297,6 +300,8 @@ def layer_sensitivity(
     means: Mapping[str, NDArray[np.float32]],
     loss: Loss,
     float_layers: Sequence[str] = (),
+    *,
+    unsigned: bool = False,
 ) -> dict[str, float]:
     """What each layer alone in INT8 loses, the worst layer first."""
     layers = place(prepared, float_layers).layers
@@ -305,7 +310,7 @@ def layer_sensitivity(
         path = Path(folder) / "alone.onnx"
         for layer in with_progress(layers, len(layers), "layers in INT8, one at a time"):
             others = [name for name in layers if name != layer]
-            alone: Placement = place(prepared, (*float_layers, *others))
+            alone: Placement = place(prepared, (*float_layers, *others), unsigned=unsigned)
             onnx.save(quantize(prepared, alone, scales, means), path)
             losses[layer] = loss(path)
     return dict(sorted(losses.items(), key=lambda entry: -entry[1]))

@@ -83,8 +83,10 @@ def export_int8(
     gates: Gates,
     float_layers: tuple[str, ...],
     say: Say,
+    *,
+    unsigned: bool = False,
 ) -> tuple[Artifact, Quantised]:
-    """Write an INT8 graph that passed its gates.
+    """Write an INT8 graph that passed its gates; `unsigned` activations are for CPUs alone.
 
     Raises:
         AccuracyGateError: a gate was missed; nothing was written.
@@ -107,10 +109,12 @@ def export_int8(
             lambda candidate: 1 - agreement(candidate),
             say,
             float_layers,
+            unsigned=unsigned,
         )
     settings = {
         "data_type": "int8",
         "calibration": how,
+        "unsigned_activations": unsigned,
         "int8_layers": made.int8_layers,
         "int8_macs_share": round(made.macs_share, 4),
         "float_layers": list(made.float_layers),

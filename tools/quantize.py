@@ -5,7 +5,8 @@ The rules, each with its test; they follow NVIDIA's for TensorRT's explicit quan
 1. Q/DQ stands on the *inputs* of convolutions, matrix products, pools and residual additions, and
    nowhere else: activation functions and resizes are fused or pass INT8 through.
 2. Weights: symmetric per output channel, constant only. Activations: symmetric per tensor. No
-   zero point other than 0, no quantised bias.
+   zero point other than 0, no quantised bias. Only where asked for (`unsigned`), activations that
+   are never negative have the levels 0..255, half as far apart: CPUs take them, TensorRT does not.
 3. The heads (an output is reached from them past no other weights, whoever else reads them) and
    what leads from them to the outputs, so all decoding layers, stay float.
 4. A residual addition gets Q/DQ on its skip input only: the convolution on the other side then
@@ -45,6 +46,7 @@ from .onnx_graph import OnnxGraph, attribute, fold_batch_norm, replace_nodes
 _POOLS = ("MaxPool", "AveragePool", "GlobalAveragePool")
 _MIN_CHANNELS = 16
 _VECTOR = 8  # channels that a kernel handles at once
+_UNSIGNED = QUANTISED_MAX / 255  # a step of 0..255, in steps of -127..127
 _OPSET = 13  # the first with an axis in DequantizeLinear
 
 
@@ -60,6 +62,7 @@ class Placement:
     inputs: frozenset[tuple[str, int]]  # (node, input) that read a quantised activation
     tensors: tuple[str, ...]  # the activations, in the graph's order: what calibration measures
     shared: tuple[frozenset[str], ...] = field(default=())  # activations with one common scale
+    unsigned: frozenset[str] = frozenset()  # activations with levels 0..255
 
 
 def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -76,12 +79,15 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
     return fold_batch_norm(model)
 
 
-def place(model: onnx.ModelProto, float_layers: Collection[str] = ()) -> Placement:
+def place(
+    model: onnx.ModelProto, float_layers: Collection[str] = (), *, unsigned: bool = False
+) -> Placement:
     """Apply the rules to a prepared graph.
 
     Args:
         model: from `prepare`.
         float_layers: names of nodes that keep float weights and inputs.
+        unsigned: whether activations that are never negative have the levels 0..255.
 
     Raises:
         QuantizeError: one of `float_layers` does not exist.
@@ -113,7 +119,40 @@ def place(model: onnx.ModelProto, float_layers: Collection[str] = ()) -> Placeme
     made = [value.name for value in model.graph.input]
     made += [name for node in graph.nodes for name in node.output]
     tensors = tuple(name for name in made if name in read - joined)
-    return Placement(tuple(layers), frozenset(inputs), tensors, _shared(graph, {*tensors, *joined}))
+    shared = _shared(graph, {*tensors, *joined})
+    positive = _never_negative(graph) & {*tensors, *joined} if unsigned else set()
+    for group in shared:
+        if not group <= positive:
+            positive -= group
+    return Placement(tuple(layers), frozenset(inputs), tensors, shared, frozenset(positive))
+
+
+def has_unsigned_activations(model: onnx.ModelProto) -> bool:
+    """Whether a graph was quantised with `unsigned`: CPUs run it, TensorRT does not."""
+    graph = OnnxGraph(model)
+    quantisers = (node for node in graph.nodes if node.op_type == "QuantizeLinear")
+    return any(graph.constant(node.input[2]).dtype == np.uint8 for node in quantisers)
+
+
+def _never_negative(graph: OnnxGraph) -> set[str]:
+    """The tensors without values below 0, as far as nodes say it."""
+    found: set[str] = set()
+    for node in graph.nodes:
+        made = node.op_type in ("Relu", "Sigmoid")
+        if node.op_type == "Clip" and len(node.input) > 1 and graph.is_constant(node.input[1]):
+            made = float(graph.constant(node.input[1])) >= 0
+        if node.op_type in ("Concat", "Add"):
+            made = found.issuperset(node.input)
+        if node.op_type in (*_POOLS, "Identity") or _interpolates(node):
+            made = node.input[0] in found
+        if made:
+            found.update(node.output)
+    return found
+
+
+def _interpolates(node: onnx.NodeProto) -> bool:
+    """A resize that stays between its values; a cubic one overshoots."""
+    return node.op_type == "Resize" and attribute(node, "mode", b"nearest") != b"cubic"
 
 
 def _fills_vectors(graph: OnnxGraph, node: onnx.NodeProto) -> bool:
@@ -196,7 +235,7 @@ def quantize(
     Args:
         model: from `prepare`.
         placement: from `place`.
-        scales: of every tensor of the placement: the value of one INT8 step.
+        scales: of every tensor of the placement: the value of one of 127 steps.
         means: (channels,) by tensor; convolutions that read others keep their bias.
     """
     means = means or {}
@@ -208,15 +247,19 @@ def quantize(
         common |= dict.fromkeys(group, max(scales[name] for name in group if name in scales))
     stored: list[onnx.TensorProto] = []
     nodes: list[onnx.NodeProto] = []
+
+    def pair(tensor: str) -> list[onnx.NodeProto]:
+        return _activation_pair(tensor, common[tensor], tensor in placement.unsigned, stored)
+
     for tensor in placement.tensors:
         if tensor not in graph.producer:
-            nodes += _activation_pair(tensor, common[tensor], stored)
+            nodes += pair(tensor)
     for node in graph.nodes:
         if _is_saturating_clip(graph, node, placement, common):
             node.op_type = "Relu"
             del node.input[1:]
         if node.op_type == "Concat" and (node.name, 0) in placement.inputs:
-            nodes += [node, *_int8_concatenation(node, common[node.output[0]], stored)]
+            nodes += [node, *_int8_concatenation(node, *pair(node.output[0]))]
             continue
         if node.name in placement.layers:
             _correct_bias(graph, node, means.get(node.input[0]), stored)
@@ -227,7 +270,7 @@ def quantize(
         nodes.append(node)
         for name in node.output:
             if name in placement.tensors:
-                nodes += _activation_pair(name, common[name], stored)
+                nodes += pair(name)
     replace_nodes(quantised, nodes, stored)
     onnx.checker.check_model(quantised, full_check=True)
     return quantised
@@ -245,15 +288,17 @@ def _is_saturating_clip(
         return False
     low, high = (float(graph.constant(name)) for name in node.input[1:])
     # Half a step below the largest level still rounds to it.
-    return low == 0 and high >= (QUANTISED_MAX - 0.5) * scales[node.output[0]]
+    half = 0.5 * (_UNSIGNED if node.output[0] in placement.unsigned else 1.0)
+    return low == 0 and high >= (QUANTISED_MAX - half) * scales[node.output[0]]
 
 
 def _activation_pair(
-    tensor: str, scale: float, stored: list[onnx.TensorProto]
+    tensor: str, scale: float, unsigned: bool, stored: list[onnx.TensorProto]
 ) -> list[onnx.NodeProto]:
     constants = [f"{tensor}_scale", f"{tensor}_zero_point"]
-    stored.append(numpy_helper.from_array(np.float32(scale), constants[0]))
-    stored.append(numpy_helper.from_array(np.int8(0), constants[1]))
+    step, zero = (scale * _UNSIGNED, np.uint8(0)) if unsigned else (scale, np.int8(0))
+    stored.append(numpy_helper.from_array(np.float32(step), constants[0]))
+    stored.append(numpy_helper.from_array(zero, constants[1]))
     whole, back = f"{tensor}_quantized", f"{tensor}_dequantized"
     return [
         helper.make_node("QuantizeLinear", [tensor, *constants], [whole], f"{tensor}_quantize"),
@@ -262,10 +307,9 @@ def _activation_pair(
 
 
 def _int8_concatenation(
-    node: onnx.NodeProto, scale: float, stored: list[onnx.TensorProto]
+    node: onnx.NodeProto, whole: onnx.NodeProto, back: onnx.NodeProto
 ) -> list[onnx.NodeProto]:
     """The same concatenation of INT8 tensors, and what makes floats of it again (rule 5)."""
-    whole, back = _activation_pair(node.output[0], scale, stored)
     joined = deepcopy(node)
     joined.name = f"{node.name}_int8"
     joined.input[:] = [f"{name}_quantized" for name in node.input]

@@ -55,6 +55,7 @@ def test_the_levers_of_the_readme_are_what_was_measured():
         ("`bodypose-s`, INT8", "int8-gate", "int8"),
         ("`bodypose-s` pruned, INT8", "int8-gate-pruned", "int8-pruned"),
         ("`bodypose-vgg19`, INT8", "int8-gate-vgg19", "int8-vgg19"),
+        ("`bodypose-vgg19` pruned, INT8", "int8-gate-vgg19-pruned", "int8-vgg19-pruned"),
     ):
         before, after = (result(gate)[side]["metrics"]["AP"] for side in ("float", "candidate"))
         sides = ("openvino int8", "openvino int8, rest bf16")

@@ -92,8 +92,12 @@ def test_export_builds_the_engine_in_the_same_command(tmp_path):
 
 
 def test_export_says_that_it_cannot_build_before_the_long_work(tmp_path, monkeypatch):
-    def missing(name: str) -> None:
-        raise ModuleNotFoundError(f"No module named '{name}'")
+    known = engines.importlib.import_module
+
+    def missing(name: str, package: str | None = None) -> object:
+        if name.startswith("tensorrt"):
+            raise ModuleNotFoundError(f"No module named '{name}'")
+        return known(name, package)
 
     monkeypatch.setattr(engines.importlib, "import_module", missing)
     files = ("-o", str(tmp_path / "net.onnx"), "--engine_file", str(tmp_path / "net.plan"))
@@ -101,6 +105,15 @@ def test_export_says_that_it_cannot_build_before_the_long_work(tmp_path, monkeyp
     assert isinstance(result.exception, EngineError)
     assert "expected the package tensorrt" in str(result.exception)
     assert not list(tmp_path.iterdir())
+
+
+def test_unsigned_activations_are_refused_before_anything_is_loaded(tmp_path):
+    prepared = prepare(onnx.load(SHIPPED_MODEL))
+    placement = place(prepared, unsigned=True)
+    graph = quantize(prepared, placement, dict.fromkeys(placement.tensors, 6 / 127))
+    onnx.save(graph, tmp_path / "cpu.onnx")
+    with pytest.raises(EngineError, match=r"expected signed INT8.* without --unsigned_activations"):
+        build_engine(tmp_path / "cpu.onnx", tmp_path / "model.plan", RTX, quiet)
 
 
 def test_an_engine_without_decoding_layers_is_refused_at_once(tmp_path):
@@ -168,8 +181,12 @@ def test_an_operator_that_nvidias_parser_does_not_know_is_named(tmp_path, monkey
     ],
 )
 def test_without_the_package_the_command_says_what_to_run(monkeypatch, tmp_path, runtime, said):
-    def missing(name: str) -> None:
-        raise ModuleNotFoundError(f"No module named '{name}'")
+    known = engines.importlib.import_module
+
+    def missing(name: str, package: str | None = None) -> object:
+        if name.startswith("tensorrt"):
+            raise ModuleNotFoundError(f"No module named '{name}'")
+        return known(name, package)
 
     monkeypatch.setattr(engines.importlib, "import_module", missing)
     with pytest.raises(EngineError, match=said):

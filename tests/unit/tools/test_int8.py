@@ -22,7 +22,7 @@ from tools.int8 import (
     quantise,
 )
 from tools.onnx_contract import spec_in_onnx
-from tools.quantize import place, prepare
+from tools.quantize import has_unsigned_activations, place, prepare
 from tools.repository import SHIPPED_MODEL
 
 from .tiny_graphs import Tiny
@@ -169,6 +169,13 @@ def test_the_same_calibration_data_or_cache_gives_the_same_graph(photos, tmp_pat
     settings = Artifact.open(first).settings
     assert settings["calibration"] == {"method": "percentile", "images": 8}
     assert settings["gates"][0]["passed"]
+    fourth = tmp_path / "4.onnx"
+    result = export(fourth, *size, "--cal_cache_file", str(cache), "--unsigned_activations")
+    assert result.exit_code == 0, result.output
+    finer = Artifact.open(fourth).settings
+    assert (settings["unsigned_activations"], finer["unsigned_activations"]) == (False, True)
+    assert has_unsigned_activations(onnx.load(fourth))
+    assert finer["gates"][0]["value"] > settings["gates"][0]["value"]
 
 
 @pytest.mark.coco
@@ -187,6 +194,19 @@ def test_a_naive_quantisation_does_not_pass(photos, tmp_path):
     assert isinstance(result.exception, AccuracyGateError)
     assert f"expected share of joints that stay within {LOW}" in str(result.exception)
     assert not (tmp_path / "naive.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--engine_file", "net.plan"), "TensorRT has signed INT8 only"),
+        (("--data_type", "fp16"), "are for --data_type int8"),
+    ],
+)
+def test_unsigned_activations_are_for_int8_on_cpus(tmp_path, options, said):
+    result = export(tmp_path / "model.onnx", "--unsigned_activations", *options)
+    assert result.exit_code == 2
+    assert said in " ".join(result.output.replace("\u2502", " ").split())
 
 
 def test_calibration_needs_images(tmp_path):

@@ -7,7 +7,15 @@ from tools.calibration import Method, scales_of
 from tools.half_precision import to_half
 from tools.int8 import activations
 from tools.onnx_graph import OnnxGraph
-from tools.quantize import Placement, QuantizeError, int8_weights, place, prepare, quantize
+from tools.quantize import (
+    Placement,
+    QuantizeError,
+    has_unsigned_activations,
+    int8_weights,
+    place,
+    prepare,
+    quantize,
+)
 
 from .tiny_graphs import Tiny, run
 
@@ -241,13 +249,51 @@ def test_a_clip_that_a_float_layer_reads_or_that_is_not_from_0_stays():
     assert kinds.count("Clip") == 2
 
 
+@pytest.mark.parametrize(
+    ("scale", "kind"), [(6 / 127, "Relu"), (6.02 / 127, "Clip"), (6.1 / 127, "Clip")]
+)
+def test_an_unsigned_quantiser_does_the_clip_again_up_to_half_of_its_finer_step(scale, kind):
+    model = prepare(joined("Clip", 0, 6).model("head_out"))
+    placement = place(model, unsigned=True)
+    quantised = quantize(model, placement, {**JOINED, "a_act_out": 0.01, "b_act_out": scale})
+    assert {node.name: node.op_type for node in quantised.graph.node}["b_act"] == kind
+
+
+def test_what_is_never_negative_may_have_the_levels_0_to_255():
+    """Half the distance between levels, from 0 to the same largest value."""
+    model = prepare(chain().model("head_out"))
+    assert place(model).unsigned == frozenset()
+    placement = place(model, unsigned=True)
+    assert placement.unsigned == {"stem_relu_out"}
+    quantised = quantize(model, placement, {"stem_relu_out": 0.02})
+    assert has_unsigned_activations(quantised)
+    assert not has_unsigned_activations(quantize(model, place(model), {"stem_relu_out": 0.02}))
+    graph = OnnxGraph(quantised)
+    (quantiser,) = [node for node in graph.nodes if node.op_type == "QuantizeLinear"]
+    step, zero = (graph.constant(name) for name in quantiser.input[1:])
+    assert step * 255 == pytest.approx(0.02 * 127)
+    assert (zero.dtype, int(zero)) == (np.uint8, 0)
+
+
+def test_what_may_be_negative_stays_signed_and_so_does_all_that_it_meets():
+    """In a concatenation all have one scale, and one type."""
+    act = place(prepare(joined("Clip", -1, 6).model("head_out")), unsigned=True)
+    assert act.unsigned == frozenset()
+    positive = place(prepare(joined("Relu").model("head_out")), unsigned=True)
+    (met,) = positive.shared
+    assert met <= positive.unsigned
+
+
 @pytest.mark.parametrize("act", [("Relu",), ("Clip", 0, 6)])
+@pytest.mark.parametrize("unsigned", [False, True])
 @pytest.mark.parametrize("float_layers", [(), ("a",), ("b",), ("c",)])
-def test_openvino_and_onnx_runtime_agree_about_the_quantised_graph(act, float_layers, tmp_path):
+def test_openvino_and_onnx_runtime_agree_about_the_quantised_graph(
+    act, unsigned, float_layers, tmp_path
+):
     """OpenVINO once made whole numbers of what met in a concatenation, and worse of ReLU6."""
     openvino = pytest.importorskip("openvino")
     model = prepare(joined(*act).model("head_out"))
-    placement = place(model, float_layers)
+    placement = place(model, float_layers, unsigned=unsigned)
     image = np.random.default_rng(1).normal(size=(3, 8, 8)).astype(np.float32)  # as `run`'s
     scales = scales_of(
         placement.tensors, activations(model, placement.tensors), [image], Method.MAX
