@@ -25,10 +25,15 @@ def draw_points(
         path: the PNG.
     """
     figure, axes = _figure()
+    costs = [cost for _, cost, _ in points]
+    middle = (min(costs) + max(costs)) / 2
     for number, (name, cost, ap) in enumerate(points):
         colour = _COLOURS[number % len(_COLOURS)]
         axes.plot(cost, ap, "o", color=colour)
-        axes.annotate(name, (cost, ap), xytext=(6, 4), textcoords="offset points", fontsize=9)
+        side, shift = ("right", -6) if cost > middle else ("left", 6)
+        axes.annotate(
+            name, (cost, ap), xytext=(shift, 4), textcoords="offset points", fontsize=9, ha=side
+        )
     axes.set_xlabel(x_title)
     axes.set_ylabel("AP, val split")
     axes.set_title(title)

@@ -30,7 +30,7 @@ def profile_input(spec: TrainSpec, steps: int, say: Callable[[str], None]) -> di
     Args:
         spec: as for training; `num_epoch` does not matter.
         steps: batches of a timed stretch.
-        say: told about each round, at the end.
+        say: told about each stretch, and about each round's rates at the end.
 
     Raises:
         DatasetError, ConfigError, BackboneError, DeviceError: as `train`.
@@ -45,7 +45,7 @@ def profile_input(spec: TrainSpec, steps: int, say: Callable[[str], None]) -> di
     with trained.stream as stream:
         real = stream.batches()
         kept = itertools.cycle([_on_device(next(real)) for _ in range(_KEPT_BATCHES)])
-        watch = _Stopwatch()
+        watch = _Stopwatch(say)
         # One `fit`: with averaged weights, Keras 3.15 on JAX cannot `fit` a model twice.
         trained.model.fit(
             _in_turn([kept, real], 2 * steps),
@@ -94,8 +94,9 @@ def _on_device(batch: tuple[Any, Targets]) -> tuple[Any, Targets]:
 class _Stopwatch(keras.callbacks.Callback):
     """Of every epoch, from its first step to the moment when its loss is known."""
 
-    def __init__(self) -> None:
+    def __init__(self, say: Callable[[str], None]) -> None:
         super().__init__()
+        self._say = say
         self.seconds: list[float] = []
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -103,6 +104,7 @@ class _Stopwatch(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         self.seconds.append(time.monotonic() - self._started)
+        self._say(f"stretch {epoch + 1}/{4 * _ROUNDS}: {self.seconds[-1]:.1f} s")
 
 
 def _seconds_alone(batches: Iterator[Any], steps: int) -> float:
