@@ -206,14 +206,20 @@ def onnx_predictor(path: Path, spec: PipelineSpec) -> Predictor:
 
 
 def openvino_predictor(path: Path, spec: PipelineSpec, precision: str = "f32") -> Predictor:
-    """A predictor that runs an exported graph in OpenVINO, as the embedded server does."""
-    compiled = openvino_model(path, precision)
+    """A predictor that runs an exported graph in OpenVINO, as the embedded server does.
+
+    It takes image by image, and the shapes are fixed: with free ones OpenVINO fuses INT8 otherwise.
+    """
+    compiled = openvino_model(path, precision, shapes=[[1, *spec.pixels.dims]])
     request = compiled.create_infer_request()
     outputs = [compiled.output(tensor.name) for tensor in (spec.peaks, spec.limb_scores)]
 
     def predict(batch: NDArray[np.uint8]) -> tuple[Floats, Floats]:
-        results = request.infer({spec.pixels.name: batch})
-        peaks, limb_scores = (np.array(results[output]) for output in outputs)
+        found: list[list[Floats]] = []
+        for image in batch:
+            results = request.infer({spec.pixels.name: image[None]})
+            found.append([np.array(results[output]) for output in outputs])
+        peaks, limb_scores = (np.concatenate(each) for each in zip(*found, strict=True))
         return peaks, limb_scores
 
     return predict

@@ -84,7 +84,8 @@ def _average_precisions(
     """AP by side, on the same images; MoveNet's in float32 only."""
     scores = {}
     for name, (model, precision) in _our_sides(setting, contest).items():
-        network = openvino_graph(model, setting.threads, precision)
+        shapes = [(1, *setting.spec.pixels.dims)]  # as served
+        network = openvino_graph(model, setting.threads, precision, shapes)
         metrics = evaluate_model(partial(_fields, network), setting.spec, annotations, images)
         scores[name] = round(metrics.ap, 4)
     if contest.movenet is not None:
