@@ -10,18 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from pose_runtime.grouping import people_in_image
 from pose_runtime.images import network_pixels
 from pose_runtime.spec import ImageLimits, PipelineSpec
-from tools.evaluate import evaluate_model
+from tools.evaluate import evaluate_model, openvino_predictor
 
 from .clock import compared, take_turns
 from .in_process import pipeline
 from .movenet import average_precision, input_hw, people
 from .networks import Graph, onnxruntime_graph, openvino_graph
-from .setting import Effort, Pixels, Setting, photo_jpeg
+from .setting import Effort, Setting, photo_jpeg
 
 _PRECISIONS = ("f32", "bf16")
 
@@ -84,21 +83,14 @@ def _average_precisions(
     """AP by side, on the same images; MoveNet's in float32 only."""
     scores = {}
     for name, (model, precision) in _our_sides(setting, contest).items():
-        shapes = [(1, *setting.spec.pixels.dims)]  # as served
-        network = openvino_graph(model, setting.threads, precision, shapes)
-        metrics = evaluate_model(partial(_fields, network), setting.spec, annotations, images)
+        predict = openvino_predictor(model, setting.spec, precision)
+        metrics = evaluate_model(predict, setting.spec, annotations, images)
         scores[name] = round(metrics.ap, 4)
     if contest.movenet is not None:
         network = openvino_graph(contest.movenet, setting.threads)
         metrics = average_precision(setting, network, annotations, images)
         scores["movenet-multipose, openvino f32"] = round(metrics.ap, 4)
     return scores
-
-
-def _fields(network: Graph, batch: Pixels) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Copies: the runtime overwrites its outputs."""
-    peaks, limb_scores = network(batch)
-    return np.array(peaks), np.array(limb_scores)
 
 
 def _vgg19(setting: Setting, jpeg: bytes) -> Any:
