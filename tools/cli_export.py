@@ -219,9 +219,9 @@ def export(
     say_that_keys_do_nothing(key)
     if (gate_annotations is None) != (gate_images is None):
         raise typer.BadParameter("expected both or none", param_hint="--gate-annotations/-images")
-    for_int8 = (auto_mixed, unsigned_activations, float_layers)
     calibrating = (cal_image_dir, cal_data_file, cal_cache_file)
-    if data_type is not DataType.INT8 and any((*for_int8, *calibrating)):
+    for_int8 = (auto_mixed, unsigned_activations, float_layers, *calibrating)
+    if data_type is not DataType.INT8 and any(for_int8):
         raise typer.BadParameter(
             "calibration and layers left in float are for --data_type int8", param_hint=data_type
         )

@@ -72,9 +72,9 @@ def profile_input(spec: TrainSpec, steps: int, say: Callable[[str], None]) -> di
         "workers": spec.dataloader.workers,
         "image_cache_mib": spec.dataloader.image_cache_mib,
         "images_per_second": {
-            "real_data": round(medians["real"], 1),
-            "batches_on_device": round(medians["kept"], 1),
-            "input_alone": round(medians["input"], 1),
+            "real_data": round(medians["real"], 3),
+            "batches_on_device": round(medians["kept"], 3),
+            "input_alone": round(medians["input"], 3),
         },
         "share": round(medians["real"] / medians["kept"], 4),
     }

@@ -87,8 +87,8 @@ def _compared(
     found, seconds = in_turn(finders, len(records))
     ratios = np.median(seconds / seconds[:, :1], axis=0)
     rows: list[dict[str, Any]] = []
+    image_ids = [record.image_id for record in records]
     for view, (name, _, _) in enumerate(views):
-        image_ids = [record.image_id for record in records]
         metrics = metrics_of(iter(found[view]), specs[view], annotations, image_ids)
         rows.append(
             {

@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .artifacts import Artifact
+from .benchmark.clock import take_turns
 from .evaluate import openvino_model
 from .onnx_contract import spec_in_onnx
 
 _REPEATS = 3  # of a variant in a round; the fastest counts
-_WARM_UP = 3
 _INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
 BASELINE = "openvino fp32"
 
@@ -97,19 +97,9 @@ def measure(
         rounds: how often.
         clock: seconds.
     """
-    for run in runs.values():
-        for _ in range(_WARM_UP):
-            run(pixels)
-    seconds: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds):
-        for name, run in runs.items():
-            spans = []
-            for _ in range(_REPEATS):
-                started = clock()
-                run(pixels)
-                spans.append(clock() - started)
-            seconds[name].append(min(spans))
-    return [Timing(name, np.array(spans)) for name, spans in seconds.items()]
+    sides = {name: partial(run, pixels) for name, run in runs.items()}
+    seconds = take_turns(sides, rounds, _REPEATS, clock)
+    return [Timing(name, spans) for name, spans in seconds.items()]
 
 
 def speed_up_record(

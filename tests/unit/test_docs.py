@@ -64,6 +64,8 @@ def test_the_levers_of_the_readme_are_what_was_measured():
         )
         said = f"{alone:.2f}, with bfloat16 for the rest {mixed:.2f}"
         assert f"| {title} | {before:.3f} -> {after:.3f} | {said} |" in readme
+    served_in_bf16 = result("int8-gate-bf16")["candidate"]["metrics"]["AP"]
+    assert any(f"the first INT8 row has {served_in_bf16:.3f}" in line for line in readme)
     for network, record in result("prune")["networks"].items():
         loop = TradeOff.from_json(record)
         title = f"`{network}` pruned to {loop.macs_share(loop.best):.0%} of its multiplications"

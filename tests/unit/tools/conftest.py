@@ -1,5 +1,6 @@
 """A COCO-format set of drawn people, small enough to learn by heart."""
 
+import importlib
 import json
 from pathlib import Path
 
@@ -37,6 +38,19 @@ def drawn_coco(tmp_path_factory) -> Path:
     content = {"images": images, "annotations": annotations, "categories": [category]}
     (folder / "people.json").write_text(json.dumps(content))
     return folder
+
+
+@pytest.fixture
+def without_nvidia(monkeypatch):
+    """A machine that has none of NVIDIA's packages."""
+    known = importlib.import_module
+
+    def missing(name: str, package: str | None = None) -> object:
+        if name.partition(".")[0] in ("tensorrt", "tensorrt_rtx", "cuda"):
+            raise ModuleNotFoundError(f"No module named '{name}'")
+        return known(name, package)
+
+    monkeypatch.setattr(importlib, "import_module", missing)
 
 
 def _draw(picture: np.ndarray, joints: np.ndarray) -> None:

@@ -188,15 +188,7 @@ def test_a_plan_is_a_model_as_the_others_are(plan, nvidia):
     assert predict(images(2))[0].shape == (2, *SPEC.peaks.dims)
 
 
-@pytest.fixture
-def bare(monkeypatch):
-    def missing(name: str) -> None:
-        raise ModuleNotFoundError(f"No module named '{name}'")
-
-    monkeypatch.setattr(engine_running.importlib, "import_module", missing)
-
-
-def test_without_tensorrt_the_error_says_what_to_install(plan, bare):
+def test_without_tensorrt_the_error_says_what_to_install(plan, without_nvidia):
     with pytest.raises(EngineError, match=r"expected the package tensorrt.*docker run"):
         open_predictor(plan)
 
@@ -213,7 +205,7 @@ def test_without_a_gpu_the_error_says_where_to_run(plan, nvidia):
         open_predictor(plan)
 
 
-def test_without_cuda_python_the_error_says_what_to_install(plan, bare, monkeypatch):
+def test_without_cuda_python_the_error_says_what_to_install(plan, without_nvidia, monkeypatch):
     monkeypatch.setattr(engine_running, "load_runtime", lambda runtime: Trt)
     with pytest.raises(EngineError, match=r"expected cuda-python.*pip install cuda-python"):
         open_predictor(plan)

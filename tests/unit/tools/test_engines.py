@@ -91,15 +91,7 @@ def test_export_builds_the_engine_in_the_same_command(tmp_path):
     assert engine_record(engine)["profile"]["max"][0] == 2
 
 
-def test_export_says_that_it_cannot_build_before_the_long_work(tmp_path, monkeypatch):
-    known = engines.importlib.import_module
-
-    def missing(name: str, package: str | None = None) -> object:
-        if name.startswith("tensorrt"):
-            raise ModuleNotFoundError(f"No module named '{name}'")
-        return known(name, package)
-
-    monkeypatch.setattr(engines.importlib, "import_module", missing)
+def test_export_says_that_it_cannot_build_before_the_long_work(tmp_path, without_nvidia):
     files = ("-o", str(tmp_path / "net.onnx"), "--engine_file", str(tmp_path / "net.plan"))
     result = CliRunner().invoke(app, ["export", "-m", str(SHIPPED_MODEL), *files])
     assert isinstance(result.exception, EngineError)
@@ -180,15 +172,7 @@ def test_an_operator_that_nvidias_parser_does_not_know_is_named(tmp_path, monkey
         (Runtime.TENSORRT_RTX, r"pip install -e '\.\[engine\]'"),
     ],
 )
-def test_without_the_package_the_command_says_what_to_run(monkeypatch, tmp_path, runtime, said):
-    known = engines.importlib.import_module
-
-    def missing(name: str, package: str | None = None) -> object:
-        if name.startswith("tensorrt"):
-            raise ModuleNotFoundError(f"No module named '{name}'")
-        return known(name, package)
-
-    monkeypatch.setattr(engines.importlib, "import_module", missing)
+def test_without_the_package_the_command_says_what_to_run(without_nvidia, tmp_path, runtime, said):
     with pytest.raises(EngineError, match=said):
         build_engine(SHIPPED_MODEL, tmp_path / "model.plan", EngineSettings(runtime), quiet)
 
