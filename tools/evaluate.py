@@ -21,13 +21,12 @@ from pose_runtime.spec import PipelineSpec
 
 from .accuracy_limits import GraphRuntime
 from .artifacts import Artifact
+from .cpu_runtimes import onnx_session, openvino_model
 from .dataset import ImageRecord, network_view, read_coco
 from .onnx_contract import spec_in_onnx
 
 if TYPE_CHECKING:
     import keras
-    import onnxruntime
-    import openvino
 
 ENGINE_SUFFIXES = (".plan", ".engine")
 
@@ -155,42 +154,6 @@ def open_predictor(
 
     network, spec, artifact = load_network(model)
     return network_predictor(network, spec), spec, artifact
-
-
-def onnx_session(path: Path) -> onnxruntime.InferenceSession:
-    """An ONNX Runtime session on the CPU, in float32, on all cores."""
-    import onnxruntime
-
-    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-
-
-def openvino_model(
-    model: Path | bytes,
-    precision: str = "f32",
-    threads: int | None = None,
-    shapes: Sequence[Sequence[int]] | None = None,
-) -> openvino.CompiledModel:
-    """An OpenVINO model for single requests on the CPU.
-
-    Args:
-        model: ONNX file, or its bytes.
-        precision: "f32" or "bf16"; left alone, OpenVINO takes bfloat16 where the CPU has it.
-        threads: of a request; None: all cores.
-        shapes: of the inputs, fixed before compiling; None: as they come, which is slower.
-    """
-    import openvino
-
-    core = openvino.Core()
-    graph = core.read_model(model)
-    if shapes is not None:
-        graph.reshape({index: list(shape) for index, shape in enumerate(shapes)})
-    hints: dict[str, str | int] = {
-        "INFERENCE_PRECISION_HINT": precision,
-        "PERFORMANCE_HINT": "LATENCY",
-    }
-    if threads is not None:
-        hints["INFERENCE_NUM_THREADS"] = threads
-    return core.compile_model(graph, "CPU", hints)
 
 
 def onnx_predictor(path: Path, spec: PipelineSpec) -> Predictor:

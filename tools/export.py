@@ -23,8 +23,8 @@ from pose_runtime.errors import PoseError
 from pose_runtime.spec import PipelineSpec
 
 from .artifacts import Artifact, atomic_path
+from .cpu_runtimes import onnx_session
 from .decoding import DecodeSettings, decode_fields
-from .evaluate import onnx_session
 from .fields import Fields
 from .keras_models import load_network
 from .onnx_contract import PIPELINE_KEY

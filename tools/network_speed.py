@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from .artifacts import Artifact
 from .benchmark.clock import take_turns
-from .evaluate import openvino_model
+from .cpu_runtimes import openvino_model
 from .onnx_contract import spec_in_onnx
 
 _REPEATS = 3  # of a variant in a round; the fastest counts

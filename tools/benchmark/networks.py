@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.evaluate import openvino_model
+from tools.cpu_runtimes import openvino_core, openvino_model
 
 # Inputs in the graph's order -> outputs in the graph's order.
 Graph = Callable[..., Sequence[NDArray[Any]]]
@@ -56,7 +56,7 @@ def openvino_throughput(
         "PERFORMANCE_HINT": "THROUGHPUT",
         "INFERENCE_NUM_THREADS": threads,
     }
-    compiled = openvino.Core().compile_model(
+    compiled = openvino_core().compile_model(
         model if isinstance(model, bytes) else str(model), "CPU", settings
     )
     queue = openvino.AsyncInferQueue(compiled)

@@ -14,6 +14,7 @@ from tools import export as stage
 from tools.artifacts import Artifact, StaleArtifactError, record_path
 from tools.cli import app
 from tools.config import NetworkConfig
+from tools.cpu_runtimes import onnx_session
 from tools.decoding import DecodeSettings
 from tools.export import ExportError, export_onnx
 from tools.keras_models import load_network, save_network
@@ -76,7 +77,7 @@ def test_the_exported_graph_has_the_contracts_names_shapes_and_metadata(model, e
 
 
 def test_any_batch_gives_what_single_images_give(exported):
-    session = stage.onnx_session(exported[0].path)
+    session = onnx_session(exported[0].path)
     pixels = packaged_images(HW)
     together = session.run(None, {"pixels": pixels})
     for row, image in enumerate(pixels):
@@ -88,7 +89,7 @@ def test_any_batch_gives_what_single_images_give(exported):
 @pytest.mark.slow
 def test_without_decoding_layers_the_fields_come_out(model, tmp_path):
     made, difference = export(model, tmp_path / "model.onnx", decode=None)
-    fields = stage.onnx_session(made.path).run(None, {"pixels": packaged_images(HW)[:1]})
+    fields = onnx_session(made.path).run(None, {"pixels": packaged_images(HW)[:1]})
     assert [field.shape for field in fields] == [(1, 24, 32, 19), (1, 12, 16, 38)]
     assert difference < 1e-2
 

@@ -6,6 +6,7 @@ import onnxruntime
 import pytest
 
 from pose_runtime.skeleton import BODYPOSE_18
+from tools.cpu_runtimes import openvino_core
 from tools.decoding import DecodeSettings, decode_fields
 from tools.fields import Fields
 
@@ -45,8 +46,8 @@ def peaks_of(request, decoder, onnx_file):
     if request.param == "onnxruntime":
         session = onnxruntime.InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
         return lambda fields: session.run(None, fields)[0]
-    openvino = pytest.importorskip("openvino", reason="install the extra that brings OpenVINO")
-    network = openvino.Core().compile_model(onnx_file, "CPU")
+    pytest.importorskip("openvino", reason="install the extra that brings OpenVINO")
+    network = openvino_core().compile_model(onnx_file, "CPU")
     return lambda fields: next(iter(network(fields).values()))
 
 

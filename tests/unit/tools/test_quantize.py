@@ -4,6 +4,7 @@ import pytest
 from onnx import numpy_helper
 
 from tools.calibration import Method, scales_of
+from tools.cpu_runtimes import openvino_model
 from tools.half_precision import to_half
 from tools.int8 import activations
 from tools.onnx_graph import OnnxGraph
@@ -291,7 +292,7 @@ def test_openvino_and_onnx_runtime_agree_about_the_quantised_graph(
     act, unsigned, float_layers, tmp_path
 ):
     """OpenVINO once made whole numbers of what met in a concatenation, and worse of ReLU6."""
-    openvino = pytest.importorskip("openvino")
+    pytest.importorskip("openvino")
     model = prepare(joined(*act).model("head_out"))
     placement = place(model, float_layers, unsigned=unsigned)
     image = np.random.default_rng(1).normal(size=(3, 8, 8)).astype(np.float32)  # as `run`'s
@@ -300,9 +301,7 @@ def test_openvino_and_onnx_runtime_agree_about_the_quantised_graph(
     )
     quantised = quantize(model, placement, scales)
     onnx.save(quantised, tmp_path / "int8.onnx")
-    compiled = openvino.Core().compile_model(
-        str(tmp_path / "int8.onnx"), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-    )
+    compiled = openvino_model(tmp_path / "int8.onnx")
     got = np.asarray(compiled([image[None]])["head_out"])
     expected = run(quantised)[0]
     assert np.abs(got - expected).mean() < 0.01 * np.abs(expected).mean()

@@ -1,0 +1,59 @@
+"""Owns how a graph runs on the CPU, outside the server: in ONNX Runtime and in OpenVINO."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import onnxruntime
+    import openvino
+
+
+def onnx_session(path: Path) -> onnxruntime.InferenceSession:
+    """An ONNX Runtime session on the CPU, in float32, on all cores."""
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+@cache
+def openvino_core() -> openvino.Core:
+    """The one core of this process, which lives as long as the process does.
+
+    Each core gives signals a stack of its own and, when it goes, the stack that was there before:
+    with two cores that may be the other's, gone already. The next Ctrl-C is a segmentation fault
+    then (OpenVINO 2026.4).
+    """
+    import openvino
+
+    return openvino.Core()
+
+
+def openvino_model(
+    model: Path | bytes,
+    precision: str = "f32",
+    threads: int | None = None,
+    shapes: Sequence[Sequence[int]] | None = None,
+) -> openvino.CompiledModel:
+    """An OpenVINO model for single requests on the CPU.
+
+    Args:
+        model: ONNX file, or its bytes.
+        precision: "f32" or "bf16"; left alone, OpenVINO takes bfloat16 where the CPU has it.
+        threads: of a request; None: all cores.
+        shapes: of the inputs, fixed before compiling; None: as they come, which is slower.
+    """
+    core = openvino_core()
+    graph = core.read_model(model)
+    if shapes is not None:
+        graph.reshape({index: list(shape) for index, shape in enumerate(shapes)})
+    hints: dict[str, str | int] = {
+        "INFERENCE_PRECISION_HINT": precision,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    if threads is not None:
+        hints["INFERENCE_NUM_THREADS"] = threads
+    return core.compile_model(graph, "CPU", hints)
