@@ -2,10 +2,15 @@
 
 Each call of Triton's metrics takes 20 to 100 us (a message to the server's process), so figures are
 gathered while a batch is worked on and sent once behind it.
+
+What is registered is never given back. Triton would remove a figure that another process of the
+model, or its next version, counts in as well, and would die of the next count (its issue 8663).
+Before 26.03 it was the giving back itself that a model's process died of, at its end (8662).
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import time
 from collections import Counter
@@ -39,7 +44,6 @@ class StageMetrics:
         warmups = json.loads(model_config).get("model_warmup", ())
         self._warmups_left = sum(int(warmup.get("count") or 1) for warmup in warmups)
         self._metrics: dict[str, Any] = {}
-        self._families: list[Any] = []  # must outlive their metrics
         try:
             self._register(pb_utils.MetricFamily, stage)
         except Exception:  # a border: a server without metrics serves all the same
@@ -68,30 +72,26 @@ class StageMetrics:
             self._send(time.perf_counter() - started)
 
     def _register(self, family: Any, stage: str) -> None:
-        reasons = self._family(
+        reasons = _lasting(
             family, "pose_rejected_images_total", "Images answered with an error.", family.COUNTER
         )
-        seconds = self._family(
+        seconds = _lasting(
             family, "pose_stage_seconds_total", "Time in a stage's model.", family.COUNTER
         )
         metrics = {reason: reasons.Metric(labels={"reason": reason}) for reason in REASONS}
         metrics["seconds"] = seconds.Metric(labels={"stage": stage})
         if stage == "grouping":
-            images = self._family(
+            images = _lasting(
                 family, "pose_images_total", "Images answered with people.", family.COUNTER
             )
-            people = self._family(family, "pose_people_total", "People found.", family.COUNTER)
-            per_image = self._family(
+            people = _lasting(family, "pose_people_total", "People found.", family.COUNTER)
+            per_image = _lasting(
                 family, "pose_people_per_image", "People found in one image.", family.HISTOGRAM
             )
             metrics["images"] = images.Metric(labels={})
             metrics["people"] = people.Metric(labels={})
             metrics["per_image"] = per_image.Metric(labels={}, buckets=list(PEOPLE_BUCKETS))
         self._metrics = metrics
-
-    def _family(self, family: Any, name: str, description: str, kind: Any) -> Any:
-        self._families.append(family(name=name, description=description, kind=kind))
-        return self._families[-1]
 
     def _send(self, seconds: float) -> None:
         people, refused = self._people, self._refused
@@ -112,3 +112,10 @@ class StageMetrics:
                     self._metrics["per_image"].observe(count)
         except Exception:  # a border, as above
             self._metrics = {}
+
+
+def _lasting(family: Any, name: str, description: str, kind: Any) -> Any:
+    """A family that lives as long as the process, and its metrics with it, also while it ends."""
+    made = family(name=name, description=description, kind=kind)
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(made))
+    return made

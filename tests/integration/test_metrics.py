@@ -5,12 +5,15 @@ from __future__ import annotations
 import re
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
+from tools import server as embedding
 from tools.server import EmbeddedServer, embedded_server
+from tools.triton_wheel import copy_backend
 
 pytestmark = pytest.mark.triton
 
@@ -56,3 +59,23 @@ def test_people_images_refusals_and_times_are_counted(fresh_server, by_grpc, ref
         assert counted[f'pose_rejected_images_total{{reason="{reason}"}}'] == 1
     for stage in ("preprocess", "network", "grouping"):
         assert 0 < counted[f'pose_stage_seconds_total{{stage="{stage}"}}'] < 10
+
+
+def test_model_processes_end_well_when_the_server_stops(repository, monkeypatch, tmp_path):
+    """Giving the figures back, they died of it: three core dumps for each stop."""
+    exit_codes = tmp_path / "exit_codes"
+
+    def with_watched_stub(wheel: Path, folder: Path) -> None:
+        copy_backend(wheel, folder)
+        stub = folder / "python" / "triton_python_backend_stub"
+        real = stub.rename(stub.with_name("real_stub"))
+        # Triton calls it once without arguments, to see whether it is there.
+        code = f'"{real}" "$@"; code=$?; [ $# = 0 ] || echo $code >>"{exit_codes}"'
+        stub.write_text(f"#!/bin/sh\n{code}\n")
+        stub.chmod(0o755)
+
+    monkeypatch.setattr(embedding, "copy_backend", with_watched_stub)
+    with embedded_server(repository) as running:
+        assert figures(running)
+
+    assert exit_codes.read_text().split() == ["0"] * 3

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -182,6 +184,24 @@ def test_a_server_without_metrics_serves_all_the_same(pb_utils, monkeypatch):
     (response,) = a_door(pb_utils).answer_each([asking(pb_utils, 3)], doubled)
 
     assert answer_of(response) == [6]
+
+
+def test_figures_are_never_given_back(pb_utils, monkeypatch):
+    """Triton would remove those that others count in, too: see metrics.py."""
+    families = []
+    known = pb_utils.MetricFamily.__init__
+
+    def watched(self, *arguments, **options):
+        known(self, *arguments, **options)
+        families.append(weakref.ref(self))
+
+    monkeypatch.setattr(pb_utils.MetricFamily, "__init__", watched)
+
+    a_door(pb_utils)  # and its end
+    gc.collect()
+
+    assert len(families) == 5
+    assert all(family() for family in families)
 
 
 def test_metrics_that_fail_later_do_not_fail_the_model(pb_utils, monkeypatch):
