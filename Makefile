@@ -16,8 +16,8 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 demo: .venv/.demo  ## people found in a photo by a real Triton: make demo PHOTO=mine.jpg
 	$(BIN)/tools demo $(PHOTO) --output $(OUT)
 
-test: .venv/.dev  ## the whole test suite
-	$(BIN)/python -m pytest
+test: .venv/.dev  ## the whole test suite: half an hour on 2 cores
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 check: .venv/.dev  ## format, lint, types, unit tests: one to two minutes
 	$(BIN)/ruff format --check .
