@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -42,18 +43,20 @@ def _throughput(axes: Any, report: Mapping[str, Any]) -> None:
 
 def _latency(axes: Any, report: Mapping[str, Any]) -> None:
     steps = report["steps"]
+    measured = [not step["invalid"] and step["latency_ms"]["p50"] is not None for step in steps]
     for name, colour in _PERCENTILES.items():
-        values = [None if step["invalid"] else step["latency_ms"][name] for step in steps]
-        axes.plot(
-            range(len(steps)),
-            [float("nan") if value is None else value for value in values],
-            "o-",
-            color=colour,
-            label=name,
-        )
+        values = [
+            step["latency_ms"][name] if is_measured else math.nan
+            for step, is_measured in zip(steps, measured, strict=True)
+        ]
+        axes.plot(range(len(steps)), values, "o-", color=colour, label=name)
     if report["slo"].get("p99"):
         axes.axhline(report["slo"]["p99"], color="black", linestyle=":", label="SLO p99")
     _dress(axes, report, "latency of valid steps, ms")
+    if not any(measured):  # a logarithmic axis cannot be empty
+        axes.set_yticks([])
+        axes.text(0.5, 0.5, "nothing measured", transform=axes.transAxes, ha="center")
+        return
     axes.set_yscale("log")
     axes.legend()
 

@@ -4,6 +4,7 @@ import io
 
 import pytest
 
+from loadtest.charts import draw_curves
 from loadtest.perf_csv import perf_csv
 from loadtest.records import requests_csv
 from loadtest.report import Outcome, markdown, write_report
@@ -30,6 +31,15 @@ def test_the_folder_holds_all_forms(report, records, tmp_path):
         *("report.json", "report.md", "curves.png", "requests.csv.gz", "perf.csv")
     }
     assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize("slo", [{}, {"p99": 50.0}])
+def test_curves_without_a_valid_step_are_drawn_too(report, summary, slo):
+    steps = [summary("users 1", invalid=("generator: too slow",))]
+
+    png = draw_curves({**report, "steps": steps, "knee": None, "slo": slo})
+
+    assert png.startswith(b"\x89PNG")
 
 
 def test_every_request_is_in_the_csv(records):
