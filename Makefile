@@ -17,7 +17,7 @@ demo: .venv/.demo  ## people found in a photo by a real Triton: make demo PHOTO=
 	$(BIN)/tools demo $(PHOTO) --output $(OUT)
 
 test: .venv/.dev  ## the whole test suite: half an hour on 2 cores
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 check: .venv/.dev  ## format, lint, types, unit tests: one to two minutes
 	$(BIN)/ruff format --check .

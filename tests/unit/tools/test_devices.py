@@ -34,7 +34,8 @@ def jax_run(spec, folder: Path) -> str:
     folder.mkdir()
     (folder / "spec.json").write_text(spec.model_dump_json())
     (folder / "run.py").write_text(RUN)
-    flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2", "KERAS_BACKEND": "jax"}
+    xla = ("--xla_force_host_platform_device_count=2", "--xla_backend_optimization_level=0")
+    flags = {"XLA_FLAGS": " ".join(xla), "KERAS_BACKEND": "jax"}
     done = subprocess.run(
         [sys.executable, "run.py", "spec.json", "run"],
         cwd=folder,
