@@ -71,21 +71,25 @@ def peaks_of(predict: Predictor, images: NDArray[np.uint8]) -> Floats:
     return np.concatenate([predict(image[None])[0] for image in images])
 
 
-def agreement_with(float_model: Path, images: NDArray[np.uint8]) -> Callable[[Path], float]:
+def agreement_with(
+    float_model: Path, images: NDArray[np.uint8], runtime: GraphRuntime
+) -> Callable[[Path], float]:
     """Measures a graph by the share of joints in `images` (B, H, W, 3) that stay; 0..1."""
-    predict, spec, _ = open_predictor(float_model)
+    predict, spec, _ = open_predictor(float_model, runtime)
     expected = peaks_of(predict, images)
 
     def agreement(candidate: Path) -> float:
-        got = peaks_of(open_predictor(candidate)[0], images)
+        got = peaks_of(open_predictor(candidate, runtime)[0], images)
         return peak_agreement(expected, got, spec.grouping.min_peak_score)
 
     return agreement
 
 
-def agreement_judge(float_model: Path, images: NDArray[np.uint8], limit: float) -> Judge:
+def agreement_judge(
+    float_model: Path, images: NDArray[np.uint8], limit: float, runtime: GraphRuntime
+) -> Judge:
     """Judges a graph by the joints it finds in `images` (B, H, W, 3)."""
-    agreement = agreement_with(float_model, images)
+    agreement = agreement_with(float_model, images, runtime)
 
     def judge(candidate: Path) -> Verdict:
         share = agreement(candidate)
@@ -94,13 +98,15 @@ def agreement_judge(float_model: Path, images: NDArray[np.uint8], limit: float) 
     return judge
 
 
-def ap_judge(float_model: Path, annotations: Path, images: Path, limit: float) -> Judge:
+def ap_judge(
+    float_model: Path, annotations: Path, images: Path, limit: float, runtime: GraphRuntime
+) -> Judge:
     """Judges a graph by the AP that it loses against the float graph."""
-    predict, spec, _ = open_predictor(float_model)
+    predict, spec, _ = open_predictor(float_model, runtime)
     expected = evaluate_model(predict, spec, annotations, images).numbers["AP"]
 
     def judge(candidate: Path) -> Verdict:
-        got = evaluate_model(open_predictor(candidate)[0], spec, annotations, images)
+        got = evaluate_model(open_predictor(candidate, runtime)[0], spec, annotations, images)
         drop = expected - got.numbers["AP"]
         return Verdict(f"AP drop from {expected:.4f}", drop, limit, drop <= limit)
 

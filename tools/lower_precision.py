@@ -22,7 +22,7 @@ from .accuracy_gate import (
     agreement_with,
     ap_judge,
 )
-from .accuracy_limits import MAX_AP_DROP, MIN_AGREEMENT
+from .accuracy_limits import MAX_AP_DROP, MIN_AGREEMENT, GraphRuntime
 from .artifacts import Artifact, atomic_path
 from .half_precision import to_half
 from .int8 import (
@@ -69,10 +69,16 @@ class Gates:
     max_ap_drop: float = MAX_AP_DROP
     on_miss: OnMiss = OnMiss.REPORT
 
-    def judges(self, float_model: Path, images: NDArray[np.uint8]) -> list[Judge]:
-        judges = [agreement_judge(float_model, images, self.min_agreement)]
+    def judges(
+        self,
+        float_model: Path,
+        images: NDArray[np.uint8],
+        runtime: GraphRuntime = GraphRuntime.ONNX_RUNTIME,
+    ) -> list[Judge]:
+        judges = [agreement_judge(float_model, images, self.min_agreement, runtime)]
         if self.annotations is not None and self.images is not None:
-            judges.append(ap_judge(float_model, self.annotations, self.images, self.max_ap_drop))
+            split, limit = (self.annotations, self.images), self.max_ap_drop
+            judges.append(ap_judge(float_model, *split, limit, runtime))
         return judges
 
 
@@ -86,7 +92,10 @@ def export_int8(
     *,
     unsigned: bool = False,
 ) -> tuple[Artifact, Quantised]:
-    """Write an INT8 graph that passed its gates; `unsigned` activations are for CPUs alone.
+    """Write an INT8 graph that passed its gates.
+
+    `unsigned` activations are for CPUs alone, so OpenVINO judges them, as it serves them. ONNX
+    Runtime judges what is for TensorRT, whose arithmetic nothing without a GPU has.
 
     Raises:
         AccuracyGateError: a gate was missed; nothing was written.
@@ -98,8 +107,9 @@ def export_int8(
         looked_at = gate_images(images)
         prepared = equalised(prepare(onnx.load(path)), calibration, looked_at, say)
         scales, how = calibrated_scales(prepared, parent, calibration, images, spec.network_hw, say)
-        judges = gates.judges(path, looked_at)
-        agreement = agreement_with(path, looked_at[:SENSITIVITY_IMAGES])
+        runtime = GraphRuntime.OPENVINO if unsigned else GraphRuntime.ONNX_RUNTIME
+        judges = gates.judges(path, looked_at, runtime)
+        agreement = agreement_with(path, looked_at[:SENSITIVITY_IMAGES], runtime)
         made = quantise(
             prepared,
             scales,
@@ -119,6 +129,7 @@ def export_int8(
         "int8_macs_share": round(made.macs_share, 4),
         "float_layers": list(made.float_layers),
         "gates": [asdict(verdict) for verdict in made.verdicts],
+        "gate_runtime": str(runtime),
     }
     return _write(made.model, out, parent, settings), made
 
