@@ -37,6 +37,7 @@ from .calibration import (
     write_cache,
     write_data_file,
 )
+from .cpu_runtimes import onnx_session
 from .equalization import channel_ranges, equalise, scalable_tensors
 from .onnx_graph import macs_of
 from .quantize import Placement, place, quantize
@@ -171,16 +172,12 @@ def input_means(
 
 def activations(model: onnx.ModelProto, names: Sequence[str]) -> Activations:
     """Runs a graph on one image and returns the tensors of these names."""
-    import onnxruntime
-
     observed = onnx.ModelProto()
     observed.CopyFrom(model)
     for name in set(names) - {output.name for output in model.graph.output}:
         value = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
         observed.graph.output.append(value)
-    session = onnxruntime.InferenceSession(
-        observed.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
+    session = onnx_session(observed.SerializeToString())
     (pixels,) = model.graph.input
     return lambda image: session.run(list(names), {pixels.name: image[None]})
 

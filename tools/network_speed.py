@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from .artifacts import Artifact
 from .benchmark.clock import take_turns
-from .cpu_runtimes import openvino_model
+from .cpu_runtimes import onnx_session, openvino_model
 from .onnx_contract import spec_in_onnx
 
 _REPEATS = 3  # of a variant in a round; the fastest counts
@@ -74,11 +74,7 @@ def _openvino(model: Path, precision: str, threads: int, shape: Sequence[int]) -
 
 
 def _onnxruntime(model: Path, threads: int) -> Run:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    session = onnxruntime.InferenceSession(str(model), options, providers=["CPUExecutionProvider"])
+    session = onnx_session(model, threads)
     name = session.get_inputs()[0].name
     return lambda pixels: session.run(None, {name: pixels})
 
@@ -107,7 +103,7 @@ def speed_up_record(
 ) -> dict[str, Any]:
     """How many times as fast a pruned network is, in each runtime, both in float32.
 
-    Each runtime has a run of its own: the threads of another one may go on spinning for a while.
+    Each runtime has a run of its own, so that neither finds the other's weights in the caches.
     """
     described = _described((whole, pruned), pixels, rounds, threads)
     runtimes = {}

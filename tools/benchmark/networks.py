@@ -9,21 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.cpu_runtimes import openvino_core, openvino_model
+from tools.cpu_runtimes import onnx_session, openvino_core, openvino_model
 
 # Inputs in the graph's order -> outputs in the graph's order.
 Graph = Callable[..., Sequence[NDArray[Any]]]
 
 
 def onnxruntime_graph(model: Path | bytes, threads: int) -> Graph:
-    """Worker threads sleep between calls: spinning ones would disturb the other sides."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    source = model if isinstance(model, bytes) else str(model)
-    session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    """Inputs and outputs in the graph's order; `threads` as in `onnx_session`."""
+    session = onnx_session(model, threads)
     names = [tensor.name for tensor in session.get_inputs()]
     return lambda *inputs: session.run(None, dict(zip(names, inputs, strict=True)))
 
