@@ -25,7 +25,7 @@ from loadtest.run import run_load_test
 from loadtest.scenarios import Load, Scenario
 from loadtest.slo import Slo
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
 LOCUSTFILE = str(Path(__file__).parents[2] / "loadtest/locustfile.py")
 # 40 answers/s; long enough that a few ms of scheduling on a busy machine are not 5 %.
