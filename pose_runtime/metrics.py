@@ -5,7 +5,7 @@ gathered while a batch is worked on and sent once behind it.
 
 What is registered is never given back. Triton would remove a figure that another process of the
 model, or its next version, counts in as well, and would die of the next count (its issue 8663).
-Before 26.03 it was the giving back itself that a model's process died of, at its end (8662).
+In the wheel's Triton, as in 26.01, a model's process died of the giving back itself (8662).
 """
 
 from __future__ import annotations

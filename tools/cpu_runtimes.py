@@ -48,14 +48,16 @@ def openvino_model(
     precision: str = "f32",
     threads: int | None = None,
     shapes: Sequence[Sequence[int]] | None = None,
+    hint: str = "LATENCY",
 ) -> openvino.CompiledModel:
-    """An OpenVINO model for single requests on the CPU.
+    """An OpenVINO model on the CPU.
 
     Args:
         model: ONNX file, or its bytes.
         precision: "f32" or "bf16"; left alone, OpenVINO takes bfloat16 where the CPU has it.
         threads: of a request; None: all cores.
         shapes: of the inputs, fixed before compiling; None: as they come, which is slower.
+        hint: "LATENCY" for one request at a time, "THROUGHPUT" for as many as OpenVINO wants.
     """
     core = openvino_core()
     graph = core.read_model(model)
@@ -63,7 +65,7 @@ def openvino_model(
         graph.reshape({index: list(shape) for index, shape in enumerate(shapes)})
     hints: dict[str, str | int] = {
         "INFERENCE_PRECISION_HINT": precision,
-        "PERFORMANCE_HINT": "LATENCY",
+        "PERFORMANCE_HINT": hint,
     }
     if threads is not None:
         hints["INFERENCE_NUM_THREADS"] = threads

@@ -77,8 +77,9 @@ class Gates:
     ) -> list[Judge]:
         judges = [agreement_judge(float_model, images, self.min_agreement, runtime)]
         if self.annotations is not None and self.images is not None:
-            split, limit = (self.annotations, self.images), self.max_ap_drop
-            judges.append(ap_judge(float_model, *split, limit, runtime))
+            judges.append(
+                ap_judge(float_model, self.annotations, self.images, self.max_ap_drop, runtime)
+            )
         return judges
 
 

@@ -103,7 +103,7 @@ def speed_up_record(
 ) -> dict[str, Any]:
     """How many times as fast a pruned network is, in each runtime, both in float32.
 
-    Each runtime has a run of its own, so that neither finds the other's weights in the caches.
+    Each runtime has a run of its own.
     """
     described = _described((whole, pruned), pixels, rounds, threads)
     runtimes = {}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.cpu_runtimes import onnx_session, openvino_core, openvino_model
+from tools.cpu_runtimes import onnx_session, openvino_model
 
 # Inputs in the graph's order -> outputs in the graph's order.
 Graph = Callable[..., Sequence[NDArray[Any]]]
@@ -45,14 +45,7 @@ def openvino_throughput(
     """As many requests at a time as OpenVINO's throughput hint wants; runs so many of them."""
     import openvino
 
-    settings = {
-        "INFERENCE_PRECISION_HINT": precision,
-        "PERFORMANCE_HINT": "THROUGHPUT",
-        "INFERENCE_NUM_THREADS": threads,
-    }
-    compiled = openvino_core().compile_model(
-        model if isinstance(model, bytes) else str(model), "CPU", settings
-    )
+    compiled = openvino_model(model, precision, threads, hint="THROUGHPUT")
     queue = openvino.AsyncInferQueue(compiled)
 
     def run(times: int) -> None:

@@ -1,12 +1,13 @@
 """NaN or infinity in any field that is used reaches `peaks`, whatever runs the graph."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
-import onnxruntime
 import pytest
 
 from pose_runtime.skeleton import BODYPOSE_18
-from tools.cpu_runtimes import openvino_core
+from tools.cpu_runtimes import onnx_session, openvino_core
 from tools.decoding import DecodeSettings, decode_fields
 from tools.fields import Fields
 
@@ -28,14 +29,14 @@ def decoder() -> keras.Model:
 
 
 @pytest.fixture(scope="module")
-def onnx_file(decoder, tmp_path_factory) -> str:
+def onnx_file(decoder, tmp_path_factory) -> Path:
     import tensorflow as tf
     import tf2onnx
 
     signature = [tf.TensorSpec((None, *shape), name=name) for name, shape in SHAPES.items()]
     function = tf.function(lambda *fields: decoder(list(fields)), input_signature=signature)
-    path = str(tmp_path_factory.mktemp("decoder") / "decoder.onnx")
-    tf2onnx.convert.from_function(function, signature, opset=17, output_path=path)
+    path = tmp_path_factory.mktemp("decoder") / "decoder.onnx"
+    tf2onnx.convert.from_function(function, signature, opset=17, output_path=str(path))
     return path
 
 
@@ -44,7 +45,7 @@ def peaks_of(request, decoder, onnx_file):
     if request.param == "keras":
         return lambda fields: np.asarray(decoder.predict_on_batch(list(fields.values()))[0])
     if request.param == "onnxruntime":
-        session = onnxruntime.InferenceSession(onnx_file, providers=["CPUExecutionProvider"])
+        session = onnx_session(onnx_file)
         return lambda fields: session.run(None, fields)[0]
     pytest.importorskip("openvino", reason="install the extra that brings OpenVINO")
     network = openvino_core().compile_model(onnx_file, "CPU")

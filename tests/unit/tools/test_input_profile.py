@@ -27,7 +27,7 @@ def test_the_profile_compares_real_data_with_kept_batches(drawn_coco, tmp_path):
             **os.environ,
             "KERAS_BACKEND": "jax",
             "JAX_PLATFORMS": "cpu",
-            "XLA_FLAGS": "--xla_backend_optimization_level=0",  # compiles twice as fast
+            "XLA_FLAGS": "--xla_backend_optimization_level=0",  # compiles faster
         },
         capture_output=True,
         text=True,

@@ -2,10 +2,10 @@
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from tools.cpu_runtimes import onnx_session
 from tools.onnx_input import fold_pixel_scale
 
 RNG = np.random.default_rng(0)
@@ -47,9 +47,7 @@ def graph(scale: float = 1 / 256, last: str = "Conv", half: bool = True) -> onnx
 
 
 def run(model: onnx.ModelProto) -> np.ndarray:
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
+    session = onnx_session(model.SerializeToString())
     pixels = np.random.default_rng(1).integers(0, 256, (2, 8, 8, 3), np.uint8)
     return session.run(None, {"pixels": pixels})[0]
 

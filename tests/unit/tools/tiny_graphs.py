@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import helper, numpy_helper
+
+from tools.cpu_runtimes import onnx_session
 
 FLOAT = onnx.TensorProto.FLOAT
 
@@ -53,8 +54,6 @@ class Tiny:
 
 
 def run(model: onnx.ModelProto, seed: int = 1) -> list[np.ndarray]:
-    session = onnxruntime.InferenceSession(
-        model.SerializeToString(), providers=["CPUExecutionProvider"]
-    )
+    session = onnx_session(model.SerializeToString())
     x = np.random.default_rng(seed).normal(size=(1, 3, 8, 8)).astype(np.float32)
     return session.run(None, {"x": x})
