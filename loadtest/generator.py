@@ -10,6 +10,7 @@ from gevent import monkey
 
 monkey.patch_all()
 
+import gc  # noqa: E402
 import json  # noqa: E402
 import resource  # noqa: E402
 import sys  # noqa: E402
@@ -112,6 +113,8 @@ def main() -> None:
     bodies = [request_body(address, Path(image).read_bytes()) for image in setting.images]
     sender = open_sender(address, setting.timeout_s, setting.connections)
     generator = Generator(sender, bodies, setting.weights)
+    gc.collect()
+    gc.freeze()  # looking through all that was imported took 30 ms, amid a measurement
     _say({"ready": True})
     try:
         for line in sys.stdin:
