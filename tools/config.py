@@ -7,8 +7,9 @@ ignored, or what only TensorFlow 1 needed, is refused by name (`extra="forbid"`)
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -68,6 +69,9 @@ class AugmentationConfig(Section):
     person_centric_prob: float = Field(0.5, ge=0, le=1, description="centre on a random person")
     color_jitter: float = Field(0.3, ge=0, le=1, description="brightness, contrast, saturation")
     gray_prob: float = Field(0.05, ge=0, le=1)
+    mosaic_prob: float = Field(
+        0.0, ge=0, le=1, description="four images of half the size in one; YOLOv4's mosaic"
+    )
     identity: bool = Field(False, description="no augmentation at all: for overfit tests")
 
     @model_validator(mode="after")
@@ -116,6 +120,11 @@ class LearningRateSchedule(Section):
 
 class OptimizerConfig(Section):
     name: Literal["adamw", "sgd"] = "adamw"
+    relative_steps: bool = Field(
+        False,
+        description="steps in proportion to the size of each filter; for backbones with folded "
+        "batch norms, such as MoveNet's",
+    )
     momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
     weight_decay: float = Field(1e-4, ge=0)
     clip_norm: float = Field(10.0, gt=0, description="largest global norm of a gradient")
@@ -133,6 +142,18 @@ class DistillationConfig(Section):
 
     teacher: Path = Field(description="a .keras file, such as the unpruned network")
     weight: float = Field(0.5, gt=0, le=1, description="of the teacher; labels have the rest")
+    scales: tuple[Annotated[float, Field(ge=0.25, le=4)], ...] = Field(
+        (1.0,),
+        min_length=1,
+        description="sizes in which the teacher sees an image; above 1 it "
+        "sees details of the photo that the network does not",
+    )
+    flip: bool = Field(False, description="whether the teacher sees the mirror picture, too")
+
+    @property
+    def detail(self) -> int:
+        """How many times as long as the network's input the sides of a sample's image are."""
+        return math.ceil(max(1.0, *self.scales))
 
 
 class TrainSpec(Section):

@@ -7,7 +7,9 @@ the project's convention that pixel centres are at + 0.5. Part affinity fields a
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +23,7 @@ STRIDE = 8  # network pixels per cell of a part affinity field
 _MIN_HEAT = 0.001
 # What a heatmap says where nobody knows: a person whose joint is not labelled may have it there.
 UNKNOWN = -1.0
+_SHORTEST_LIMB = 1e-3  # network pixels; a shorter one has no direction
 _DRAWN = 0.1  # from here on a cell is a joint's
 # The joint whose Gaussian has the width of the spec: a shoulder, by its OKS sigma in COCO.
 _REFERENCE_OKS_SIGMA = 0.079
@@ -112,7 +115,7 @@ def loss_mask(ignored_boxes: Floats, heatmaps: Floats, affinity: Floats) -> Floa
         columns = slice(max(0, int(np.floor(x))), max(0, int(np.ceil(x + box_width))))
         mask[rows, columns] = 0
     fine = heatmaps.shape[0] // height
-    is_joint = (heatmaps[:, :, :-1] > _DRAWN).any(axis=2)
+    is_joint = heatmaps[:, :, -1] < 1 - _DRAWN  # the background is 1 - maximum
     drawn = is_joint.reshape(height, fine, width, fine).any(axis=(1, 3))
     drawn |= (affinity != 0).any(axis=2)
     return np.where(drawn, np.float32(1), mask)[:, :, None]
@@ -152,21 +155,25 @@ def _gaussians(points: Floats, widths: Floats, network_hw: tuple[int, int], stri
     centres_y, centres_x = _cell_centres(network_hw, stride)
     drawn = np.zeros((points.shape[1], len(centres_y), len(centres_x)), np.float32)
     spread = 2 * widths[:, None] ** 2
-    for person in points:
-        gauss_x = np.exp(-((centres_x - person[:, :1]) ** 2) / spread)
-        gauss_y = np.exp(-((centres_y - person[:, 1:2]) ** 2) / spread)
-        for kind in np.flatnonzero(person[:, 2] > 0):
-            rows, columns = _lit(gauss_y[kind]), _lit(gauss_x[kind])
-            window = drawn[kind, rows, columns]
-            np.maximum(window, gauss_y[kind, rows, None] * gauss_x[kind, None, columns], out=window)
+    gauss_x = np.exp(-((centres_x - points[:, :, :1]) ** 2) / spread)
+    gauss_y = np.exp(-((centres_y - points[:, :, 1:2]) ** 2) / spread)
+    reach = (widths * math.sqrt(2 * math.log(1 / _MIN_HEAT)))[:, None]
+    low, high = points[:, :, :2] - reach, points[:, :, :2] + reach
+    first, last = _cells_between(low, high, stride)
+    for person, kind in np.argwhere(points[:, :, 2] > 0).tolist():
+        (x0, y0), (x1, y1) = first[person][kind], last[person][kind]
+        window = drawn[kind, y0:y1, x0:x1]
+        at_x, at_y = gauss_x[person, kind, x0:x1], gauss_y[person, kind, y0:y1, None]
+        np.maximum(window, at_y * at_x, out=window)
     drawn[drawn < _MIN_HEAT] = 0
     return drawn
 
 
-def _lit(gauss: Floats) -> slice:
-    """The stretch of a one-dimensional Gaussian that is not nearly 0."""
-    lit = np.flatnonzero(gauss >= _MIN_HEAT)
-    return slice(int(lit[0]), int(lit[-1]) + 1) if len(lit) else slice(0)
+def _cells_between(low: Floats, high: Floats, stride: int) -> tuple[list[Any], list[Any]]:
+    """First cell, and the one after the last, whose centres lie between points in pixels."""
+    first = np.maximum(np.ceil(low / stride - 0.5), 0).astype(int)
+    last = np.maximum(np.floor(high / stride - 0.5) + 1, 0).astype(int)
+    return first.tolist(), last.tolist()
 
 
 def _draw_limbs(
@@ -178,35 +185,22 @@ def _draw_limbs(
     half_width: float,
 ) -> None:
     counts = np.zeros((skeleton.num_limbs, len(centres_y), len(centres_x)), np.float32)
-    for person in joints:
-        for limb, (first, second) in enumerate(skeleton.limbs):
-            a, b = person[first], person[second]
-            if a[2] <= 0 or b[2] <= 0:
-                continue
-            length = float(np.hypot(*(b[:2] - a[:2])))
-            if length < 1e-3:
-                continue
-            unit = (b[:2] - a[:2]) / length
-            window = _limb_window(a, b, half_width, centres_x, centres_y)
-            along_x = centres_x[window[1]] - a[0]
-            along_y = (centres_y[window[0]] - a[1])[:, None]
-            across = np.abs(along_x * unit[1] - along_y * unit[0])
-            inside = (across <= half_width).astype(np.float32)
-            affinity[2 * limb][window] += inside * unit[0]
-            affinity[2 * limb + 1][window] += inside * unit[1]
-            counts[limb][window] += inside
+    ends = np.array(skeleton.limbs)
+    a, b = joints[:, ends[:, 0]], joints[:, ends[:, 1]]  # (N, L, 3)
+    along = b[:, :, :2] - a[:, :, :2]
+    lengths = np.hypot(along[:, :, 0], along[:, :, 1])
+    drawable = (a[:, :, 2] > 0) & (b[:, :, 2] > 0) & (lengths >= _SHORTEST_LIMB)
+    units = (along / np.maximum(lengths, _SHORTEST_LIMB)[:, :, None]).tolist()
+    starts = a[:, :, :2].tolist()
+    low = np.minimum(a, b)[:, :, :2] - half_width
+    high = np.maximum(a, b)[:, :, :2] + half_width
+    first, last = _cells_between(low, high, STRIDE)
+    for person, limb in np.argwhere(drawable).tolist():
+        (x0, y0), (x1, y1) = first[person][limb], last[person][limb]
+        (x, y), (unit_x, unit_y) = starts[person][limb], units[person][limb]
+        across = (centres_x[x0:x1] - x) * unit_y - (centres_y[y0:y1, None] - y) * unit_x
+        inside = (np.abs(across) <= half_width).astype(np.float32)
+        affinity[2 * limb, y0:y1, x0:x1] += inside * unit_x
+        affinity[2 * limb + 1, y0:y1, x0:x1] += inside * unit_y
+        counts[limb, y0:y1, x0:x1] += inside
     affinity /= np.maximum(np.repeat(counts, 2, axis=0), 1)
-
-
-def _limb_window(
-    a: Floats, b: Floats, margin: float, centres_x: Floats, centres_y: Floats
-) -> tuple[slice, slice]:
-    """Cells whose centres lie in the limb's bounding box widened by `margin` pixels."""
-    low, high = np.minimum(a, b)[:2] - margin, np.maximum(a, b)[:2] + margin
-    columns = slice(
-        int(np.searchsorted(centres_x, low[0])), int(np.searchsorted(centres_x, high[0], "right"))
-    )
-    rows = slice(
-        int(np.searchsorted(centres_y, low[1])), int(np.searchsorted(centres_y, high[1], "right"))
-    )
-    return rows, columns

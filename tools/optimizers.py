@@ -11,6 +11,8 @@ from keras import ops
 
 from .config import OptimizerConfig
 
+_KERNEL_AXES = 4
+
 
 class SoftstartAnnealing(keras.optimizers.schedules.LearningRateSchedule):
     """TAO's schedule: log-linear ramp from min to base, flat, log-linear back to min."""
@@ -40,9 +42,15 @@ class SoftstartAnnealing(keras.optimizers.schedules.LearningRateSchedule):
 
 
 class _Multiplied(keras.optimizers.Optimizer):
-    """An optimizer's learning rate, multiplied for the layers named in `multipliers`."""
+    """An optimizer's learning rate, multiplied for the layers named in `multipliers`.
+
+    With `relative`, the steps of a kernel are also in proportion to each filter's own size (root
+    mean square). Filters into which a batch norm was folded differ ten thousandfold in size, and
+    one step of Adam that suits the large ones destroys the small ones.
+    """
 
     multipliers: dict[str, float]
+    relative = False
 
     def build(self, variables: Sequence[Any]) -> None:
         super().build(variables)
@@ -50,12 +58,24 @@ class _Multiplied(keras.optimizers.Optimizer):
 
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         multiplier = self._multiplier_of[self._get_variable_index(variable)]
-        super().update_step(gradient, variable, learning_rate * multiplier)
+        rate = learning_rate * multiplier
+        if self.relative and len(variable.shape) == _KERNEL_AXES:
+            rate = rate * _filter_sizes(variable)
+        super().update_step(gradient, variable, rate)
 
     def _multiplier(self, path: str) -> float:
         layer = path.split("/")[-2] if "/" in path else path
         matches = (value for key, value in self.multipliers.items() if layer.startswith(key))
         return next(matches, 1.0)
+
+
+def _filter_sizes(kernel: Any) -> Any:
+    """Root mean square of each filter of a (rows, columns, in, out) kernel, to multiply it with.
+
+    A depthwise kernel is (rows, columns, channels, 1): a filter for each channel.
+    """
+    axes = (0, 1) if kernel.shape[-1] == 1 else (0, 1, 2)
+    return ops.sqrt(ops.mean(ops.square(kernel), axis=axes, keepdims=True))
 
 
 class MultipliedAdamW(_Multiplied, keras.optimizers.AdamW):
@@ -88,4 +108,5 @@ def build_optimizer(config: OptimizerConfig, steps: int) -> keras.optimizers.Opt
         optimizer = MultipliedAdamW(schedule, **common)
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     optimizer.multipliers = config.grad_weights_dict
+    optimizer.relative = config.relative_steps
     return optimizer

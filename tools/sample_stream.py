@@ -21,7 +21,15 @@ from numpy.typing import NDArray
 
 from .dataset import DatasetError, ImageRecord
 from .image_cache import ImageCache
-from .samples import Pixels, SampleSettings, Targets, make_sample, read_image
+from .samples import (
+    Pixels,
+    SampleSettings,
+    Source,
+    Targets,
+    make_mosaic,
+    make_sample,
+    read_image,
+)
 
 Layout = list[tuple[tuple[int, ...], np.dtype[Any]]]
 
@@ -31,7 +39,7 @@ _PATIENCE_S = 5.0  # before a worker that says nothing is looked after
 class SampleStream:
     """Endless supply of training batches, in an order fixed by the seed.
 
-    `batches` yields pixels (B, H, W, 3) uint8 and `Targets`, whose fields are float16: half the
+    `batches` yields pixels (B, H, W, 3) uint8 of `settings.image_hw` and `Targets`, whose fields are float16: half the
     memory and copying of float32 at a precision of 0.001. Use as a context manager: it owns
     processes and shared memory. Images stay on disk but for `cache_mib` of them; workers hold the
     batches that they fill, so that their memory does not grow with the data set.
@@ -137,17 +145,22 @@ class SampleStream:
                     ) from None
 
     def image_ids(self, epoch: int, step: int) -> list[int]:
-        """Whose images a batch holds."""
-        return [self.records[index].image_id for index in self._chosen(epoch, step)]
+        """Whose images a batch holds, or may hold where four make a mosaic."""
+        chosen = self._chosen(epoch, step)
+        return [self.records[index].image_id for index in chosen.ravel()]
 
-    def _chosen(self, epoch: int, step: int) -> list[int]:
-        order = np.random.default_rng([self._seed, epoch]).permutation(len(self.records))
-        chosen: list[int] = order[step * self._batch_size : (step + 1) * self._batch_size].tolist()
-        return chosen
+    def _chosen(self, epoch: int, step: int) -> NDArray[np.int64]:
+        """(B, 1) indices of records, or (B, 4) where four may make a mosaic."""
+        rng = np.random.default_rng([self._seed, epoch])
+        images = 4 if self._settings.augmentation.mosaic_prob > 0 else 1
+        orders = [rng.permutation(len(self.records)) for _ in range(images)]
+        rows = slice(step * self._batch_size, (step + 1) * self._batch_size)
+        return np.stack([order[rows] for order in orders], axis=1)
 
     def _ask(self, number: int, slot: int) -> None:
-        chosen = self._chosen(*divmod(number, self.steps_per_epoch))
-        self._tasks.put((number, slot, [(index, self.records[index]) for index in chosen]))
+        chosen = self._chosen(*divmod(number, self.steps_per_epoch)).tolist()
+        rows = [[(index, self.records[index]) for index in row] for row in chosen]
+        self._tasks.put((number, slot, rows))
 
 
 def _work(
@@ -166,18 +179,26 @@ def _work(
     memory = shared_memory.SharedMemory(name=memory_name)
     pixels, *targets = _arrays_in(memory, layout)
     while True:
-        number, slot, chosen = tasks.get()
+        number, slot, rows = tasks.get()
         error = None
-        for row, (index, record) in enumerate(chosen):
+        for row, chosen in enumerate(rows):
             rng = np.random.default_rng([seed, number, row])
-            read = _cached(cache, index)
+            sources = [(record, _cached(cache, index)) for index, record in chosen]
             try:
-                pixels[slot, row], made = make_sample(record, settings, rng, read)
+                pixels[slot, row], made = _sample(sources, settings, rng)
                 for target, values in zip(targets, made, strict=True):
                     target[slot, row] = values
             except DatasetError as problem:
                 error = str(problem)
         done.put((number, slot, error))
+
+
+def _sample(
+    sources: Sequence[Source], settings: SampleSettings, rng: np.random.Generator
+) -> tuple[Pixels, Targets]:
+    if len(sources) > 1 and rng.random() < settings.augmentation.mosaic_prob:
+        return make_mosaic(sources, settings, rng)
+    return make_sample(sources[0][0], settings, rng, sources[0][1])
 
 
 def _cached(cache: ImageCache, index: int) -> Callable[[ImageRecord], Pixels]:
@@ -197,7 +218,7 @@ def _layout(slots: int, batch_size: int, settings: SampleSettings) -> Layout:
     shapes = settings.target_shapes
     batch = (slots, batch_size)
     return [
-        ((*batch, *settings.network_hw, 3), np.dtype(np.uint8)),
+        ((*batch, *settings.image_hw, 3), np.dtype(np.uint8)),
         *(((*batch, *shape), np.dtype(np.float16)) for shape in shapes[:-1]),
         ((*batch, *shapes.people), np.dtype(np.float32)),
     ]

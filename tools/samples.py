@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import cv2
@@ -31,6 +31,8 @@ from .labels import (
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
+# An image of a set, and how to get its pixels
+Source = tuple[ImageRecord, Callable[[ImageRecord], Pixels]]
 
 # People of an image whose offsets are learned; what is beyond them only has fields.
 MAX_LABELLED_PEOPLE = 30
@@ -61,6 +63,11 @@ class SampleSettings:
     network_hw: tuple[int, int]
     labels: LabelSettings
     augmentation: AugmentationConfig
+    detail: int = 1  # an image's sides are so many times as long as the network's input
+
+    @property
+    def image_hw(self) -> tuple[int, int]:
+        return self.network_hw[0] * self.detail, self.network_hw[1] * self.detail
 
     @property
     def target_shapes(self) -> Targets:
@@ -96,7 +103,8 @@ def make_sample(
     rng: np.random.Generator,
     read: Callable[[ImageRecord], Pixels] = read_image,
 ) -> tuple[Pixels, Targets]:
-    """One augmented training sample: pixels (H, W, 3) uint8 and float32 targets.
+    """One augmented training sample: pixels (H, W, 3) uint8 of `settings.image_hw`, and float32
+    targets.
 
     Raises:
         DatasetError: the image cannot be read; the message names it.
@@ -110,8 +118,8 @@ def make_sample(
     matrix, flipped = _random_affine(record, settings, rng)
     pixels = cv2.warpAffine(
         image,
-        _pixel_index_matrix(matrix),
-        (settings.network_hw[1], settings.network_hw[0]),
+        _pixel_index_matrix(np.diag([settings.detail, settings.detail, 1.0]) @ matrix),
+        settings.image_hw[::-1],
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=(PADDING, PADDING, PADDING),
@@ -129,6 +137,36 @@ def make_sample(
     return np.asarray(pixels, np.uint8), _targets(
         joints, unlabelled, centres, matrix, record, settings
     )
+
+
+def make_mosaic(
+    sources: Sequence[Source], settings: SampleSettings, rng: np.random.Generator
+) -> tuple[Pixels, Targets]:
+    """Four images of half the size side by side, and what a network should say to them.
+
+    Source: Bochkovskiy et al. 2020 (arXiv:2004.10934), here with the cross in the middle.
+
+    Raises:
+        DatasetError: an image cannot be read; the message names it.
+    """
+    height, width = (side // 2 for side in settings.network_hw)
+    quarter = replace(settings, network_hw=(height, width))
+    made = [make_sample(record, quarter, rng, read) for record, read in sources]
+    pixels = _tiled([part for part, _ in made])
+    fields = [_tiled([target[kind] for _, target in made]) for kind in range(3)]
+    people = np.zeros(settings.target_shapes.people, np.float32)
+    moved = []
+    for place, (_, target) in enumerate(made):
+        corner = np.array([place % 2 * width, place // 2 * height, 0], np.float32)
+        known = target.people[(target.people[:, :, 2] > 0).any(axis=1)]
+        moved.append(known + corner * (known[:, :, 2:] > 0))
+    found = np.concatenate(moved)[: len(people)]
+    people[: len(found)] = found
+    return np.asarray(pixels, np.uint8), Targets(*fields, people)
+
+
+def _tiled(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
+    return np.concatenate([np.concatenate(parts[:2], 1), np.concatenate(parts[2:], 1)], 0)
 
 
 def _targets(

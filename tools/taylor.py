@@ -43,7 +43,8 @@ def taylor_stats(
     for variable in copy.trainable_variables:
         variable.regularizer = None
     recorder = GateRecorder(_gates(copy, graph))
-    model = _ServedLoss(copy)
+    dims = spec.dataloader.image_config
+    model = _ServedLoss(copy, (dims.height, dims.width))
     model.compile(optimizer=recorder, jit_compile="auto")
     recorder.build(model.trainable_variables)
     data = spec.dataloader.dataset_config

@@ -10,7 +10,7 @@ from tools.config import AugmentationConfig
 from tools.dataset import DatasetError, read_coco
 from tools.labels import UNKNOWN, LabelSettings
 from tools.sample_stream import SampleStream
-from tools.samples import SampleSettings, make_sample
+from tools.samples import SampleSettings, make_mosaic, make_sample, read_image
 
 from .conftest import DRAWN, HEIGHT, WIDTH
 
@@ -145,3 +145,35 @@ def test_an_image_of_another_size_than_annotated_is_refused(records):
     wrong = replace(records[0], image_hw=(10, 10))
     with pytest.raises(DatasetError, match=r"expected \(10, 10\) as annotated"):
         make_sample(wrong, SETTINGS, np.random.default_rng(0))
+
+
+def test_detail_is_the_same_view_with_more_pixels(records):
+    for seed in range(4):
+        plain, target = make_sample(records[1], SETTINGS, np.random.default_rng(seed))
+        fine, same = make_sample(
+            records[1], replace(SETTINGS, detail=2), np.random.default_rng(seed)
+        )
+        assert fine.shape == (2 * HEIGHT, 2 * WIDTH, 3)
+        means = fine.reshape(HEIGHT, 2, WIDTH, 2, 3).mean(axis=(1, 3))
+        assert np.abs(means - plain).mean() < 12  # lines of 3 pixels, sampled otherwise
+        assert all((a == b).all() for a, b in zip(target, same, strict=True))
+
+
+def test_a_mosaic_is_four_images_of_half_the_size_with_their_labels(records):
+    sources = [(record, read_image) for record in (*records, *records)]
+    pixels, target = make_mosaic(sources, PLAIN, np.random.default_rng(0))
+    assert pixels.shape == (HEIGHT, WIDTH, 3)
+    assert [part.shape for part in target] == [tuple(s) for s in PLAIN.target_shapes]
+    alone, one = make_sample(
+        records[1], replace(PLAIN, network_hw=(HEIGHT // 2, WIDTH // 2)), np.random.default_rng(0)
+    )
+    assert (pixels[: HEIGHT // 2, WIDTH // 2 :] == alone).all()
+    assert (target.heatmaps[HEIGHT // 8 :, WIDTH // 8 :] == one.heatmaps).all()
+    assert (target.affinity[HEIGHT // 16 :, WIDTH // 16 :] == one.affinity).all()
+    middles = target.people[target.people[:, 0, 2] > 0]
+    assert len(middles) == 2 * sum(len(people) for people in DRAWN.values())
+    for joints in middles:
+        nose = joints[1]
+        row, column = int(nose[1] // 4), int(nose[0] // 4)
+        assert target.heatmaps[row, column, 0] > 0.7  # the nose is wider than its cell
+    assert (target.people[:, :, :2][target.people[:, :, 2] == 0] == 0).all()
