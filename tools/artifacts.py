@@ -95,16 +95,27 @@ class Artifact:
         sha256 = sha256_of(path)
         if not record_path(path).is_file():
             return cls(path, sha256, "given")
+        recorded = cls.recorded(path)
+        if recorded.sha256 != sha256:
+            raise StaleArtifactError(
+                f"{path} changed after `tools {recorded.stage}` wrote it; run"
+                f" `tools {recorded.stage}` again, or delete {record_path(path).name} if the file"
+                " is your own"
+            )
+        return recorded
+
+    @classmethod
+    def recorded(cls, path: Path) -> Artifact:
+        """What the record says about the file at `path`, which may have stayed elsewhere.
+
+        Raises:
+            RecordError: there is no record, or it is none.
+        """
         raw = read_record(
             record_path(path), {"sha256": str, "stage": str, "parents": list, "settings": dict}
         )
-        if raw["sha256"] != sha256:
-            raise StaleArtifactError(
-                f"{path} changed after `tools {raw['stage']}` wrote it; run `tools {raw['stage']}`"
-                f" again, or delete {record_path(path).name} if the file is your own"
-            )
         parents = tuple(str(parent["sha256"]) for parent in raw["parents"])
-        return cls(path, sha256, raw["stage"], parents, raw["settings"])
+        return cls(path, raw["sha256"], raw["stage"], parents, raw["settings"])
 
 
 def record_path(path: Path) -> Path:

@@ -7,9 +7,8 @@ ignored, or what only TensorFlow 1 needed, is refused by name (`extra="forbid"`)
 from __future__ import annotations
 
 import json
-import math
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -98,6 +97,13 @@ class DataloaderConfig(Section):
     augmentation_config: AugmentationConfig = AugmentationConfig()
     label_processor_config: LabelProcessorConfig = LabelProcessorConfig()
 
+    @model_validator(mode="after")
+    def _mosaics_have_whole_cells(self) -> DataloaderConfig:
+        sides = self.image_config.height, self.image_config.width
+        if self.augmentation_config.mosaic_prob > 0 and any(side % 16 for side in sides):
+            raise ValueError("mosaic_prob: needs an image_config whose sides are multiples of 16")
+        return self
+
 
 class NetworkConfig(Section):
     architecture: Literal["bodypose-s", "bodypose-vgg19"] = "bodypose-s"
@@ -142,18 +148,6 @@ class DistillationConfig(Section):
 
     teacher: Path = Field(description="a .keras file, such as the unpruned network")
     weight: float = Field(0.5, gt=0, le=1, description="of the teacher; labels have the rest")
-    scales: tuple[Annotated[float, Field(ge=0.25, le=4)], ...] = Field(
-        (1.0,),
-        min_length=1,
-        description="sizes in which the teacher sees an image; above 1 it "
-        "sees details of the photo that the network does not",
-    )
-    flip: bool = Field(False, description="whether the teacher sees the mirror picture, too")
-
-    @property
-    def detail(self) -> int:
-        """How many times as long as the network's input the sides of a sample's image are."""
-        return math.ceil(max(1.0, *self.scales))
 
 
 class TrainSpec(Section):

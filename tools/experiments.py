@@ -47,7 +47,7 @@ class Run:
 
 
 def read_run(folder: Path) -> Run:
-    """A finished run from its record.
+    """A finished run from its record; best.keras itself may have stayed on another machine.
 
     Raises:
         ExperimentError: no best.keras with a record of `tools train`, or one without validation.
@@ -56,7 +56,7 @@ def read_run(folder: Path) -> Run:
     best = folder / BEST_FILE
     if not record_path(best).is_file():
         raise ExperimentError(f"{folder}: expected a run of `tools train`, got no {best.name}")
-    artifact = Artifact.open(best)
+    artifact = Artifact.open(best) if best.is_file() else Artifact.recorded(best)
     settings = artifact.settings
     if settings.get("val") is None:
         raise ExperimentError(f"{best}: expected AP on a validation split, got none; give val_data")

@@ -83,49 +83,23 @@ def _resampled(field: Floats, own: Frame, wanted: Frame) -> Floats:
     return np.asarray(moved, np.float32)
 
 
-@dataclass(frozen=True, slots=True)
-class MirroredChannels:
-    """For each kind of field, which channel of the mirror picture is which, and with which sign."""
-
-    heatmaps: tuple[list[int], list[float]]
-    affinity: tuple[list[int], list[float]]
-    offsets: tuple[list[int], list[float]]
-
-
-def mirrored_channels(skeleton: Skeleton) -> MirroredChannels:
-    """Where x points the other way, signs change.
-
-    Raises:
-        MirrorError: a limb whose mirror picture is no limb.
-    """
-    limbs, signs = mirrored_limbs(skeleton)
-    joints = np.array(skeleton.mirror)
-    return MirroredChannels(
-        ([*skeleton.mirror, skeleton.num_joints], [1.0] * (skeleton.num_joints + 1)),
-        (_pairs(limbs), np.stack([-signs, signs], axis=1).ravel().tolist()),
-        (_pairs(joints), [-1.0, 1.0] * skeleton.num_joints),
-    )
-
-
-def _pairs(places: NDArray[np.int64]) -> list[int]:
-    """The channels of x and y at each place."""
-    pairs: list[int] = np.stack([2 * places, 2 * places + 1], axis=1).ravel().tolist()
-    return pairs
-
-
 def unmirrored(fields: Fields, skeleton: Skeleton) -> Fields:
     """What the fields of an image's mirror picture say about the image itself."""
-    mirror = mirrored_channels(skeleton)
-
-    def turned(field: Floats, channels: tuple[list[int], list[float]]) -> Floats:
-        order, signs = channels
-        return np.asarray(field[:, ::-1, order] * np.asarray(signs, np.float32))
-
+    joints = [*skeleton.mirror, skeleton.num_joints]  # the background stays
+    limbs, signs = mirrored_limbs(skeleton)
+    channels = np.stack([2 * limbs, 2 * limbs + 1], axis=1).ravel()
+    turned = np.stack([-signs, signs], axis=1).ravel()  # x points the other way
+    offsets = None
+    if fields.offsets is not None:
+        mirror = np.array(skeleton.mirror)
+        pairs = np.stack([2 * mirror, 2 * mirror + 1], axis=1).ravel()
+        away = np.tile(np.array([-1, 1], np.float32), skeleton.num_joints)
+        offsets = fields.offsets[:, ::-1, pairs] * away
     return Fields(
-        (turned(fields.heatmaps[0], mirror.heatmaps),),
-        (turned(fields.affinity[0], mirror.affinity),),
+        (fields.heatmaps[0][:, ::-1, joints],),
+        (fields.affinity[0][:, ::-1, channels] * turned,),
         None if fields.centre is None else fields.centre[:, ::-1],
-        None if fields.offsets is None else turned(fields.offsets, mirror.offsets),
+        offsets,
     )
 
 

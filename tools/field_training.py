@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import keras
@@ -11,14 +10,10 @@ from keras import ops
 from .fields import Fields
 from .labels import STRIDE
 from .samples import Targets
-from .teaching import Teacher, resized
 
 _LEAST_PROBABILITY = 1e-6
 _UNKNOWN_WEIGHT = 0.1  # of cells that may hold a joint without a label
 _LEAST_SIZE = 4.0  # cells; below it a person's offsets weigh no more
-# A teacher's offsets: from which `centre` on, and how much each of about ten cells of a middle.
-_LEAST_CENTRE = 0.1
-_OFFSET_SHARE = 0.1
 
 
 def field_loss(target: Targets, said: Fields) -> Any:
@@ -41,36 +36,12 @@ def field_loss(target: Targets, said: Fields) -> Any:
         total = total + ops.sum(error(wanted, heatmaps) * heat_mask)
     for affinity in said.affinity:
         total = total + ops.sum(_squared_error(target.affinity, affinity) * target.mask)
-    if said.centre is not None:
+    if said.centre is not None and said.offsets is not None:
         centre = _cross_entropy(target.heatmaps[..., -1:], said.centre)
         total = total + ops.sum(centre * _refined(target.mask, said.centre))
-    if said.offsets is not None:
         stride = STRIDE * target.mask.shape[1] // said.offsets.shape[1]
         total = total + _offset_error(target.people, said.offsets, stride)
     return 0.5 * total / ops.cast(ops.shape(target.mask)[0], "float32")
-
-
-def taught_loss(taught: Fields, said: Fields) -> Any:
-    """`field_loss` with a teacher's fields instead of labels; it also knows what labels leave out.
-
-    Offsets count wherever the teacher sees the middle of a person.
-
-    Args:
-        taught: of one stage.
-        said: of every stage.
-    """
-    heatmaps, affinity = taught.heatmaps[-1], taught.affinity[-1]
-    batch, height, width = ops.shape(affinity)[:3]
-    mask = ops.ones((batch, height, width, 1), "float32")
-    people = ops.zeros((batch, 1, 1, 3), "float32")
-    if taught.centre is None or taught.offsets is None or said.offsets is None:
-        return field_loss(Targets(heatmaps, affinity, mask, people), replace(said, offsets=None))
-    both = ops.concatenate([heatmaps, taught.centre], axis=-1)
-    rest = field_loss(Targets(both, affinity, mask, people), replace(said, offsets=None))
-    extent = ops.max(ops.abs(taught.offsets), axis=-1, keepdims=True)
-    error = ops.abs(said.offsets - taught.offsets) / ops.maximum(extent, _LEAST_SIZE)
-    seen = ops.maximum(taught.centre - _LEAST_CENTRE, 0.0)
-    return rest + 0.5 * _OFFSET_SHARE * ops.sum(error * seen) / ops.cast(batch, "float32")
 
 
 def _refined(mask: Any, like: Any) -> Any:
@@ -119,19 +90,15 @@ def _offset_error(people: Any, offsets: Any, stride: int) -> Any:
 
 
 class FieldTraining(keras.Model):
-    """A network with the loss that all its outputs share.
+    """A network with the loss that all its outputs share."""
 
-    Its images may be larger than the network's input by a whole factor (`SampleSettings.detail`);
-    the network sees means of their pixels.
-    """
-
-    def __init__(self, network: keras.Model, network_hw: tuple[int, int]) -> None:
+    def __init__(self, network: keras.Model) -> None:
         super().__init__(name="field_training")
-        self.network, self.network_hw = network, network_hw
+        self.network = network
         self.built = True  # the network is; what `load_weights` asks for
 
     def call(self, pixels: Any, training: bool = False) -> Any:
-        return self.network(resized(pixels, self.network_hw), training=training)
+        return self.network(pixels, training=training)
 
     def compute_loss(
         self,
@@ -159,14 +126,21 @@ class DistilledTraining(FieldTraining):
     different numbers of stages: (1 - weight) * loss(labels) + weight * loss(teacher's fields).
     """
 
-    def __init__(
-        self, network: keras.Model, network_hw: tuple[int, int], teacher: Teacher, weight: float
-    ) -> None:
-        super().__init__(network, network_hw)
-        self.frozen = teacher.network  # an attribute: Keras must know its variables
+    def __init__(self, network: keras.Model, teacher: keras.Model, weight: float) -> None:
+        super().__init__(network)
+        teacher.trainable = False
         self.teacher, self.weight = teacher, weight
 
     def loss_of(self, pixels: Any, target: Targets, said: Fields) -> Any:
-        taught = self.teacher(pixels)
+        taught = Fields.of(
+            [
+                ops.stop_gradient(ops.cast(output, "float32"))
+                for output in self.teacher(pixels, training=False)
+            ]
+        )
+        heatmaps = taught.heatmaps[-1]
+        if taught.centre is not None:
+            heatmaps = ops.concatenate([heatmaps, taught.centre], axis=-1)
+        second = target._replace(heatmaps=heatmaps, affinity=taught.affinity[-1])
         labels = super().loss_of(pixels, target, said)
-        return (1 - self.weight) * labels + self.weight * taught_loss(taught, said)
+        return (1 - self.weight) * labels + self.weight * field_loss(second, said)

@@ -75,12 +75,14 @@ class ImageCache:
             self._memory.unlink()
 
     def image(self, index: int, decode: Callable[[], Pixels]) -> Pixels:
-        """Image `index` (height, width, 3), decoded now or earlier."""
+        """Image `index` (height, width, 3), decoded now or earlier; then it is not writeable."""
         if not self._name or index >= self.num_cached:
             return decode()
         flag = self.num_bytes + index
         if self._buffer[flag]:
-            return self._place(index).copy()
+            kept = self._place(index)
+            kept.flags.writeable = False
+            return kept
         image = decode()
         if image.shape[:2] == self._sizes[index]:  # else the caller complains
             self._place(index)[:] = image

@@ -60,7 +60,7 @@ def draw_heatmaps(
     widths = settings.heatmap_gaussian_sigma * np.clip(relative, _MIN_WIDTH, _MAX_WIDTH)
     heatmaps = _gaussians(joints, widths, network_hw, settings.heatmap_stride)
     background = 1 - heatmaps.max(axis=0, keepdims=True)
-    return np.ascontiguousarray(np.concatenate([heatmaps, background]).transpose(1, 2, 0))
+    return np.concatenate([heatmaps, background]).transpose(1, 2, 0)
 
 
 def draw_centres(centres: Floats, network_hw: tuple[int, int], settings: LabelSettings) -> Floats:
@@ -89,7 +89,7 @@ def draw_affinity(
     affinity = np.zeros((2 * skeleton.num_limbs, len(centres_y), len(centres_x)), np.float32)
     half_width = settings.paf_ortho_dist_thresh * STRIDE
     _draw_limbs(affinity, joints, skeleton, centres_x, centres_y, half_width)
-    return np.ascontiguousarray(affinity.transpose(1, 2, 0))
+    return affinity.transpose(1, 2, 0)
 
 
 def _cell_centres(network_hw: tuple[int, int], stride: int) -> tuple[Floats, Floats]:
@@ -140,7 +140,7 @@ def forget_unlabelled(
     high = np.clip(np.ceil((boxes[:, :2] + boxes[:, 2:]) / stride), 0, None).astype(int)
     for (x0, y0), (x1, y1), missing in zip(low, high, unlabelled, strict=True):
         window = heatmaps[y0:y1, x0:x1, :-1]
-        window[(window < _DRAWN) & missing] = UNKNOWN
+        np.copyto(window, UNKNOWN, where=(window < _DRAWN) & missing)
 
 
 def _gaussians(points: Floats, widths: Floats, network_hw: tuple[int, int], stride: int) -> Floats:
@@ -203,4 +203,6 @@ def _draw_limbs(
         affinity[2 * limb, y0:y1, x0:x1] += inside * unit_x
         affinity[2 * limb + 1, y0:y1, x0:x1] += inside * unit_y
         counts[limb, y0:y1, x0:x1] += inside
-    affinity /= np.maximum(np.repeat(counts, 2, axis=0), 1)
+    shared = np.nonzero(counts > 1)
+    for axis in (0, 1):
+        affinity[axis::2][shared] /= counts[shared]

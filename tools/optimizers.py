@@ -72,10 +72,12 @@ class _Multiplied(keras.optimizers.Optimizer):
 def _filter_sizes(kernel: Any) -> Any:
     """Root mean square of each filter of a (rows, columns, in, out) kernel, to multiply it with.
 
-    A depthwise kernel is (rows, columns, channels, 1): a filter for each channel.
+    A depthwise kernel is (rows, columns, channels, 1): a filter for each channel. What is all 0 has
+    no size to go by, and takes plain steps.
     """
     axes = (0, 1) if kernel.shape[-1] == 1 else (0, 1, 2)
-    return ops.sqrt(ops.mean(ops.square(kernel), axis=axes, keepdims=True))
+    sizes = ops.sqrt(ops.mean(ops.square(kernel), axis=axes, keepdims=True))
+    return ops.where(sizes > 0, sizes, 1.0)
 
 
 class MultipliedAdamW(_Multiplied, keras.optimizers.AdamW):

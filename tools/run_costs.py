@@ -22,7 +22,9 @@ from .onnx_contract import spec_in_onnx
 
 
 def with_sizes(run: Run, folder: Path) -> Run:
-    """With parameters and GMAC at the run's own input size."""
+    """With parameters and GMAC at the run's own input size, where best.keras is there."""
+    if not (folder / BEST_FILE).is_file():
+        return run
     network = load_network(folder / BEST_FILE)[0]
     gmacs = count_macs(network, run.network_hw) / 1e9
     return replace(run, parameters=int(network.count_params()), gmacs=round(gmacs, 3))

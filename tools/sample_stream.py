@@ -12,6 +12,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import shared_memory
 from typing import Any
 
@@ -39,7 +40,7 @@ _PATIENCE_S = 5.0  # before a worker that says nothing is looked after
 class SampleStream:
     """Endless supply of training batches, in an order fixed by the seed.
 
-    `batches` yields pixels (B, H, W, 3) uint8 of `settings.image_hw` and `Targets`, whose fields are float16: half the
+    `batches` yields pixels (B, H, W, 3) uint8 and `Targets`, whose fields are float16: half the
     memory and copying of float32 at a precision of 0.001. Use as a context manager: it owns
     processes and shared memory. Images stay on disk but for `cache_mib` of them; workers hold the
     batches that they fill, so that their memory does not grow with the data set.
@@ -95,13 +96,16 @@ class SampleStream:
         ]
         for process in self._processes:
             process.start()
+        self._ahead = ThreadPoolExecutor(1)
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._done.put(None)  # should the thread wait for a batch
         for process in self._processes:
             process.terminate()
         for process in self._processes:
             process.join()
+        self._ahead.shutdown()
         self._tasks.cancel_join_thread()
         self._done.cancel_join_thread()
         del self._arrays
@@ -112,9 +116,19 @@ class SampleStream:
     def batches(self, first_epoch: int = 0) -> Iterator[tuple[Pixels, Targets]]:
         """Batches from the first step of `first_epoch` on, for ever.
 
+        The next one is copied out of shared memory while the caller is busy with the last.
+
         Raises:
             DatasetError: an image of the batch cannot be read; the message names it.
         """
+        copies = self._copies(first_epoch)
+        coming = self._ahead.submit(next, copies)
+        while True:
+            batch = coming.result()
+            coming = self._ahead.submit(next, copies)
+            yield batch
+
+    def _copies(self, first_epoch: int) -> Iterator[tuple[Pixels, Targets]]:
         wanted = first_epoch * self.steps_per_epoch
         for slot in range(self._slots):
             self._ask(wanted + slot, slot)
@@ -134,7 +148,10 @@ class SampleStream:
     def _next_done(self) -> Any:
         while True:
             try:
-                return self._done.get(timeout=_PATIENCE_S)
+                done = self._done.get(timeout=_PATIENCE_S)
+                if done is None:
+                    raise DatasetError("workers: expected a batch, got the end of the stream")
+                return done
             except queue.Empty:
                 codes = [process.exitcode for process in self._processes]
                 if any(code is not None for code in codes):
@@ -187,10 +204,21 @@ def _work(
             try:
                 pixels[slot, row], made = _sample(sources, settings, rng)
                 for target, values in zip(targets, made, strict=True):
-                    target[slot, row] = values
+                    target[slot, row] = halved(values) if target.dtype == np.float16 else values
             except DatasetError as problem:
                 error = str(problem)
         done.put((number, slot, error))
+
+
+def halved(values: NDArray[np.float32]) -> NDArray[np.float16]:
+    """Values (h, w, C) as float16, rounded to the nearest, in OpenCV: ten times as fast as numpy.
+
+    Of OpenCV 4.11 and 5 only `normalize` does so in both; here the factor is exactly 1.
+    """
+    rows = np.ascontiguousarray(values).reshape(len(values), -1)
+    largest = cv2.norm(rows, cv2.NORM_INF)
+    made = cv2.normalize(rows, None, largest, 0, cv2.NORM_INF, cv2.CV_16F)
+    return np.asarray(made, np.float16).reshape(values.shape)
 
 
 def _sample(
@@ -218,7 +246,7 @@ def _layout(slots: int, batch_size: int, settings: SampleSettings) -> Layout:
     shapes = settings.target_shapes
     batch = (slots, batch_size)
     return [
-        ((*batch, *settings.image_hw, 3), np.dtype(np.uint8)),
+        ((*batch, *settings.network_hw, 3), np.dtype(np.uint8)),
         *(((*batch, *shape), np.dtype(np.float16)) for shape in shapes[:-1]),
         ((*batch, *shapes.people), np.dtype(np.float32)),
     ]

@@ -63,11 +63,6 @@ class SampleSettings:
     network_hw: tuple[int, int]
     labels: LabelSettings
     augmentation: AugmentationConfig
-    detail: int = 1  # an image's sides are so many times as long as the network's input
-
-    @property
-    def image_hw(self) -> tuple[int, int]:
-        return self.network_hw[0] * self.detail, self.network_hw[1] * self.detail
 
     @property
     def target_shapes(self) -> Targets:
@@ -103,8 +98,7 @@ def make_sample(
     rng: np.random.Generator,
     read: Callable[[ImageRecord], Pixels] = read_image,
 ) -> tuple[Pixels, Targets]:
-    """One augmented training sample: pixels (H, W, 3) uint8 of `settings.image_hw`, and float32
-    targets.
+    """One augmented training sample: pixels (H, W, 3) uint8 and float32 targets.
 
     Raises:
         DatasetError: the image cannot be read; the message names it.
@@ -118,8 +112,8 @@ def make_sample(
     matrix, flipped = _random_affine(record, settings, rng)
     pixels = cv2.warpAffine(
         image,
-        _pixel_index_matrix(np.diag([settings.detail, settings.detail, 1.0]) @ matrix),
-        settings.image_hw[::-1],
+        _pixel_index_matrix(matrix),
+        (settings.network_hw[1], settings.network_hw[0]),
         flags=cv2.INTER_LINEAR,
         borderMode=cv2.BORDER_CONSTANT,
         borderValue=(PADDING, PADDING, PADDING),
@@ -162,7 +156,7 @@ def make_mosaic(
         moved.append(known + corner * (known[:, :, 2:] > 0))
     found = np.concatenate(moved)[: len(people)]
     people[: len(found)] = found
-    return np.asarray(pixels, np.uint8), Targets(*fields, people)
+    return np.asarray(pixels, np.uint8), Targets(fields[0], fields[1], fields[2], people)
 
 
 def _tiled(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:

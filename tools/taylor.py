@@ -43,8 +43,7 @@ def taylor_stats(
     for variable in copy.trainable_variables:
         variable.regularizer = None
     recorder = GateRecorder(_gates(copy, graph))
-    dims = spec.dataloader.image_config
-    model = _ServedLoss(copy, (dims.height, dims.width))
+    model = _ServedLoss(copy)
     model.compile(optimizer=recorder, jit_compile="auto")
     recorder.build(model.trainable_variables)
     data = spec.dataloader.dataset_config

@@ -15,7 +15,6 @@ from .config import TrainSpec
 from .dataset import ImageRecord
 from .devices import share_batches
 from .field_training import DistilledTraining, FieldTraining
-from .fields import Fields
 from .import_backbone import load_backbone
 from .keras_models import load_network
 from .labels import LabelSettings
@@ -24,7 +23,6 @@ from .network import build_network, freeze, heatmap_stride, regularize, with_dty
 from .optimizers import build_optimizer
 from .sample_stream import SampleStream
 from .samples import SampleSettings
-from .teaching import Teacher
 from .training_state import TrainingError
 
 
@@ -90,25 +88,11 @@ def _trained_model(
     spec: TrainSpec, network: keras.Model
 ) -> tuple[FieldTraining, tuple[Artifact, ...]]:
     """The network with its loss, and the file of the teacher that has a part in it."""
-    dims, wanted = spec.dataloader.image_config, spec.distillation
-    hw = dims.height, dims.width
-    if wanted is None:
-        return FieldTraining(network, hw), ()
-    loaded = with_dtype_policy(_loaded(wanted.teacher, spec)[0], spec.mixed_precision)
-    if (_has_votes(loaded), heatmap_stride(loaded)) != (
-        _has_votes(network),
-        heatmap_stride(network),
-    ):
-        raise TrainingError(
-            f"{wanted.teacher}: expected the kinds of fields that {network.name} has, got those of"
-            f" {loaded.name}"
-        )
-    teacher = Teacher(loaded, spec.skeleton, hw, wanted.scales, wanted.flip)
-    return DistilledTraining(network, hw, teacher, wanted.weight), (Artifact.open(wanted.teacher),)
-
-
-def _has_votes(network: keras.Model) -> bool:
-    return Fields.of(network.outputs).centre is not None
+    if spec.distillation is None:
+        return FieldTraining(network), ()
+    path = spec.distillation.teacher
+    teacher = with_dtype_policy(_loaded(path, spec)[0], spec.mixed_precision)
+    return DistilledTraining(network, teacher, spec.distillation.weight), (Artifact.open(path),)
 
 
 def _loaded(path: Path, spec: TrainSpec) -> tuple[keras.Model, GroupingSettings]:
@@ -139,7 +123,6 @@ def training_stream(spec: TrainSpec, records: list[ImageRecord], stride: int) ->
         (loader.image_config.height, loader.image_config.width),
         LabelSettings(**loader.label_processor_config.model_dump(), heatmap_stride=stride),
         loader.augmentation_config,
-        1 if spec.distillation is None else spec.distillation.detail,
     )
     return SampleStream(
         records,

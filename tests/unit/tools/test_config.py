@@ -48,6 +48,12 @@ def test_a_wrong_key_is_named_by_its_path(tmp_path, change, path):
     assert path in complaint_about(tmp_path, MINIMAL + change)
 
 
+def test_a_mosaic_needs_quarters_of_whole_cells(tmp_path):
+    text = MINIMAL.replace("dataloader:", "dataloader:\n  image_config: {height: 40, width: 64}")
+    text += "  augmentation_config: {mosaic_prob: 0.5}\n"
+    assert "mosaic_prob: needs an image_config" in complaint_about(tmp_path, text)
+
+
 def test_an_empty_spec_says_what_is_missing(tmp_path):
     assert "spec.yaml" in complaint_about(tmp_path, "")
 

@@ -23,6 +23,7 @@ from tools.experiments import (
     read_run,
     replace_table,
 )
+from tools.run_costs import with_sizes
 from tools.training_setup import chosen_records
 
 from .test_train import spec_for
@@ -54,6 +55,17 @@ def test_a_run_is_read_from_its_record(spec, tmp_path):
     run = read_run(make_run(tmp_path / "first", spec, 0.3))
     assert (run.name, run.epoch, run.num_epoch, run.train_images) == ("first", 99, 100, 2293)
     assert run.metrics == {"AP": 0.3, **NUMBERS}
+
+
+def test_the_record_alone_is_enough_and_costs_stay_unknown(spec, tmp_path):
+    """Networks of a hundred runs need not leave the machine that trained them."""
+    folder = make_run(tmp_path / "far", spec, 0.3)
+    (folder / "best.keras").unlink()
+    run = with_sizes(read_run(folder), folder)
+    assert (run.metrics["AP"], run.parameters, run.gmacs) == (0.3, None, None)
+    assert "| far | - | 100 (99) | 2,293 |  |  |  | 0.300 |" in ablation_table(
+        ablation_record([run])
+    )
 
 
 def test_what_is_no_run_is_refused(spec, tmp_path):

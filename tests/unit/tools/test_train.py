@@ -196,6 +196,29 @@ def test_every_optimizer_knows_multipliers_and_decay(name):
     assert slow == pytest.approx(fast / 10, rel=1e-4)
 
 
+@pytest.mark.parametrize("name", ["adamw", "sgd"])
+def test_relative_steps_are_shares_of_each_filter(name):
+    """Folded batch norms leave filters of very different sizes; the small ones must survive."""
+    config = OptimizerConfig(name=name, weight_decay=0, clip_norm=1e9, relative_steps=True)
+    optimizer = build_optimizer(config, steps=10)
+    start = np.ones((3, 3, 2, 4), np.float32) * np.array([1e-4, 0.1, 10, 0], np.float32)
+    small_and_large = np.array([[1e-4], [10]], np.float32)
+    kernel = keras.Variable(start)
+    depthwise = keras.Variable(np.ones((3, 3, 2, 1), np.float32) * small_and_large)
+    bias = keras.Variable(np.full(4, 5.0, np.float32))
+    optimizer.build([kernel, depthwise, bias])
+    gradients = [keras.ops.ones(variable.shape) for variable in (kernel, depthwise, bias)]
+    before = depthwise.numpy()
+    optimizer.apply(gradients)
+    steps = (start - kernel.numpy())[0, 0, 0]
+    rate = steps[1] / 0.1
+    assert rate > 0
+    assert steps == pytest.approx(rate * np.array([1e-4, 0.1, 10, 1]), rel=0.02)
+    moved = (before - depthwise.numpy())[0, 0, :, 0]
+    assert moved == pytest.approx(rate * np.array([1e-4, 10]), rel=0.02)
+    assert 5 - bias.numpy() == pytest.approx(rate, rel=0.05)
+
+
 def test_a_missing_validation_image_is_named_before_the_first_step(drawn_coco, tmp_path):
     content = json.loads((drawn_coco / "people.json").read_text())
     content["images"][1]["file_name"] = "gone.png"
