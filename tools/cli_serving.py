@@ -288,6 +288,7 @@ def serve(
     """
     from . import repository as built
     from . import server
+    from .cpu_runtimes import int8_warning
     from .server_command import Ports, Updates, is_loopback
 
     outside = _outside(host, _tls(tls_cert, tls_key, tls_client_ca), insecure)
@@ -304,6 +305,8 @@ def serve(
             f"warning: {host}: tritonserver 2.51 has published vulnerabilities, two of them rated"
             " 9.8: see docs/security.md, and use a container of 26.07 or newer for anything real"
         )
+    if built.is_int8(repository) and (warning := int8_warning()):
+        _speak(f"warning: {warning}")
     ports = Ports(http_port, grpc_port, metrics_port)
     starting = server.embedded_server(
         repository, ports, _speak, outside=outside, updates=Updates(model_control_mode)

@@ -24,6 +24,7 @@ from .accuracy_gate import (
 )
 from .accuracy_limits import MAX_AP_DROP, MIN_AGREEMENT, GraphRuntime
 from .artifacts import Artifact, atomic_path
+from .cpu_runtimes import int8_warning
 from .half_precision import to_half
 from .int8 import (
     SENSITIVITY_IMAGES,
@@ -109,6 +110,8 @@ def export_int8(
         prepared = equalised(prepare(onnx.load(path)), calibration, looked_at, say)
         scales, how = calibrated_scales(prepared, parent, calibration, images, spec.network_hw, say)
         runtime = GraphRuntime.OPENVINO if unsigned else GraphRuntime.ONNX_RUNTIME
+        if unsigned and (warning := int8_warning()):
+            say(f"warning: {warning}")
         judges = gates.judges(path, looked_at, runtime)
         agreement = agreement_with(path, looked_at[:SENSITIVITY_IMAGES], runtime)
         made = quantise(

@@ -140,6 +140,12 @@ def built_for(repository: Path) -> dict[str, str]:
     return known
 
 
+def is_int8(repository: Path) -> bool:
+    """Whether an ONNX graph in it, of whatever version, has quantised layers."""
+    graphs = (repository / NETWORK).glob("*/*.onnx")
+    return any(b"QuantizeLinear" in graph.read_bytes() for graph in graphs)
+
+
 def serving_of(repository: Path) -> Serving:
     """How a repository was built to be served.
 

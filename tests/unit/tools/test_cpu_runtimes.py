@@ -5,6 +5,9 @@ import sys
 
 import pytest
 
+from tools import cpu_runtimes
+from tools.cpu_runtimes import int8_warning
+
 from .tiny_graphs import Tiny
 
 SIGNAL_AFTER_TWO_MODELS = """
@@ -34,3 +37,26 @@ def test_a_signal_arrives_after_models_have_gone_in_the_order_they_came(tmp_path
     )
 
     assert (done.returncode, done.stdout) == (0, "arrived\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "warned"),
+    [
+        ("fma avx2 sha_ni", True),
+        ("avx2 avx512f avx512_vnni", False),
+        ("avx2 avx_vnni", False),
+        ("avx2 avx512f amx_tile amx_int8", False),
+        ("asimd asimddp", False),  # not an x86: unknown, so nothing is said
+    ],
+)
+def test_int8_is_warned_of_where_sums_of_16_bits_overflow(flags, warned, tmp_path, monkeypatch):
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n\nprocessor\t: 1\n")
+    monkeypatch.setattr(cpu_runtimes, "_CPUINFO", tmp_path / "cpuinfo")
+    warning = int8_warning()
+    assert (warning is not None) == warned
+    assert warning is None or "without VNNI" in warning
+
+
+def test_a_machine_that_does_not_say_what_it_has_is_not_warned(tmp_path, monkeypatch):
+    monkeypatch.setattr(cpu_runtimes, "_CPUINFO", tmp_path / "nothing")
+    assert int8_warning() is None

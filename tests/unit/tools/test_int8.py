@@ -12,6 +12,7 @@ from tools.accuracy_gate import AccuracyGateError, Verdict
 from tools.artifacts import Artifact
 from tools.calibration import CalibrationError, Method, scales_of
 from tools.cli import app
+from tools.cpu_runtimes import int8_warning
 from tools.int8 import (
     Calibration,
     OnMiss,
@@ -176,7 +177,10 @@ def test_the_same_calibration_data_or_cache_gives_the_same_graph(photos, tmp_pat
     assert (settings["unsigned_activations"], finer["unsigned_activations"]) == (False, True)
     assert has_unsigned_activations(onnx.load(fourth))
     assert (settings["gate_runtime"], finer["gate_runtime"]) == ("onnxruntime", "openvino")
-    assert finer["gates"][0]["value"] > settings["gates"][0]["value"]
+    if int8_warning() is None:  # else OpenVINO's sums overflow
+        assert finer["gates"][0]["value"] > settings["gates"][0]["value"]
+    else:
+        assert f"warning: {int8_warning()}" in result.output
 
 
 @pytest.mark.coco

@@ -155,6 +155,21 @@ def test_another_address_is_served_with_a_warning(app, tmp_path, monkeypatch):
     assert "docs/security.md" in result.stderr
 
 
+@pytest.mark.parametrize("kind", ["QuantizeLinear", "Conv"])
+def test_an_int8_graph_on_a_cpu_that_cannot_add_it_is_warned_of(kind, app, tmp_path, monkeypatch):
+    def refuse(*arguments, **options):
+        raise ServerError("enough for a test")
+
+    network = tmp_path / "bodypose_network" / "1"
+    network.mkdir(parents=True)
+    (network / "model.onnx").write_bytes(b"graph with " + kind.encode())
+    monkeypatch.setattr(server, "embedded_server", refuse)
+    monkeypatch.setattr("tools.repository.changes_since_build", lambda folder: [])
+    monkeypatch.setattr("tools.cpu_runtimes.int8_warning", lambda: "no VNNI here")
+    result = CliRunner().invoke(app, ["serve", str(tmp_path)])
+    assert ("warning: no VNNI here" in result.stderr) == (kind == "QuantizeLinear")
+
+
 def test_another_python_is_named_with_those_that_fit(monkeypatch):
     pytest.importorskip("pytriton", reason="needs nvidia-pytriton: pip install -e '.[embedded]'")
     monkeypatch.setattr(triton_wheel, "_python_version", lambda: "3.99")
