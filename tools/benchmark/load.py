@@ -33,7 +33,8 @@ class Load:
 
     @property
     def per_second(self) -> float:
-        return len(self.latencies_s) / self.seconds
+        """Answers; 0 when nothing came back while it counted."""
+        return len(self.latencies_s) / self.seconds if self.seconds else 0.0
 
     def summary(self) -> dict[str, Any]:
         latencies = np.array(self.latencies_s or [0.0], np.float64) * 1000
