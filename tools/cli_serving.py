@@ -305,7 +305,7 @@ def serve(
             f"warning: {host}: tritonserver 2.51 has published vulnerabilities, two of them rated"
             " 9.8: see docs/security.md, and use a container of 26.07 or newer for anything real"
         )
-    if built.is_int8(repository) and (warning := int8_warning()):
+    if (warning := int8_warning()) and built.is_int8(repository):
         _speak(f"warning: {warning}")
     ports = Ports(http_port, grpc_port, metrics_port)
     starting = server.embedded_server(

@@ -39,7 +39,7 @@ def int8_warning() -> str | None:
     what does not fit: of `bodypose-s`, all layers in INT8, 0.45 of the joints stay, with VNNI more
     than 0.76.
     """
-    flags = _cpu_flags()
+    flags = cpu_fields().get("flags", "").split()
     if "avx2" not in flags or any("vnni" in flag or flag == "amx_int8" for flag in flags):
         return None
     return (
@@ -48,15 +48,13 @@ def int8_warning() -> str | None:
     )
 
 
-def _cpu_flags() -> frozenset[str]:
-    """Of the first core, as Linux names them; elsewhere none."""
-    if not _CPUINFO.is_file():
-        return frozenset()
-    for line in _CPUINFO.read_text().splitlines():
+def cpu_fields() -> dict[str, str]:
+    """What Linux says of the first core: "model name", "flags" and more; elsewhere nothing."""
+    fields: dict[str, str] = {}
+    for line in _CPUINFO.read_text().splitlines() if _CPUINFO.is_file() else ():
         name, _, value = line.partition(":")
-        if name.strip() == "flags":
-            return frozenset(value.split())
-    return frozenset()
+        fields.setdefault(name.strip(), value.strip())
+    return fields
 
 
 @cache

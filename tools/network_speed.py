@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from .artifacts import Artifact
 from .benchmark.clock import take_turns
-from .cpu_runtimes import onnx_session, openvino_model
+from .cpu_runtimes import cpu_fields, onnx_session, openvino_model
 from .onnx_contract import spec_in_onnx
 
 _REPEATS = 3  # of a variant in a round; the fastest counts
@@ -164,12 +164,8 @@ def _described(
 
 def machine() -> dict[str, Any]:
     """CPU, its vector instructions, cores and how busy it was at the start."""
-    fields: dict[str, str] = {}
-    cpuinfo = Path("/proc/cpuinfo")
-    for line in cpuinfo.read_text().splitlines() if cpuinfo.is_file() else ():
-        name, _, value = line.partition(":")
-        fields.setdefault(name.strip(), value.strip())
-    flags: Sequence[str] = fields.get("flags", "").split()
+    fields = cpu_fields()
+    flags = fields.get("flags", "").split()
     return {
         "cpu": fields.get("model name", "unknown"),
         "instructions": [name for name in _INSTRUCTIONS if name in flags],

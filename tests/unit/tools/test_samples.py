@@ -1,3 +1,4 @@
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from itertools import islice
@@ -141,13 +142,17 @@ def test_a_worker_that_was_killed_is_an_error_and_not_a_long_wait(records, monke
             list(islice(batches, 100))
 
 
-def test_a_stream_that_nobody_reads_on_ends_at_once(records):
-    """Also while its thread waits for a batch that no worker will make."""
+def test_a_stream_that_nobody_reads_on_ends_at_once(records, monkeypatch):
+    """Also while its thread waits for a batch that no worker was asked for."""
+    monkeypatch.setattr("tools.sample_stream._PATIENCE_S", 600)
     with SampleStream(records, SETTINGS, batch_size=2, seed=3, workers=1) as stream:
         next(stream.batches())
-        stream._processes[0].terminate()
-        stream._processes[0].join()
-    assert not stream._ahead._threads or not next(iter(stream._ahead._threads)).is_alive()
+        waiting = stream._ahead.submit(lambda: [stream._next_done() for _ in range(100)])
+        while not waiting.running():  # after the next batch, which is copied ahead
+            time.sleep(0.01)
+    assert not any(thread.is_alive() for thread in stream._ahead._threads)
+    with pytest.raises(DatasetError, match="got the end of the stream"):
+        waiting.result()
 
 
 def test_float16_is_what_numpy_makes_of_it():

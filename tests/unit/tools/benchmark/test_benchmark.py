@@ -87,7 +87,7 @@ def test_clients_ask_again_until_the_time_is_over_and_refusals_count():
     load = closed_loop(make_ask, clients=2, seconds=1.0)
     summary = load.summary()
     assert load.outcomes["answered"] == len(load.latencies_s) > 0
-    assert load.seconds >= 0.5  # the last clients ask until the time is over
+    assert load.seconds >= 0.7  # the last clients ask until the time is over
     assert summary["refused"] > 0
     assert summary["images_per_s"] == pytest.approx(load.per_second, abs=0.01)
 
