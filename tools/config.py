@@ -18,6 +18,8 @@ from pose_runtime.skeleton import BODYPOSE_18, Skeleton
 
 _MAX_TEXT_BYTES = 2**20
 
+HeatmapLoss = Literal["cross_entropy", "focal"]
+
 
 class ConfigError(PoseError):
     """A spec file that cannot be used; the message names the key's path."""
@@ -111,8 +113,19 @@ class NetworkConfig(Section):
         "movenet", description="of bodypose-s; pretrained_weights must be of the same"
     )
     stages: int = Field(3, ge=2, le=7, description="initial prediction + 1..6 refinements")
+    heatmap_loss: HeatmapLoss = Field(
+        "cross_entropy",
+        description="of bodypose-s; focal keeps the high peaks of frozen MoveNet heads, and places"
+        " joints that are learnt from nothing worse",
+    )
     kernel_regularization_factor: float = Field(0.0, ge=0)
     regularization_type: Literal["l1", "l2"] = "l1"
+
+    @model_validator(mode="after")
+    def _squared_errors_are_not_focal(self) -> NetworkConfig:
+        if self.architecture == "bodypose-vgg19" and self.heatmap_loss == "focal":
+            raise ValueError("heatmap_loss: bodypose-vgg19 has the squared error; leave it out")
+        return self
 
 
 class LearningRateSchedule(Section):

@@ -11,9 +11,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from pose_runtime.errors import PoseError
+from pose_runtime.skeleton import Skeleton
 
 from .artifacts import Artifact, atomic_path, record_path
+from .config import TrainSpec
 
 BEST_FILE = "best.keras"
 METRICS = ("AP", "AP50", "AP75", "APm", "APl")
@@ -23,6 +27,8 @@ _NOT_A_CHANGE = (
     *("dataloader.workers", "dataloader.image_cache_mib"),
     "dataloader.dataset_config.root_data_path",
 )
+# Keys that name files; what is in them counts, not where they lie.
+_FILES = ("pretrained_weights", "distillation.teacher")
 
 
 class ExperimentError(PoseError):
@@ -40,7 +46,9 @@ class Run:
     train_images: int
     network_hw: tuple[int, int]
     metrics: Mapping[str, float]  # of the validation split
-    spec: Mapping[str, Any]
+    spec: TrainSpec
+    skeleton: Skeleton
+    parents: tuple[str, ...]  # sha256 of initial weights and of a teacher
     parameters: int | None = None
     gmacs: float | None = None
     latency_ratio: float | None = None  # to the first run of the table
@@ -60,25 +68,35 @@ def read_run(folder: Path) -> Run:
     settings = artifact.settings
     if settings.get("val") is None:
         raise ExperimentError(f"{best}: expected AP on a validation split, got none; give val_data")
-    if "train_images" not in settings["data"]:
-        raise ExperimentError(f"{best}: expected a record of today's `tools train`, got an older")
+    try:
+        spec = TrainSpec.model_validate(settings["spec"])  # keys that came later: their defaults
+        train_images = settings["data"]["train_images"]
+    except (ValidationError, KeyError):
+        raise ExperimentError(
+            f"{best}: expected a record of today's `tools train`, got an older"
+        ) from None
     height, width = settings["network_hw"]
-    spec = settings["spec"]
     return Run(
         name=folder.name,
         sha256=artifact.sha256,
         epoch=settings["epoch"],
-        num_epoch=spec["num_epoch"],
-        train_images=settings["data"]["train_images"],
+        num_epoch=spec.num_epoch,
+        train_images=train_images,
         network_hw=(height, width),
         metrics={name: settings["val"][name] for name in METRICS},
         spec=spec,
+        skeleton=Skeleton.from_json(settings["skeleton"]),
+        parents=artifact.parents,
     )
 
 
 def changes(run: Run, baseline: Run) -> dict[str, Any]:
     """The spec's keys whose values differ from the baseline's, by their paths."""
-    ours, theirs = dict(_flat(run.spec)), dict(_flat(baseline.spec))
+    ours, theirs = (dict(_flat(one.spec.model_dump(mode="json"))) for one in (run, baseline))
+    if run.parents == baseline.parents:
+        for key in _FILES:
+            if ours.get(key) and theirs.get(key):
+                ours[key] = theirs[key]
     return {
         key: ours.get(key)
         for key in sorted(ours.keys() | theirs.keys())
@@ -99,7 +117,7 @@ def ablation_record(runs: Sequence[Run]) -> dict[str, Any]:
     rows = []
     for run in runs:
         row = asdict(run)
-        del row["spec"]
+        del row["spec"], row["skeleton"], row["parents"]
         rows.append(row | {"changes": changes(run, runs[0])})
     return {"schema": "bodypose-ablation/1", "baseline": runs[0].name, "runs": rows}
 

@@ -7,21 +7,24 @@ from typing import Any
 import keras
 from keras import ops
 
+from .config import HeatmapLoss
 from .fields import Fields
 from .labels import STRIDE
 from .samples import Targets
 
 _LEAST_PROBABILITY = 1e-6
+_FOCUS = 2  # exponent of how wrong a cell is (CornerNet's alpha)
+_NEARNESS = 4  # exponent of how near a joint is (CornerNet's beta)
 _UNKNOWN_WEIGHT = 0.1  # of cells that may hold a joint without a label
 _LEAST_SIZE = 4.0  # cells; below it a person's offsets weigh no more
 
 
-def field_loss(target: Targets, said: Fields) -> Any:
+def field_loss(target: Targets, said: Fields, heatmap_loss: HeatmapLoss = "cross_entropy") -> Any:
     """Half the masked error, summed over cells, channels and stages, mean over images.
 
     Part affinity fields, and heatmaps of a network without votes, have the squared error
     (BodyPoseNet's loss: TensorFlow's `l2_loss` over every stage and branch). Heatmaps of a network
-    with votes, and `centre`, are probabilities and have the cross entropy, whose gradient does not
+    with votes, and `centre`, are probabilities and have `heatmap_loss`, whose gradient does not
     vanish where the network is sure and wrong. Offsets have their absolute error. Where the labels
     do not know (`labels.UNKNOWN`), little is asked.
     """
@@ -30,14 +33,15 @@ def field_loss(target: Targets, said: Fields) -> Any:
     wanted = target.heatmaps[..., :joints]
     heat_mask = heat_mask * ops.where(wanted < 0, _UNKNOWN_WEIGHT, 1.0)
     wanted = ops.maximum(wanted, 0.0)
-    error = _squared_error if said.centre is None else _cross_entropy
+    surprise = {"cross_entropy": _cross_entropy, "focal": _focal_error}[heatmap_loss]
+    error = _squared_error if said.centre is None else surprise
     total = 0.0
     for heatmaps in said.heatmaps:
         total = total + ops.sum(error(wanted, heatmaps) * heat_mask)
     for affinity in said.affinity:
         total = total + ops.sum(_squared_error(target.affinity, affinity) * target.mask)
     if said.centre is not None and said.offsets is not None:
-        centre = _cross_entropy(target.heatmaps[..., -1:], said.centre)
+        centre = surprise(target.heatmaps[..., -1:], said.centre)
         total = total + ops.sum(centre * _refined(target.mask, said.centre))
         stride = STRIDE * target.mask.shape[1] // said.offsets.shape[1]
         total = total + _offset_error(target.people, said.offsets, stride)
@@ -60,6 +64,22 @@ def _cross_entropy(wanted: Any, got: Any) -> Any:
         ops.clip(value, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY) for value in (wanted, got)
     )
     return wanted * ops.log(wanted / got) + (1 - wanted) * ops.log((1 - wanted) / (1 - got))
+
+
+def _focal_error(wanted: Any, got: Any) -> Any:
+    """Cells count by how wrong they are, and hardly at all on the slope around a joint.
+
+    So a joint that may be in any of several cells keeps a high peak, where squared error and cross
+    entropy ask for its low probability in each; but how joints are placed is hardly learnt.
+
+    Source: Law and Deng 2018, CornerNet (arXiv:1808.01244), equation 1, where only a cell with
+    exactly 1 is positive; here `wanted` to the power of `_NEARNESS` says how much a cell is, as
+    joints lie between the centres of cells.
+    """
+    got = ops.clip(got, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
+    is_joint = wanted**_NEARNESS * (1 - got) ** _FOCUS * ops.log(got)
+    is_none = (1 - wanted) ** _NEARNESS * got**_FOCUS * ops.log(1 - got)
+    return -(is_joint + is_none)
 
 
 def _offset_error(people: Any, offsets: Any, stride: int) -> Any:
@@ -92,9 +112,9 @@ def _offset_error(people: Any, offsets: Any, stride: int) -> Any:
 class FieldTraining(keras.Model):
     """A network with the loss that all its outputs share."""
 
-    def __init__(self, network: keras.Model) -> None:
+    def __init__(self, network: keras.Model, heatmap_loss: HeatmapLoss) -> None:
         super().__init__(name="field_training")
-        self.network = network
+        self.network, self.heatmap_loss = network, heatmap_loss
         self.built = True  # the network is; what `load_weights` asks for
 
     def call(self, pixels: Any, training: bool = False) -> Any:
@@ -116,7 +136,7 @@ class FieldTraining(keras.Model):
 
     def loss_of(self, pixels: Any, target: Targets, said: Fields) -> Any:
         """The part of the loss that fields have; regularisers come on top."""
-        return field_loss(target, said)
+        return field_loss(target, said, self.heatmap_loss)
 
 
 class DistilledTraining(FieldTraining):
@@ -126,8 +146,10 @@ class DistilledTraining(FieldTraining):
     different numbers of stages: (1 - weight) * loss(labels) + weight * loss(teacher's fields).
     """
 
-    def __init__(self, network: keras.Model, teacher: keras.Model, weight: float) -> None:
-        super().__init__(network)
+    def __init__(
+        self, network: keras.Model, heatmap_loss: HeatmapLoss, teacher: keras.Model, weight: float
+    ) -> None:
+        super().__init__(network, heatmap_loss)
         teacher.trainable = False
         self.teacher, self.weight = teacher, weight
 
@@ -143,4 +165,5 @@ class DistilledTraining(FieldTraining):
             heatmaps = ops.concatenate([heatmaps, taught.centre], axis=-1)
         second = target._replace(heatmaps=heatmaps, affinity=taught.affinity[-1])
         labels = super().loss_of(pixels, target, said)
-        return (1 - self.weight) * labels + self.weight * field_loss(second, said)
+        copied = super().loss_of(pixels, second, said)
+        return (1 - self.weight) * labels + self.weight * copied

@@ -16,16 +16,23 @@ from .evaluate import onnx_predictor
 from .experiments import BEST_FILE, Run
 from .export import export_onnx
 from .keras_models import load_network
-from .network import count_macs
+from .network import build_network, count_macs
 from .network_speed import measure
 from .onnx_contract import spec_in_onnx
 
 
 def with_sizes(run: Run, folder: Path) -> Run:
-    """With parameters and GMAC at the run's own input size, where best.keras is there."""
-    if not (folder / BEST_FILE).is_file():
+    """With parameters and GMAC at the run's own input size.
+
+    Where best.keras stayed on another machine they are those of a network as the spec describes
+    it; they stay unknown if the spec takes its graph from a file (`load_graph`).
+    """
+    if (folder / BEST_FILE).is_file():
+        network = load_network(folder / BEST_FILE)[0]
+    elif not run.spec.load_graph:
+        network = build_network(run.spec.model, run.skeleton)
+    else:
         return run
-    network = load_network(folder / BEST_FILE)[0]
     gmacs = count_macs(network, run.network_hw) / 1e9
     return replace(run, parameters=int(network.count_params()), gmacs=round(gmacs, 3))
 

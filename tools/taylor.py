@@ -43,7 +43,7 @@ def taylor_stats(
     for variable in copy.trainable_variables:
         variable.regularizer = None
     recorder = GateRecorder(_gates(copy, graph))
-    model = _ServedLoss(copy)
+    model = _ServedLoss(copy, spec.model.heatmap_loss)
     model.compile(optimizer=recorder, jit_compile="auto")
     recorder.build(model.trainable_variables)
     data = spec.dataloader.dataset_config

@@ -89,10 +89,11 @@ def _trained_model(
 ) -> tuple[FieldTraining, tuple[Artifact, ...]]:
     """The network with its loss, and the file of the teacher that has a part in it."""
     if spec.distillation is None:
-        return FieldTraining(network), ()
+        return FieldTraining(network, spec.model.heatmap_loss), ()
     path = spec.distillation.teacher
     teacher = with_dtype_policy(_loaded(path, spec)[0], spec.mixed_precision)
-    return DistilledTraining(network, teacher, spec.distillation.weight), (Artifact.open(path),)
+    model = DistilledTraining(network, spec.model.heatmap_loss, teacher, spec.distillation.weight)
+    return model, (Artifact.open(path),)
 
 
 def _loaded(path: Path, spec: TrainSpec) -> tuple[keras.Model, GroupingSettings]:

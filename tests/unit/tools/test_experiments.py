@@ -1,7 +1,7 @@
 """Tables say what runs' records say; the fit of data scaling finds a known curve again."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -17,12 +17,14 @@ from tools.data_scaling import scaling_record, scaling_table
 from tools.dataset import read_coco
 from tools.experiments import (
     ExperimentError,
+    Run,
     ablation_record,
     ablation_table,
     changes,
     read_run,
     replace_table,
 )
+from tools.network import build_network
 from tools.run_costs import with_sizes
 from tools.training_setup import chosen_records
 
@@ -31,7 +33,9 @@ from .test_train import spec_for
 NUMBERS = {"AP50": 0.6, "AP75": 0.4, "APm": 0.3, "APl": 0.5}
 
 
-def make_run(folder: Path, spec: TrainSpec, ap: float, images: int = 2293) -> Path:
+def make_run(
+    folder: Path, spec: TrainSpec, ap: float, images: int = 2293, parents: Sequence[Path] = ()
+) -> Path:
     folder.mkdir(parents=True)
     best = folder / "best.keras"
     best.write_bytes(folder.name.encode())
@@ -41,8 +45,9 @@ def make_run(folder: Path, spec: TrainSpec, ap: float, images: int = 2293) -> Pa
         "val": {"AP": ap, **NUMBERS},
         "data": {"train_images": images},
         "spec": json.loads(spec.model_dump_json()),
+        "skeleton": spec.skeleton.to_json(),
     }
-    Artifact.record(best, "train", settings=settings)
+    Artifact.record(best, "train", *map(Artifact.open, parents), settings=settings)
     return folder
 
 
@@ -57,15 +62,37 @@ def test_a_run_is_read_from_its_record(spec, tmp_path):
     assert run.metrics == {"AP": 0.3, **NUMBERS}
 
 
-def test_the_record_alone_is_enough_and_costs_stay_unknown(spec, tmp_path):
+def test_the_record_alone_is_enough(spec, tmp_path):
     """Networks of a hundred runs need not leave the machine that trained them."""
     folder = make_run(tmp_path / "far", spec, 0.3)
     (folder / "best.keras").unlink()
     run = with_sizes(read_run(folder), folder)
-    assert (run.metrics["AP"], run.parameters, run.gmacs) == (0.3, None, None)
-    assert "| far | - | 100 (99) | 2,293 |  |  |  | 0.300 |" in ablation_table(
+    network = build_network(spec.model, spec.skeleton)
+    assert (run.metrics["AP"], run.parameters) == (0.3, network.count_params())
+    assert "| far | - | 100 (99) | 2,293 | 5.71 | 3.14 |  | 0.300 |" in ablation_table(
         ablation_record([run])
     )
+
+
+def test_costs_of_a_graph_that_came_from_a_file_stay_unknown(spec, tmp_path):
+    pruned = spec.model_copy(update={"load_graph": True, "pretrained_weights": Path("a.keras")})
+    folder = make_run(tmp_path / "far", pruned, 0.3)
+    (folder / "best.keras").unlink()
+    run = with_sizes(read_run(folder), folder)
+    assert (run.parameters, run.gmacs) == (None, None)
+
+
+def test_a_key_that_came_after_a_run_has_its_default_there(spec, tmp_path):
+    model = spec.model.model_copy(update={"heatmap_loss": "focal"})
+    folder = make_run(tmp_path / "old", spec, 0.3)
+    record = folder / "best.keras.json"
+    old = json.loads(record.read_text())
+    del old["settings"]["spec"]["model"]["heatmap_loss"]
+    record.write_text(json.dumps(old))
+    new = make_run(tmp_path / "new", spec.model_copy(update={"model": model}), 0.3)
+    assert changes(read_run(new), read_run(folder)) == {"model.heatmap_loss": "focal"}
+    same = make_run(tmp_path / "same", spec, 0.3)
+    assert changes(read_run(same), read_run(folder)) == {}
 
 
 def test_what_is_no_run_is_refused(spec, tmp_path):
@@ -82,6 +109,21 @@ def test_changes_are_the_keys_that_matter(spec, tmp_path):
     first = read_run(make_run(tmp_path / "a", spec, 0.3))
     second = read_run(make_run(tmp_path / "b", other, 0.4))
     assert changes(second, first) == {"optimizer.weight_decay": 0.5}
+
+
+def test_the_same_weights_elsewhere_are_no_change_and_others_are(spec, tmp_path):
+    def run(name: str, weights: bytes) -> Run:
+        folder = tmp_path / "weights" / name
+        folder.mkdir(parents=True)
+        (folder / "movenet.npz").write_bytes(weights)
+        told = spec.model_copy(update={"pretrained_weights": folder / "movenet.npz"})
+        return read_run(make_run(tmp_path / name, told, 0.3, parents=[folder / "movenet.npz"]))
+
+    first, moved, other = run("first", b"1"), run("moved", b"1"), run("other", b"2")
+    assert changes(moved, first) == {}
+    assert changes(other, first) == {
+        "pretrained_weights": str(tmp_path / "weights/other/movenet.npz")
+    }
 
 
 def test_the_table_goes_into_its_place_on_a_page(spec, tmp_path):

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pose_runtime.skeleton import BODYPOSE_18
-from tools.config import OptimizerConfig, TrainSpec
+from tools.config import HeatmapLoss, NetworkConfig, OptimizerConfig, TrainSpec
 from tools.dataset import DatasetError
 from tools.evaluate import evaluate_model, open_predictor
 from tools.field_training import field_loss
@@ -145,6 +145,29 @@ def test_where_labels_do_not_know_a_wrong_answer_costs_a_tenth():
     wanted[0, :, 0, 3] = UNKNOWN
     assert float(field_loss(targets(heatmaps=wanted), said)) == pytest.approx(sure / 10)
     assert float(field_loss(targets(heatmaps=wanted), Fields.of([0 * heat, paf]))) == 0
+
+
+def test_the_focal_loss_lets_a_high_peak_be_broad_where_the_cross_entropy_does_not():
+    wanted, heat = (np.zeros((1, 2, 2, depth), np.float32) for depth in (20, 19))
+    paf, centre, offsets = (np.zeros((1, 2, 2, depth), np.float32) for depth in (38, 1, 36))
+
+    def loss(kind: HeatmapLoss, labelled: tuple[float, float], found: tuple[float, float]) -> float:
+        wanted[0, :, 0, 3], heat[0, :, 0, 3] = labelled, found
+        said = Fields.of([heat, paf, centre, offsets])
+        return float(field_loss(targets(heatmaps=wanted), said, kind))
+
+    for found in (0.1, 0.5):  # CornerNet's equation 1, halved
+        expected = -0.5 * (1 - found) ** 2 * np.log(found)
+        assert loss("focal", (1, 0), (found, 0)) == pytest.approx(expected, rel=1e-3)
+    slope = 1, 0.5
+    assert loss("focal", slope, (0.9, 0.9)) - loss("focal", slope, (0.9, 0.5)) < 0.05
+    broad, narrow = (loss("cross_entropy", slope, (0.9, beside)) for beside in (0.9, 0.5))
+    assert broad - narrow > 0.2
+
+
+def test_a_network_without_votes_has_no_focal_loss():
+    with pytest.raises(ValueError, match="heatmap_loss: bodypose-vgg19 has the squared error"):
+        NetworkConfig(architecture="bodypose-vgg19", heatmap_loss="focal")
 
 
 def test_perfect_votes_cost_nothing_and_offsets_count_in_shares_of_a_person():
