@@ -13,7 +13,7 @@ from client.address import Protocol
 
 from .errors import NoServer
 from .known_server import HOST, Behaviour
-from .processes import wait_or_kill
+from .processes import ENDS_WITH_US, wait_or_kill
 
 _STOP_TIMEOUT_S = 5
 
@@ -38,6 +38,7 @@ def known_server(behaviour: Behaviour) -> Iterator[KnownPorts]:
     """
     process = subprocess.Popen(
         [
+            *ENDS_WITH_US,
             *(sys.executable, "-m", "loadtest.known_server"),
             f"--service-ms={behaviour.service_s * 1000}",
             f"--capacity={behaviour.capacity}",

@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+import sys
+
+# Before a command: the system asks the process to end (SIGTERM) when the thread that started it
+# ends, also by `kill -9` (Linux, prctl(2): PR_SET_PDEATHSIG, which an exec keeps).
+ENDS_WITH_US = (
+    *(sys.executable, "-I", "-S", "-c"),
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execv(sys.argv[1], sys.argv[1:])",
+)
 
 
 def wait_or_kill(process: subprocess.Popen[str], seconds: float) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 from client.address import DEFAULT_MODEL, Protocol
 
 from .errors import NoServer
-from .processes import wait_or_kill
+from .processes import ENDS_WITH_US, wait_or_kill
 
 _TOOLS = (sys.executable, "-m", "tools.cli")
 _ANY_PORTS = ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")
@@ -53,7 +53,7 @@ def running_server(repository: Path | None, model: Path | None = None) -> Iterat
             repository = Path(folder) / "model_repository"
             _build(repository, model)
         process = subprocess.Popen(
-            [*_TOOLS, "serve", str(repository), *_ANY_PORTS],
+            [*ENDS_WITH_US, *_TOOLS, "serve", str(repository), *_ANY_PORTS],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=(Path(folder) / "stderr").open("w"),

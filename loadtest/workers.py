@@ -17,7 +17,7 @@ import numpy as np
 from .arrivals import Phase
 from .errors import GeneratorError
 from .orders import Loop, Setting, Work
-from .processes import wait_or_kill
+from .processes import ENDS_WITH_US, wait_or_kill
 from .records import Records
 from .scenarios import Stretch
 
@@ -84,7 +84,7 @@ def generator_processes(setting: Setting, count: int) -> Iterator[Workers]:
 
 def _start() -> subprocess.Popen[str]:
     return subprocess.Popen(
-        GENERATOR,
+        [*ENDS_WITH_US, *GENERATOR],  # a killed load test sends nothing more
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,

@@ -20,7 +20,7 @@ def test_hostile_requests_change_no_answer_of_the_others(tmp_path):
     if not COCO.is_dir():
         pytest.skip("needs COCO images: set COCO_DIR or place them in ../shared/coco")
     pytest.importorskip("pytriton", reason="run `pip install -e '.[embedded]'`")
-    options = f"--rounds 2 --requests 60 --images 20 --out {tmp_path / 'isolation.json'}"
+    options = f"--rounds 2 --requests 60 --images 20 --rate 6 --out {tmp_path / 'isolation.json'}"
 
     done = subprocess.run(
         [sys.executable, "-m", "tests.benchmarks.isolation", *options.split()],

@@ -29,13 +29,24 @@ def pose_loadtest(*arguments):
 
 
 def servers_of(repository):
-    """Processes of any server that has this repository loaded."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        command = " ".join(process.info["cmdline"] or [])
-        if "triton" in command and str(repository) in command:
-            found.append(command)
-    return found
+    """Processes of `tools serve` with this repository; tritonserver is a child of each."""
+    return [
+        process
+        for process in psutil.process_iter(["cmdline"])
+        if {"serve", str(repository)} <= set(process.info["cmdline"] or [])
+    ]
+
+
+def wait_until(happened, seconds):
+    deadline = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < deadline, f"not within {seconds} s"
+        time.sleep(0.2)
+
+
+def python_models(repository):
+    children = [child for each in servers_of(repository) for child in each.children(recursive=True)]
+    return [child for child in children if "stub" in child.name()]
 
 
 def test_an_embedded_server_is_started_measured_and_stopped(repository, tmp_path):
@@ -62,7 +73,7 @@ def test_an_embedded_server_is_started_measured_and_stopped(repository, tmp_path
     assert re.fullmatch(r"grpc:[0-9a-f]{64}", report["model"]["config_sha256"])
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_ends_the_run_and_its_server(repository, tmp_path, number):
     options = ("--duration", "60s", "--repository", str(repository), "-o", str(tmp_path))
     with subprocess.Popen(
@@ -71,18 +82,21 @@ def test_a_signal_ends_the_run_and_its_server(repository, tmp_path, number):
         stderr=subprocess.STDOUT,
     ) as process:
         try:
-            deadline = time.monotonic() + 60
-            while len(servers_of(repository)) < 2 and time.monotonic() < deadline:
-                time.sleep(0.2)
+            wait_until(lambda: len(python_models(repository)) >= 3, 60)
             time.sleep(4)
+            models = python_models(repository)
             process.send_signal(number)
             said, _ = process.communicate(timeout=45)
         finally:
             process.kill()
 
-    assert process.returncode not in (0, -number)
-    assert b"Traceback" not in said
+    if number == signal.SIGKILL:  # nobody is left to wait for the server
+        wait_until(lambda: not servers_of(repository), 30)
+    else:
+        assert process.returncode not in (0, -number)
+        assert b"Traceback" not in said
     assert servers_of(repository) == []
+    assert not any(model.is_running() for model in models)
     assert not list(tmp_path.iterdir())
 
 

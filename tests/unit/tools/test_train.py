@@ -19,7 +19,6 @@ from tools.labels import UNKNOWN
 from tools.optimizers import SoftstartAnnealing, build_optimizer
 from tools.samples import Targets
 from tools.train import train
-from tools.training_state import TrainingError
 
 from .conftest import HEIGHT, WIDTH
 
@@ -71,27 +70,6 @@ def test_two_images_are_learnt_by_heart(drawn_coco, tmp_path):
 def losses(folder: Path) -> list[float]:
     lines = (folder / "log.csv").read_text().splitlines()
     return [float(row["loss"]) for row in csv.DictReader(lines)]
-
-
-@pytest.mark.slow
-def test_a_resumed_run_has_the_losses_of_an_unbroken_one(drawn_coco, tmp_path):
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    spec = spec_for(drawn_coco, 4)
-    train(spec, whole, resume=False, say=lambda line: None)
-
-    class Unplugged(Exception):
-        pass
-
-    def pull_the_plug(line: str) -> None:
-        if line.startswith("epoch 3"):
-            raise Unplugged
-
-    with pytest.raises(Unplugged):
-        train(spec, broken, resume=False, say=pull_the_plug)
-    with pytest.raises(TrainingError, match="add --resume"):
-        train(spec, broken, resume=False, say=lambda line: None)
-    train(spec, broken, resume=True, say=lambda line: None)
-    assert losses(broken) == pytest.approx(losses(whole), rel=1e-3)
 
 
 def test_an_unreadable_image_is_named(drawn_coco, tmp_path):

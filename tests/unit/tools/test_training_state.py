@@ -62,6 +62,8 @@ def test_a_run_killed_in_mid_epoch_goes_on_as_if_it_had_not_been(drawn_coco, tmp
     assert killed.returncode == -9, killed.stderr
     assert json.loads((broken / "checkpoint.json").read_text())["epoch"] == 2
     said: list[str] = []
+    with pytest.raises(TrainingError, match="add --resume"):
+        train(spec, broken, resume=False, say=said.append)
     train(spec, broken, resume=True, say=said.append)
 
     assert [line.split()[1] for line in said if line.startswith("epoch")] == ["3/4", "4/4"]
