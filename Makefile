@@ -19,7 +19,7 @@ demo: .venv/.demo  ## people found in a photo by a real Triton: make demo PHOTO=
 test: .venv/.dev  ## the whole test suite: half an hour on 2 cores
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-check: .venv/.dev  ## format, lint, types, unit tests: one to two minutes
+check: .venv/.dev  ## format, lint, types, unit tests: one to three minutes
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy pose_runtime tools client loadtest
