@@ -70,6 +70,7 @@ def read_run(folder: Path) -> Run:
         raise ExperimentError(f"{best}: expected AP on a validation split, got none; give val_data")
     try:
         spec = TrainSpec.model_validate(settings["spec"])  # keys that came later: their defaults
+        skeleton = Skeleton.from_json(settings["skeleton"])
         train_images = settings["data"]["train_images"]
     except (ValidationError, KeyError):
         raise ExperimentError(
@@ -85,7 +86,7 @@ def read_run(folder: Path) -> Run:
         network_hw=(height, width),
         metrics={name: settings["val"][name] for name in METRICS},
         spec=spec,
-        skeleton=Skeleton.from_json(settings["skeleton"]),
+        skeleton=skeleton,
         parents=artifact.parents,
     )
 

@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 TOOLS = [sys.executable, "-c", "from tools.cli import main; main()"]
 
 
@@ -22,7 +24,7 @@ def command_of(pid: int) -> str:
         return ""
 
 
-def processes_of(serving: subprocess.Popen[str], program: str) -> list[int]:
+def processes_of(serving: subprocess.Popen[str] | psutil.Process, program: str) -> list[int]:
     """The server, or its Python models, that one `serve` has started."""
     name = f"bodypose_{serving.pid}_"  # see embedded_server
     pids = [int(folder.name) for folder in Path("/proc").glob("[0-9]*")]
@@ -33,10 +35,10 @@ def processes_of(serving: subprocess.Popen[str], program: str) -> list[int]:
     ]
 
 
-def wait_for(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 20
+def wait_for(condition: Callable[[], object], seconds: float = 20) -> None:
+    deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline
+        assert time.monotonic() < deadline, f"not within {seconds} s"
         time.sleep(0.01)
 
 

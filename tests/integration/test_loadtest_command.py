@@ -18,6 +18,8 @@ from loadtest.cli import INVALID
 from loadtest.known_process import known_server
 from loadtest.known_server import Behaviour
 
+from .processes import processes_of, wait_for
+
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
@@ -37,16 +39,8 @@ def servers_of(repository):
     ]
 
 
-def wait_until(happened, seconds):
-    deadline = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < deadline, f"not within {seconds} s"
-        time.sleep(0.2)
-
-
-def python_models(repository):
-    children = [child for each in servers_of(repository) for child in each.children(recursive=True)]
-    return [child for child in children if "stub" in child.name()]
+def python_models(servers):
+    return [pid for each in servers for pid in processes_of(each, "triton_python_backend_stub")]
 
 
 def test_an_embedded_server_is_started_measured_and_stopped(repository, tmp_path):
@@ -82,21 +76,21 @@ def test_a_signal_ends_the_run_and_its_server(repository, tmp_path, number):
         stderr=subprocess.STDOUT,
     ) as process:
         try:
-            wait_until(lambda: len(python_models(repository)) >= 3, 60)
+            wait_for(lambda: len(python_models(servers_of(repository))) >= 3, 60)
             time.sleep(4)
-            models = python_models(repository)
+            servers = servers_of(repository)
             process.send_signal(number)
             said, _ = process.communicate(timeout=45)
         finally:
             process.kill()
 
     if number == signal.SIGKILL:  # nobody is left to wait for the server
-        wait_until(lambda: not servers_of(repository), 30)
+        wait_for(lambda: not servers_of(repository), 30)
     else:
         assert process.returncode not in (0, -number)
         assert b"Traceback" not in said
     assert servers_of(repository) == []
-    assert not any(model.is_running() for model in models)
+    assert python_models(servers) == []
     assert not list(tmp_path.iterdir())
 
 
