@@ -22,7 +22,7 @@ test: .venv/.dev  ## the whole test suite: half an hour on 2 cores
 check: .venv/.dev  ## format, lint, types, unit tests: one to three minutes
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy pose_runtime tools client loadtest
+	$(BIN)/mypy pose_runtime tools/bodypose_tools client/bodypose_client loadtest/bodypose_loadtest
 	$(BIN)/python -m pytest tests/unit -m "not slow" -n 2
 
 fuzz: .venv/.dev  ## decoding and the models' requests under a coverage-guided fuzzer: make fuzz MINUTES=30

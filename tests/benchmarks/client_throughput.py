@@ -26,13 +26,13 @@ import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from client.evaluation import Split, ask, open_split
-from client.in_flight import map_in_order
-from client.output_file import write_file
-from client.pose_client import PoseClient
-from client.wire_bytes import wire_bytes
-from tools.repository import build_repository
-from tools.server import embedded_server
+from bodypose_client.evaluation import Split, ask, open_split
+from bodypose_client.files.output_file import write_file
+from bodypose_client.in_flight import map_in_order
+from bodypose_client.pose_client import PoseClient
+from bodypose_client.wire.tensor_bytes import wire_bytes
+from bodypose_tools.repository.build import build_repository
+from bodypose_tools.server.embedded import embedded_server
 
 ROOT = Path(__file__).parents[2]
 SIDES = ("generator", "evaluate")
@@ -157,7 +157,9 @@ def _requests(split: Split) -> list[Any]:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--model", type=Path, default=ROOT / "tools/models/bodypose-s.onnx")
+    parser.add_argument(
+        "--model", type=Path, default=ROOT / "tools/bodypose_tools/models/bodypose-s.onnx"
+    )
     parser.add_argument("--coco", type=Path, default=COCO)
     parser.add_argument("--in-flight", type=int, default=4)
     parser.add_argument("--slices", type=int, default=10)

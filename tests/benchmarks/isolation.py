@@ -28,12 +28,12 @@ import grpc
 import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-from client.wire_bytes import wire_bytes
+from bodypose_client.wire.tensor_bytes import wire_bytes
+from bodypose_tools.files.artifacts import atomic_path
+from bodypose_tools.repository.build import build_repository
+from bodypose_tools.repository.pbtxt import ENSEMBLE
+from bodypose_tools.server.embedded import embedded_server
 from tests.fuzz import hostile_images
-from tools.artifacts import atomic_path
-from tools.repository import build_repository
-from tools.server import embedded_server
-from tools.triton_config import ENSEMBLE
 
 ROOT = Path(__file__).parents[2]
 COCO = Path(os.environ.get("COCO_DIR", ROOT.parent / "shared" / "coco"))
@@ -252,7 +252,9 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--model", type=Path, default=ROOT / "tools/models/bodypose-s.onnx")
+    parser.add_argument(
+        "--model", type=Path, default=ROOT / "tools/bodypose_tools/models/bodypose-s.onnx"
+    )
     parser.add_argument("--coco", type=Path, default=COCO)
     parser.add_argument("--images", type=int, default=100)
     parser.add_argument("--rate", type=float, help="good requests a second")

@@ -18,12 +18,12 @@ import cv2
 import numpy as np
 import pytest
 
-from client.async_client import AsyncPoseClient
-from client.pose_client import PoseClient
-from client.shared_memory import SharedMemory
+from bodypose_client.async_client import AsyncPoseClient
+from bodypose_client.pose_client import PoseClient
+from bodypose_client.wire.shared_memory import SharedMemory
+from bodypose_tools.repository.build import build_repository
+from bodypose_tools.server.embedded import CLOSED_APIS, embedded_server
 from pose_runtime.spec import PipelineSpec
-from tools.repository import build_repository
-from tools.server import CLOSED_APIS, embedded_server
 
 pytestmark = [pytest.mark.slow, pytest.mark.triton]
 

@@ -22,11 +22,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from bodypose_tools.files.artifacts import atomic_path
+from bodypose_tools.repository.build import build_repository
 from tests.fuzz import hostile_images
 from tests.fuzz.limits import MAX_INPUT_BYTES, SPEC
 from tests.tiny_network import write_tiny_onnx
-from tools.artifacts import atomic_path
-from tools.repository import build_repository
 
 ROOT = Path(__file__).parents[2]
 HANG_S = 10

@@ -44,7 +44,7 @@ with watched("pose_runtime"):
 # These import pose_runtime, too, so they come after it is instrumented.
 from google.protobuf import json_format  # noqa: E402
 
-from tools.triton_config import GROUPING, NETWORK, PREPROCESS, read_config  # noqa: E402
+from bodypose_tools.repository.pbtxt import GROUPING, NETWORK, PREPROCESS, read_config  # noqa: E402
 
 STUBS = Path(__file__).parents[1] / "stubs"
 _DTYPES = (np.uint8, np.int32, np.float32, np.float64, np.bool_, np.int64)

@@ -15,12 +15,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from bodypose_tools.repository.build import build_repository
+from bodypose_tools.repository.pbtxt import ENSEMBLE
+from bodypose_tools.server.embedded import EmbeddedServer, embedded_server
 from pose_runtime.errors import PoseError
 from pose_runtime.poses import Poses, unpack_poses
 from pose_runtime.spec import PipelineSpec
-from tools.repository import build_repository
-from tools.server import EmbeddedServer, embedded_server
-from tools.triton_config import ENSEMBLE
 
 from .processes import TOOLS, free_ports
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import psutil
 
-TOOLS = [sys.executable, "-c", "from tools.cli import main; main()"]
+TOOLS = [sys.executable, "-c", "from bodypose_tools.cli import main; main()"]
 
 
 def free_ports() -> tuple[str, ...]:

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tools.triton_config import ENSEMBLE
+from bodypose_tools.repository.pbtxt import ENSEMBLE
 
 pytestmark = pytest.mark.triton
 

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from client import cli
-from client.access import Access
-from client.blocking import run
-from client.deadline import Deadline
-from client.errors import ModelNotFound, RequestRejected
-from client.pose_client import PoseClient
-from client.transport import Model, Request, connect
+from bodypose_client import cli
+from bodypose_client.blocking import run
+from bodypose_client.errors import ModelNotFound, RequestRejected
+from bodypose_client.pose_client import PoseClient
+from bodypose_client.wire.access import Access
+from bodypose_client.wire.connect import connect
+from bodypose_client.wire.connection import Model, Request
+from bodypose_client.wire.deadline import Deadline
 
 pytestmark = pytest.mark.triton
 

@@ -8,15 +8,15 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from client import cli
-from client.async_client import AsyncPoseClient
-from client.errors import RequestRejected, SharedMemoryRefused
-from client.pose_client import PoseClient
-from client.shared_memory import SharedMemory
+from bodypose_client import cli
+from bodypose_client.async_client import AsyncPoseClient
+from bodypose_client.errors import RequestRejected, SharedMemoryRefused
+from bodypose_client.pose_client import PoseClient
+from bodypose_client.wire.shared_memory import SharedMemory
+from bodypose_tools.repository.build import build_repository
+from bodypose_tools.server.embedded import CLOSED_APIS, embedded_server
 from pose_runtime.skeleton import Skeleton
 from pose_runtime.spec import GroupingSettings, PipelineSpec
-from tools.repository import build_repository
-from tools.server import CLOSED_APIS, embedded_server
 
 pytestmark = pytest.mark.triton
 

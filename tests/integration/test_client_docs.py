@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import pytest
 
-import client.errors
-from client.pose_client import PoseClient
-from client.video_files import open_video
+import bodypose_client.errors
+from bodypose_client.pose_client import PoseClient
+from bodypose_client.video.files import open_video
 from pose_runtime.errors import PoseError
 
 pytestmark = pytest.mark.triton
@@ -27,10 +27,10 @@ TIMEOUT_S = 120
 # `pose-client` with the test server's addresses as defaults; `demo` gets its Ctrl-C by itself.
 COMMAND = """#!{python}
 import os, signal, sys, threading
-from client.address import DEFAULT_URLS, Protocol
+from bodypose_client.wire.address import DEFAULT_URLS, Protocol
 DEFAULT_URLS[Protocol.GRPC] = "grpc://{grpc}"
 DEFAULT_URLS[Protocol.HTTP] = "http://{http}"
-from client.cli import main
+from bodypose_client.cli import main
 if sys.argv[1] == "demo":
     sys.argv += ["--port", "0"]
     threading.Timer(2, os.kill, (os.getpid(), signal.SIGINT)).start()
@@ -151,7 +151,7 @@ def test_the_example_record_has_the_shape_of_a_real_one(server, desk):
 def test_every_error_is_on_the_page():
     tree = [
         error
-        for error in vars(client.errors).values()
+        for error in vars(bodypose_client.errors).values()
         if isinstance(error, type) and issubclass(error, PoseError) and error is not PoseError
     ]
 

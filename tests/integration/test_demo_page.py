@@ -14,10 +14,10 @@ import cv2
 import numpy as np
 import pytest
 
-from client.demo_link import ServerLink
-from client.demo_server import DemoApi, demo_server
-from client.pose_client import PoseClient
-from tools.server import Ports, embedded_server
+from bodypose_client.demo.link import ServerLink
+from bodypose_client.demo.server import DemoApi, demo_server
+from bodypose_client.pose_client import PoseClient
+from bodypose_tools.server.embedded import Ports, embedded_server
 
 pytestmark = pytest.mark.triton
 
@@ -349,7 +349,7 @@ def test_a_server_that_goes_away_is_said_and_its_return_noticed(browser, reposit
 @contextlib.contextmanager
 def demo_command(url, port):
     """`pose-client demo` in its own process; ended by Ctrl-C."""
-    main = "from client.cli import main; main()"
+    main = "from bodypose_client.cli import main; main()"
     options = ["demo", "--port", str(port), "--url", url]
     command = subprocess.Popen(
         [sys.executable, "-c", main, *options], stdout=subprocess.PIPE, text=True

@@ -23,12 +23,12 @@ import cv2
 import numpy as np
 import pytest
 
-from client.errors import ServerBusy
-from client.in_flight import map_in_order
-from client.pose_client import PoseClient
-from client.retries import NO_RETRIES, PATIENT
-from tools.server import embedded_server
-from tools.triton_config import ENSEMBLE, GROUPING, NETWORK, PREPROCESS
+from bodypose_client.errors import ServerBusy
+from bodypose_client.in_flight import map_in_order
+from bodypose_client.pose_client import PoseClient
+from bodypose_client.wire.retries import NO_RETRIES, PATIENT
+from bodypose_tools.repository.pbtxt import ENSEMBLE, GROUPING, NETWORK, PREPROCESS
+from bodypose_tools.server.embedded import embedded_server
 
 from .processes import command_of, left_by, processes_of, until_ready, wait_for
 
@@ -262,7 +262,7 @@ def test_a_restarted_server_costs_a_running_client_nothing(serve, protocol):
 
 def test_a_restarted_server_changes_no_evaluation(serve, tmp_path):
     """Every image counts once, although the server went away after the tenth."""
-    from client.evaluation import evaluate_server, open_split
+    from bodypose_client.evaluation import evaluate_server, open_split
 
     annotations = coco_file(tmp_path / "images", GREYS[::3])
     split = open_split(annotations, tmp_path / "images", None)
@@ -355,11 +355,11 @@ def test_the_network_of_another_skeleton_does_not_load(repository, tmp_path, tin
     """Someone copied it from another repository, list of files and all."""
     from dataclasses import replace
 
+    from bodypose_tools.repository.build import build_repository
+    from bodypose_tools.server.embedded import embedded_server
+    from bodypose_tools.server.settings import ServerError
     from pose_runtime.skeleton import BODYPOSE_18, Skeleton
     from pose_runtime.spec import PipelineSpec
-    from tools.repository import build_repository
-    from tools.server import embedded_server
-    from tools.triton_wheel import ServerError
 
     spec = PipelineSpec.load(repository / NETWORK / "1" / "pipeline.json")
     raw = BODYPOSE_18.to_json()
@@ -393,7 +393,7 @@ SMALL_SHM = "mount -t tmpfs -o size=120m tmpfs /dev/shm"
 
 
 def test_a_full_shared_memory_fails_requests_that_need_more_and_no_others(serve):
-    from client.errors import ClientError
+    from bodypose_client.errors import ClientError
 
     process = serve(inside=isolated(SMALL_SHM))
     urls = urls_in(until_ready(process))
@@ -432,7 +432,7 @@ def test_a_full_disk_leaves_the_old_repository_and_says_so(tmp_path, repository,
         set -e
         mount -t tmpfs -o size=1m tmpfs {disk}
         cd {Path(__file__).parents[2]}
-        tools() {{ '{sys.executable}' -c 'from tools.cli import main; main()' "$@"; }}
+        tools() {{ '{sys.executable}' -c 'from bodypose_tools.cli import main; main()' "$@"; }}
         tools build-repo {model} -o {disk}/repository
         dd if=/dev/zero of={disk}/filler bs=1k 2>/dev/null || true
         tools build-repo {model} -o {disk}/repository && exit 3
@@ -460,11 +460,11 @@ def test_a_full_disk_leaves_the_old_repository_and_says_so(tmp_path, repository,
 @pytest.mark.slow
 def test_a_restarted_server_is_errors_in_a_load_test_and_no_request_is_lost(serve):
     """The same seed sends the same requests; what nobody answered is counted, and once."""
-    from loadtest.orders import Loop
-    from loadtest.plan import Plan
-    from loadtest.run import run_load_test
-    from loadtest.scenarios import Load, Scenario
-    from loadtest.slo import Slo
+    from bodypose_loadtest.orders import Loop
+    from bodypose_loadtest.plan import Plan
+    from bodypose_loadtest.run import run_load_test
+    from bodypose_loadtest.scenarios import Load, Scenario
+    from bodypose_loadtest.slo import Slo
 
     process = serve()
     urls = urls_in(until_ready(process))

@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from bodypose_tools.repository.build import build_repository
+from bodypose_tools.server.embedded import embedded_server
 from tests.fuzz import hostile_images
 from tests.integration.conftest import SPEC
-from tools.repository import build_repository
-from tools.server import embedded_server
 
 pytestmark = pytest.mark.triton
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from client.address import Protocol
-from loadtest.cli import INVALID
-from loadtest.known_process import known_server
-from loadtest.known_server import Behaviour
+from bodypose_client.wire.address import Protocol
+from bodypose_loadtest.cli import INVALID
+from bodypose_loadtest.known_process import known_server
+from bodypose_loadtest.known_server import Behaviour
 
 from .processes import processes_of, wait_for
 
@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def pose_loadtest(*arguments):
-    command = [sys.executable, "-m", "loadtest.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "bodypose_loadtest.cli", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -71,7 +71,7 @@ def test_an_embedded_server_is_started_measured_and_stopped(repository, tmp_path
 def test_a_signal_ends_the_run_and_its_server(repository, tmp_path, number):
     options = ("--duration", "60s", "--repository", str(repository), "-o", str(tmp_path))
     with subprocess.Popen(
-        [sys.executable, "-m", "loadtest.cli", "run", "--scenario", "steady", *options],
+        [sys.executable, "-m", "bodypose_loadtest.cli", "run", "--scenario", "steady", *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
     ) as process:

@@ -15,19 +15,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from client.address import Protocol
-from loadtest import workers
-from loadtest.known_process import known_server
-from loadtest.known_server import Behaviour
-from loadtest.orders import Loop
-from loadtest.plan import Plan
-from loadtest.run import run_load_test
-from loadtest.scenarios import Load, Scenario
-from loadtest.slo import Slo
+from bodypose_client.wire.address import Protocol
+from bodypose_loadtest import workers
+from bodypose_loadtest.known_process import known_server
+from bodypose_loadtest.known_server import Behaviour
+from bodypose_loadtest.orders import Loop
+from bodypose_loadtest.plan import Plan
+from bodypose_loadtest.run import run_load_test
+from bodypose_loadtest.scenarios import Load, Scenario
+from bodypose_loadtest.slo import Slo
 
 pytestmark = [pytest.mark.slow, pytest.mark.alone]
 
-LOCUSTFILE = str(Path(__file__).parents[2] / "loadtest/locustfile.py")
+LOCUSTFILE = str(Path(workers.__file__).with_name("locustfile.py"))
 # 40 answers/s; long enough that a few ms of scheduling on a busy machine are not 5 %.
 SERVICE_S, CAPACITY = 0.2, 8
 WARM_UP_S, DURATION_S = 1.1, 8.0
@@ -206,7 +206,7 @@ def test_a_stall_is_named_in_a_closed_loop_too():
 
 @pytest.mark.parametrize(("loop", "level"), [(Loop.CLOSED, 8), (Loop.OPEN, 100)])
 def test_serialised_calls_are_not_reported_as_the_servers_numbers(monkeypatch, loop, level):
-    script = BLOCKING + "from loadtest.generator import main; main()"
+    script = BLOCKING + "from bodypose_loadtest.generator.__main__ import main; main()"
     monkeypatch.setattr(workers, "GENERATOR", (sys.executable, "-c", script))
 
     outcome = measured(Behaviour(0.02, 8), Protocol.GRPC, loop, level, duration_s=3)

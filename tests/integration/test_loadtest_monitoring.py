@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import yaml
 
-import loadtest
-from client.errors import RequestRejected
-from client.pose_client import PoseClient
+import bodypose_loadtest
+from bodypose_client.errors import RequestRejected
+from bodypose_client.pose_client import PoseClient
 
 pytestmark = pytest.mark.triton
 
-FOLDER = Path(loadtest.__file__).parent / "monitoring"
+FOLDER = Path(bodypose_loadtest.__file__).parent / "monitoring"
 DASHBOARD = json.loads((FOLDER / "grafana-dashboard.json").read_text())
 RULES = yaml.safe_load((FOLDER / "prometheus-rules.yaml").read_text())
 EXPRESSIONS = {

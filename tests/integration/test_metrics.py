@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from tools import server as embedding
-from tools.server import EmbeddedServer, embedded_server
-from tools.triton_wheel import copy_backend
+from bodypose_tools.server import embedded as embedding
+from bodypose_tools.server.embedded import EmbeddedServer, embedded_server
+from bodypose_tools.server.wheel import copy_backend
 
 pytestmark = pytest.mark.triton
 

@@ -9,12 +9,13 @@ import pytest
 import yaml
 from typer.testing import CliRunner
 
-from client.evaluation import evaluate_server, open_split
-from client.pose_client import PoseClient
+from bodypose_client.evaluation import evaluate_server, open_split
+from bodypose_client.pose_client import PoseClient
+from bodypose_tools.cli import app
+from bodypose_tools.evaluation.offline import evaluate_model
+from bodypose_tools.runtimes.predictors import open_predictor
+from bodypose_tools.server.embedded import embedded_server
 from pose_runtime.skeleton import Skeleton
-from tools.cli import app
-from tools.evaluate import evaluate_model, open_predictor
-from tools.server import embedded_server
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import pytest
 
-from client.access import Tls
-from client.errors import ClientError
-from client.pose_client import PoseClient
+from bodypose_client.errors import ClientError
+from bodypose_client.pose_client import PoseClient
+from bodypose_client.wire.access import Tls
+from bodypose_tools.repository.pbtxt import ENSEMBLE, GROUPING, NETWORK, PREPROCESS
+from bodypose_tools.server.embedded import ServerError, embedded_server
 from pose_runtime.spec import PipelineSpec
-from tools.server import ServerError, embedded_server
-from tools.triton_config import ENSEMBLE, GROUPING, NETWORK, PREPROCESS
 
 from .processes import free_ports, left_by, processes_of, until_ready, wait_for
 
@@ -141,7 +141,7 @@ def test_a_taken_port_is_an_error_in_one_line(serve, tmp_path):
 
 
 def test_a_model_that_does_not_load_is_named_with_its_reason(tmp_path, tiny_onnx):
-    from tools.repository import build_repository
+    from bodypose_tools.repository.build import build_repository
 
     spec = PipelineSpec(network_hw=(32, 48), max_peaks=3, max_people=2)
     build_repository(tiny_onnx(tmp_path / "tiny.onnx", spec), tmp_path / "repository")

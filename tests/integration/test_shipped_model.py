@@ -9,14 +9,16 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from client.evaluation import evaluate_server, open_split
-from client.pose_client import PoseClient
+from bodypose_client.evaluation import evaluate_server, open_split
+from bodypose_client.pose_client import PoseClient
+from bodypose_tools.cli import app
+from bodypose_tools.data.coco import read_coco
+from bodypose_tools.evaluation.offline import evaluate_model, find_people
+from bodypose_tools.files.shipped import SHIPPED_MODEL
+from bodypose_tools.repository.build import build_repository
+from bodypose_tools.runtimes.predictors import open_predictor
+from bodypose_tools.server.embedded import EmbeddedServer, embedded_server
 from pose_runtime.poses import Poses
-from tools.cli import app
-from tools.dataset import read_coco
-from tools.evaluate import evaluate_model, find_people, open_predictor
-from tools.repository import SHIPPED_MODEL, build_repository
-from tools.server import EmbeddedServer, embedded_server
 
 pytestmark = pytest.mark.triton
 

@@ -6,8 +6,8 @@ import json
 
 import pytest
 
-from tools.soak import Plan
-from tools.soak_run import run_soak
+from bodypose_tools.soak.run import run_soak
+from bodypose_tools.soak.settings import Plan
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 

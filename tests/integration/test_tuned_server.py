@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from bodypose_tools.benchmark.settings import Objective
+from bodypose_tools.benchmark.tune import CLIENTS, Goal, measured_curve
+from bodypose_tools.repository.tuning import Tuning
 from pose_runtime.spec import PipelineSpec
-from tools.tune import CLIENTS, Goal, Objective, measured_curve
-from tools.tuning import Tuning
 
 from .conftest import MISSING_WHEEL
 

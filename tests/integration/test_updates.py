@@ -18,15 +18,20 @@ import cv2
 import numpy as np
 import pytest
 
+from bodypose_tools.repository import build as repositories
+from bodypose_tools.repository import versions
+from bodypose_tools.repository.build import (
+    RepositoryError,
+    build_repository,
+    changes_since_build,
+    version_in_use,
+)
+from bodypose_tools.repository.lock import RepositoryInUse
+from bodypose_tools.repository.pbtxt import ENSEMBLE, NETWORK
+from bodypose_tools.server.embedded import EmbeddedServer, embedded_server
+from bodypose_tools.server.readiness import is_ready
+from bodypose_tools.server.settings import Updates
 from pose_runtime.spec import PipelineSpec
-from tools import repository as repositories
-from tools import versions
-from tools.readiness import is_ready
-from tools.repository import RepositoryError, build_repository, changes_since_build, version_in_use
-from tools.repository_lock import RepositoryInUse
-from tools.server import EmbeddedServer, embedded_server
-from tools.server_command import Updates
-from tools.triton_config import ENSEMBLE, NETWORK
 
 pytestmark = pytest.mark.triton
 

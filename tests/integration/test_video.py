@@ -10,11 +10,11 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from client.video_files import open_source, open_video
+from bodypose_client.video.files import open_source, open_video
 
 pytestmark = pytest.mark.triton
 
-MAIN = "from client.cli import main; main()"
+MAIN = "from bodypose_client.cli import main; main()"
 SIZE_HW = (95, 128)  # odd, so that a line is added
 
 

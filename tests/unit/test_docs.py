@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from typer.main import get_command
 
-from client.cli import app as client_app
-from loadtest.cli import app as loadtest_app
-from tools.cli import app as tools_app
-from tools.pareto import TradeOff
+from bodypose_client.cli import app as client_app
+from bodypose_loadtest.cli import app as loadtest_app
+from bodypose_tools.cli import app as tools_app
+from bodypose_tools.pruning.pareto import TradeOff
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "MODEL_CARD.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -40,7 +40,9 @@ def test_the_results_table_is_what_the_commands_wrote():
 
 
 def test_served_results_are_of_the_shipped_model():
-    shipped = json.loads((ROOT / "tools/models/bodypose-s.onnx.json").read_text())["sha256"]
+    shipped = json.loads((ROOT / "tools/bodypose_tools/models/bodypose-s.onnx.json").read_text())[
+        "sha256"
+    ]
     for name in ("val-onnx", "val-server-grpc", "val-server-http"):
         assert result(name)["model"]["sha256"] == shipped, f"{name}.json is of another model"
 

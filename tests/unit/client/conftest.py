@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from client import cli
-from client.errors import RequestRejected
-from client.transport import PIPELINE_PARAMETER, Connect, Connection, ModelInfo
+from bodypose_client import cli
+from bodypose_client.errors import RequestRejected
+from bodypose_client.wire.connect import Connect
+from bodypose_client.wire.connection import PIPELINE_PARAMETER, Connection, ModelInfo
 from pose_runtime.errors import ImageError
 from pose_runtime.images import decode_image
 from pose_runtime.poses import Poses, pack_poses

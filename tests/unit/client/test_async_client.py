@@ -6,10 +6,10 @@ import itertools
 import numpy as np
 import pytest
 
-from client.async_client import AsyncPoseClient
-from client.errors import FileError, RequestRejected
-from client.in_flight import map_in_order_asyncio
-from client.pose_client import PoseClient
+from bodypose_client.async_client import AsyncPoseClient
+from bodypose_client.errors import FileError, RequestRejected
+from bodypose_client.in_flight import map_in_order_asyncio
+from bodypose_client.pose_client import PoseClient
 
 URL = "grpc://127.0.0.1:8001/bodypose"
 

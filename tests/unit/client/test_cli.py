@@ -6,8 +6,8 @@ import cv2
 import pytest
 from typer.testing import CliRunner
 
-from client import cli
-from client.formats import poses_from_record
+from bodypose_client import cli
+from bodypose_client.formats import poses_from_record
 
 UNUSED = "grpc://127.0.0.1:9"
 
@@ -124,7 +124,7 @@ def test_every_command_shows_an_example(command):
 
 def test_help_is_fast_because_heavy_libraries_stay_out():
     code = (
-        "import sys; from client.cli import app;"
+        "import sys; from bodypose_client.cli import app;"
         "print([m for m in ('cv2', 'tritonclient', 'pycocotools', 'grpc') if m in sys.modules])"
     )
     printed = subprocess.run(

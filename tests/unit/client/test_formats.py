@@ -3,9 +3,9 @@ import json
 import numpy as np
 import pytest
 
-from client.errors import AnnotationError
-from client.formats import ImageInfo, image_record, openpose_record, poses_from_record
-from client.pose_client import ServedModel
+from bodypose_client.errors import AnnotationError
+from bodypose_client.formats import ImageInfo, image_record, openpose_record, poses_from_record
+from bodypose_client.pose_client import ServedModel
 from pose_runtime.poses import Poses
 
 POSES = Poses(

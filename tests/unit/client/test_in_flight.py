@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from client.in_flight import map_in_order
+from bodypose_client.in_flight import map_in_order
 
 
 def test_answers_keep_the_order_of_the_questions():

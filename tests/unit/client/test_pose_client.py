@@ -4,10 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from client.blocking import dressed
-from client.errors import ClientClosed, FileError, NotAPoseModel, RequestRejected
-from client.pose_client import PoseClient, ServedModel
-from client.transport import Connection, ModelInfo
+from bodypose_client.blocking import dressed
+from bodypose_client.errors import ClientClosed, FileError, NotAPoseModel, RequestRejected
+from bodypose_client.pose_client import PoseClient, ServedModel
+from bodypose_client.wire.connection import Connection, ModelInfo
 from pose_runtime.errors import ContractError, SpecError
 from pose_runtime.poses import Poses
 from pose_runtime.spec import ImageLimits, PipelineSpec

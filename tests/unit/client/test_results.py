@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image as PilImage
 
-from client.errors import MissingLibrary
-from client.formats import csv_header, csv_rows, poses_from_record
-from client.pose_client import PoseClient
-from client.results import ImagePoses
+from bodypose_client.errors import MissingLibrary
+from bodypose_client.formats import csv_header, csv_rows, poses_from_record
+from bodypose_client.pose_client import PoseClient
+from bodypose_client.results import ImagePoses
 from pose_runtime.poses import Poses
 
 URL = "grpc://127.0.0.1:8001/bodypose"

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from loadtest.orders import Loop
-from loadtest.records import RECORD, Records
-from loadtest.report import SCHEMA
-from loadtest.scenarios import Step
-from loadtest.step_result import measure_step
-from loadtest.summary import summarise
+from bodypose_loadtest.orders import Loop
+from bodypose_loadtest.records import RECORD, Records
+from bodypose_loadtest.report import SCHEMA
+from bodypose_loadtest.scenarios import Step
+from bodypose_loadtest.step_result import measure_step
+from bodypose_loadtest.summary import summarise
 
 
 @pytest.fixture

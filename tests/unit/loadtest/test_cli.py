@@ -3,9 +3,9 @@
 import pytest
 from typer.testing import CliRunner
 
-import loadtest.run
-from loadtest.cli import FAILED, INVALID, app
-from loadtest.report import Outcome
+import bodypose_loadtest.run
+from bodypose_loadtest.cli import FAILED, INVALID, app
+from bodypose_loadtest.report import Outcome
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def run(monkeypatch, tmp_path, report, records):
         plans.append(plan)
         return Outcome(report, [("users 1", 0, records([(0, 0, 1, 0, 0)]))], ["a.jpg"])
 
-    monkeypatch.setattr(loadtest.run, "run_load_test", pretend)
+    monkeypatch.setattr(bodypose_loadtest.run, "run_load_test", pretend)
 
     def call(*arguments, folder="new"):
         command = ["run", "-o", str(tmp_path / folder), *arguments]

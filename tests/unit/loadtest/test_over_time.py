@@ -3,10 +3,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loadtest.groups import by_group
-from loadtest.images import LoadImage
-from loadtest.machine import Sample, Sampler, about_others, machine_summary
-from loadtest.over_time import by_minute, recovery_s
+from bodypose_loadtest.groups import by_group
+from bodypose_loadtest.images import LoadImage
+from bodypose_loadtest.machine import Sample, Sampler, about_others, machine_summary
+from bodypose_loadtest.over_time import by_minute, recovery_s
 
 
 def test_a_soak_is_told_by_the_minute(records):

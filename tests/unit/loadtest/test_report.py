@@ -4,11 +4,11 @@ import io
 
 import pytest
 
-from loadtest.charts import draw_curves
-from loadtest.perf_csv import perf_csv
-from loadtest.records import requests_csv
-from loadtest.report import Outcome, markdown, write_report
-from loadtest.server_probe import server_split
+from bodypose_loadtest.charts import draw_curves
+from bodypose_loadtest.perf_csv import perf_csv
+from bodypose_loadtest.records import requests_csv
+from bodypose_loadtest.report import Outcome, markdown, write_report
+from bodypose_loadtest.server_probe import server_split
 
 
 def test_the_page_has_no_server_numbers_of_an_invalid_step(report):

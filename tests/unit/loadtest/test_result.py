@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from loadtest.errors import LoadTestError
-from loadtest.result import NOT_MEASURED, result_table, with_table
+from bodypose_loadtest.errors import LoadTestError
+from bodypose_loadtest.result import NOT_MEASURED, result_table, with_table
 
 ROOT = Path(__file__).parents[3]
 RESULT = ROOT / "docs/results/loadtest.json"
@@ -63,7 +63,9 @@ def test_the_page_quotes_the_result():
 
 @pytest.mark.skipif(not RESULT.is_file(), reason="no docs/results/loadtest.json: see NOT_MEASURED")
 def test_the_result_is_of_the_shipped_model():
-    shipped = json.loads((ROOT / "tools/models/bodypose-s.onnx.json").read_text())["sha256"]
+    shipped = json.loads((ROOT / "tools/bodypose_tools/models/bodypose-s.onnx.json").read_text())[
+        "sha256"
+    ]
     result = json.loads(RESULT.read_text())
 
     assert result["model"]["model_sha256"] == shipped

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from loadtest.arrivals import Phase, poisson_arrivals, users_at
-from loadtest.errors import PlanError
-from loadtest.orders import Loop, Setting, Work
-from loadtest.scenarios import Load, Scenario, seconds_in, stretches
+from bodypose_loadtest.arrivals import Phase, poisson_arrivals, users_at
+from bodypose_loadtest.errors import PlanError
+from bodypose_loadtest.orders import Loop, Setting, Work
+from bodypose_loadtest.scenarios import Load, Scenario, seconds_in, stretches
 
 
 def test_a_stretch_begins_with_a_warm_up_of_its_first_load():

@@ -6,11 +6,11 @@ import cv2
 import pytest
 from tritonclient.grpc import service_pb2
 
-from client.address import Address
-from loadtest.bodies import infer_path, request_body
-from loadtest.errors import PlanError
-from loadtest.images import SIZES, in_several_sizes, load_images
-from loadtest.known_server import Behaviour, Queue
+from bodypose_client.wire.address import Address
+from bodypose_loadtest.errors import PlanError
+from bodypose_loadtest.generator.bodies import infer_path, request_body
+from bodypose_loadtest.images import SIZES, in_several_sizes, load_images
+from bodypose_loadtest.known_server import Behaviour, Queue
 
 
 def test_a_grpc_body_is_a_whole_message():

@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
-from loadtest.orders import Loop
-from loadtest.records import Records
-from loadtest.scenarios import Step
-from loadtest.step_result import longest_silence, measure_step
+from bodypose_loadtest.orders import Loop
+from bodypose_loadtest.records import Records
+from bodypose_loadtest.scenarios import Step
+from bodypose_loadtest.step_result import longest_silence, measure_step
 
 
 def measure(records, rows, loop=Loop.OPEN, load=1.0, seconds=10.0, cpu=0.1, **options):

@@ -2,14 +2,14 @@ import json
 
 import pytest
 
-from loadtest.comparison import check_same_settings, compare, read_report
-from loadtest.errors import PlanError, ReportError
-from loadtest.knee import knee_is_settled, knee_of
-from loadtest.orders import Loop
-from loadtest.plan import Plan
-from loadtest.report import SCHEMA
-from loadtest.scenarios import Load, Scenario
-from loadtest.slo import Slo
+from bodypose_loadtest.comparison import check_same_settings, compare, read_report
+from bodypose_loadtest.errors import PlanError, ReportError
+from bodypose_loadtest.knee import knee_is_settled, knee_of
+from bodypose_loadtest.orders import Loop
+from bodypose_loadtest.plan import Plan
+from bodypose_loadtest.report import SCHEMA
+from bodypose_loadtest.scenarios import Load, Scenario
+from bodypose_loadtest.slo import Slo
 
 
 def test_bounds_are_read_in_our_units():

@@ -17,10 +17,10 @@ import pytest
 from google.protobuf import json_format
 from numpy.typing import NDArray
 
+from bodypose_tools.repository.build import build_repository
+from bodypose_tools.repository.pbtxt import GROUPING, NETWORK, PREPROCESS, read_config
 from pose_runtime.letterbox import Letterbox
 from pose_runtime.spec import PipelineSpec
-from tools.repository import build_repository
-from tools.triton_config import GROUPING, NETWORK, PREPROCESS, read_config
 
 SPEC = PipelineSpec(network_hw=(32, 48), max_peaks=3, max_people=2)
 STUBS = Path(__file__).parents[2] / "stubs"

@@ -6,7 +6,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from tools.cpu_runtimes import onnx_session
+from bodypose_tools.runtimes.cpu import onnx_session
 
 FLOAT = onnx.TensorProto.FLOAT
 

@@ -10,16 +10,18 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from bodypose_tools.benchmark import crowds, report
+from bodypose_tools.benchmark.conditions import Setting
+from bodypose_tools.benchmark.load import Load, closed_loop
+from bodypose_tools.benchmark.rivals import Contest
+from bodypose_tools.benchmark.run import SCHEMA, BenchmarkError, read_results, run_benchmark
+from bodypose_tools.benchmark.settings import Effort
+from bodypose_tools.benchmark.sparse_scoring import scores_of_existing_pairs
+from bodypose_tools.cli import app
+from bodypose_tools.data.photos import photo_jpeg
+from bodypose_tools.runtimes.clock import compared, take_turns
 from pose_runtime.grouping import group_poses
 from pose_runtime.spec import PipelineSpec
-from tools.benchmark import crowds, report
-from tools.benchmark.clock import compared, take_turns
-from tools.benchmark.load import Load, closed_loop
-from tools.benchmark.rivals import Contest
-from tools.benchmark.run import SCHEMA, BenchmarkError, read_results, run_benchmark
-from tools.benchmark.setting import Effort, Setting, photo_jpeg
-from tools.benchmark.sparse_scoring import scores_of_existing_pairs
-from tools.cli import app
 
 SPEC = PipelineSpec()
 
@@ -197,8 +199,8 @@ def test_the_page_and_its_pictures_are_made_from_the_results_alone(tmp_path):
 def test_subjects_that_are_not_named_stay_if_they_are_of_the_same_run(
     tmp_path, monkeypatch, effort, stays
 ):
-    from tools.benchmark import run
-    from tools.repository import SHIPPED_MODEL
+    from bodypose_tools.benchmark import run
+    from bodypose_tools.files.shipped import SHIPPED_MODEL
 
     subjects = dict.fromkeys(("decoding", "rivals"), lambda setting: "new")
     monkeypatch.setattr(run, "subjects_of", lambda contest: subjects)

@@ -1,0 +1,1 @@
+"""What the `pose-client` commands print and ask."""

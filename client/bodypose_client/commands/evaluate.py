@@ -1,0 +1,176 @@
+"""`pose-client evaluate`: COCO's numbers through a server, and the difference of two results."""
+
+from __future__ import annotations
+
+import json
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bodypose_client.files.output_file import write_file
+from bodypose_client.files.picture_file import SUFFIXES
+from bodypose_client.files.run import INTERRUPTED
+from bodypose_client.session import DEFAULT_IN_FLIGHT, DEFAULT_TIMEOUT_S
+
+from .connection import InFlight, ProtocolOption, Timeout, Url, complain, open_client
+from .interrupt import stop_on_interrupt
+
+if TYPE_CHECKING:
+    from bodypose_client.evaluation import Evaluation, Split
+    from pose_runtime.spec import PipelineSpec
+
+DEFAULT_WORST = 12
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Give `pose-client` its `evaluate`."""
+    app.command()(evaluate)
+
+
+def evaluate(
+    ctx: typer.Context,
+    annotations: Annotated[
+        Path, typer.Option("--annotations", "-a", help="COCO keypoints file.", dir_okay=False)
+    ],
+    images: Annotated[
+        Path | None,
+        typer.Option("--images", "-i", help="Folder of its images.", exists=True, file_okay=False),
+    ] = None,
+    url: Url = None,
+    protocol: ProtocolOption = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Only so many images, from the start.")
+    ] = None,
+    json_out: Annotated[
+        Path | None, typer.Option("--json", metavar="OUT", help="Write the numbers as JSON.")
+    ] = None,
+    results_out: Annotated[
+        Path | None,
+        typer.Option("--results", metavar="OUT", help="Write every person, in COCO's format."),
+    ] = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(metavar="OUT", help="Draw the worst images: annotated beside found."),
+    ] = None,
+    worst: Annotated[int, typer.Option(min=1, help="How many images --sheet has.")] = DEFAULT_WORST,
+    compare: Annotated[
+        tuple[Path, Path] | None,
+        typer.Option(
+            metavar="A.json B.json", help="No server: the AP difference of two --results files."
+        ),
+    ] = None,
+    resamples: Annotated[int, typer.Option(min=1, help="Of --compare's bootstrap.")] = 1000,
+    seed: Annotated[int, typer.Option(help="Of --compare's bootstrap.")] = 0,
+    timeout: Timeout = DEFAULT_TIMEOUT_S,
+    in_flight: InFlight = DEFAULT_IN_FLIGHT,
+) -> None:
+    """Score a server on COCO keypoints: the ten numbers, over all images of the file.
+
+    Example: `pose-client evaluate -a person_keypoints_val.json -i val --json scores.json`
+
+    Two sets of results: `pose-client evaluate -a person_keypoints_val.json --compare A.json B.json`
+    """
+    if compare:
+        _compare(annotations, compare, limit, resamples, seed, json_out)
+        return
+    if images is None:
+        raise typer.BadParameter("expected a folder", param_hint="--images")
+    if sheet and sheet.suffix.lower() not in SUFFIXES:
+        raise typer.BadParameter(
+            f"expected a name that ends in {', '.join(SUFFIXES)}, got {sheet}", param_hint="--sheet"
+        )
+    from bodypose_client.evaluation import evaluate_server, open_split
+    from bodypose_client.progress import with_progress
+
+    split = open_split(annotations, images, limit)
+    progress = partial(with_progress, total=len(split.images), name="images")
+    with open_client(ctx, url, protocol, timeout) as client, stop_on_interrupt() as stop:
+        scored = evaluate_server(client, split, in_flight, progress, stop.until)
+        spec = client.spec
+    for answer in scored.refused:
+        complain(answer.problem or "")
+    _say(scored)
+    if json_out:
+        write_file(json_out, (json.dumps(scored.to_json(), indent=2) + "\n").encode())
+    if results_out:
+        write_file(results_out, (json.dumps(scored.results) + "\n").encode())
+    if sheet:
+        _draw_sheet(spec, scored, split, worst, sheet)
+    if stop.asked:
+        typer.echo(f"interrupted: the numbers are of {scored.metrics.images} images", err=True)
+        raise typer.Exit(INTERRUPTED)
+    if scored.refused:
+        raise typer.Exit(1)
+
+
+def _say(scored: Evaluation) -> None:
+    for name, value, meaning in scored.metrics.table():
+        typer.echo(f"{name:5} {value:>6}  {meaning}")
+    typer.echo(
+        f"{scored.metrics.images} images with {scored.metrics.people} people, {scored.split};"
+        f" {scored.images_per_s:.1f} images/s from {scored.address}"
+    )
+    for group in scored.by_people:
+        ap = "n/a" if group.ap < 0 else f"{group.ap:.3f}"
+        typer.echo(
+            f"AP    {ap:>6}  with {group.name} people an image"
+            f" ({group.images} images, {group.people} people)"
+        )
+
+
+def _draw_sheet(
+    spec: PipelineSpec, scored: Evaluation, split: Split, worst: int, sheet: Path
+) -> None:
+    from bodypose_client.files.picture_file import write_picture
+    from bodypose_client.formats import DISPLAY_MIN_SCORE
+    from bodypose_client.pictures.contact_sheet import contact_sheet
+    from bodypose_client.pictures.worst_cases import worst_cases
+    from bodypose_client.scoring.oks_matches import worst_images
+
+    refused = {answer.image.id for answer in scored.refused}
+    scores = [
+        image
+        for image in scored.matches.image_scores(DISPLAY_MIN_SCORE)
+        if image.image_id not in refused
+    ]
+    cases = worst_cases(
+        worst_images(scores, worst),
+        {image.id: image.path for image in split.images},
+        split.content,
+        scored.results,
+        spec,
+    )
+    if cases:
+        write_picture(sheet, contact_sheet(cases, spec.skeleton))
+
+
+def _compare(
+    annotations: Path,
+    files: tuple[Path, Path],
+    limit: int | None,
+    resamples: int,
+    seed: int,
+    json_out: Path | None,
+) -> None:
+    from bodypose_client.evaluation import load_results
+    from bodypose_client.scoring.coco_eval import evaluate_with_matches, load_annotations
+    from bodypose_client.scoring.comparison import compare
+
+    content = load_annotations(annotations)
+    image_ids = [image["id"] for image in content["images"][:limit]]
+    a, b = (evaluate_with_matches(content, load_results(path), image_ids)[1] for path in files)
+    compared = compare(a, b, resamples, seed)
+    for letter, path, ap in zip("AB", files, (compared.ap_a, compared.ap_b), strict=True):
+        typer.echo(f"{letter}     {ap:6.3f}  {path}")
+    typer.echo(
+        f"B-A   {compared.difference:+.3f}  {compared.low:+.3f} to {compared.high:+.3f} with 95 %"
+        f" confidence: {compared.verdict}"
+    )
+    typer.echo(
+        f"paired bootstrap over {compared.images} images, {compared.resamples} resamples,"
+        f" seed {compared.seed}"
+    )
+    if json_out:
+        write_file(json_out, (json.dumps(compared.to_json(), indent=2) + "\n").encode())

@@ -1,0 +1,250 @@
+"""Owns evaluation through a server: the images of a COCO file in, the ten numbers out."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bodypose_client.scoring.coco_eval import (
+    PERSON_CATEGORY,
+    CocoMetrics,
+    Result,
+    annotated_sigmas,
+    coco_results,
+    evaluate_with_matches,
+    load_annotations,
+)
+from bodypose_client.scoring.oks_matches import OksMatches
+from bodypose_client.wire.address import Address
+from pose_runtime.skeleton import Skeleton
+
+from .errors import AnnotationError, FileError, RequestRejected
+from .formats import ServedModel
+from .in_flight import map_in_order
+from .pose_client import PoseClient
+
+SCHEMA = "bodypose-evaluation/1"
+
+
+@dataclass(frozen=True, slots=True)
+class SplitImage:
+    """One image of a COCO file."""
+
+    id: int
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """The images of a COCO file, in its order, with and without people."""
+
+    name: str
+    content: Mapping[str, Any]  # of the annotations file
+    images: tuple[SplitImage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The people in one image, in COCO's format; `problem` says why the server refused it."""
+
+    image: SplitImage
+    results: tuple[Result, ...]
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Images that have something in common; AP is -1 when there are none."""
+
+    name: str
+    ap: float
+    images: int
+    people: int
+
+
+_PEOPLE_PER_IMAGE = (("1", 1, 1), ("2-4", 2, 4), ("5+", 5, 10**9))
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """How well and how fast one server answered one split."""
+
+    metrics: CocoMetrics
+    matches: OksMatches
+    answers: tuple[Answer, ...]
+    seconds: float
+    split: str
+    model: ServedModel
+    address: Address
+
+    @property
+    def results(self) -> list[Result]:
+        """Every person found, in COCO's results format."""
+        return [result for answer in self.answers for result in answer.results]
+
+    @property
+    def refused(self) -> list[Answer]:
+        return [answer for answer in self.answers if answer.problem]
+
+    @property
+    def by_people(self) -> list[Group]:
+        """AP of images with 1, 2 to 4, and 5 or more annotated people who count."""
+        return [
+            Group(
+                name,
+                float(self.matches.average_precision(inside.astype(np.float64))),
+                int(inside.sum()),
+                int(self.matches.people[inside].sum()),
+            )
+            for name, low, high in _PEOPLE_PER_IMAGE
+            for inside in [(self.matches.people >= low) & (self.matches.people <= high)]
+        ]
+
+    @property
+    def images_per_s(self) -> float:
+        return len(self.answers) / self.seconds
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "split": self.split,
+            "images": self.metrics.images,
+            "people": self.metrics.people,
+            "metrics": self.metrics.numbers,
+            "by_people_per_image": {
+                group.name: {"AP": group.ap, "images": group.images, "people": group.people}
+                for group in self.by_people
+            },
+            "model": {
+                "name": self.model.name,
+                "version": self.model.version,
+                "sha256": self.model.sha256,
+            },
+            "url": str(self.address),
+            "protocol": self.address.protocol.value,
+            "seconds": round(self.seconds, 3),
+            "images_per_s": round(self.images_per_s, 2),
+            "refused": [answer.image.path.name for answer in self.refused],
+        }
+
+
+def open_split(annotations: Path, folder: Path, limit: int | None) -> Split:
+    """The images of a COCO file.
+
+    Args:
+        annotations: the file.
+        folder: where its images are.
+        limit: only so many, from the start; None: all.
+
+    Raises:
+        FileError: the annotations cannot be read.
+        AnnotationError: they are no COCO keypoints, or an image file is missing.
+    """
+    content = load_annotations(annotations)
+    images = tuple(
+        SplitImage(image["id"], folder / image["file_name"]) for image in content["images"][:limit]
+    )
+    missing = [image.path.name for image in images if not image.path.is_file()]
+    if missing:
+        raise AnnotationError(
+            f"{folder}: expected the {len(images)} images of {annotations.name}, got"
+            f" {len(images) - len(missing)} of them; {missing[0]} is missing"
+        )
+    if not images:
+        raise AnnotationError(f"{annotations}: expected at least one image, got none")
+    return Split(annotations.name, content, images)
+
+
+Progress = Callable[[Iterable[Answer]], Iterable[Answer]]
+Until = Callable[[Iterable[SplitImage]], Iterable[SplitImage]]
+
+
+def evaluate_server(
+    client: PoseClient,
+    split: Split,
+    in_flight: int,
+    progress: Progress = iter,
+    until: Until = iter,
+) -> Evaluation:
+    """Send the split's images to the server and score its answers.
+
+    A refused image counts as one without people found, and is in `Evaluation.refused`.
+
+    Args:
+        client: of the server.
+        split: images and annotations.
+        in_flight: requests at a time.
+        progress: sees each answer as it comes.
+        until: may end the images early; the numbers are then of those that were sent.
+
+    Raises:
+        AnnotationError: the annotations are about other joints than the server's.
+        ClientError: the server is gone, busy or too slow.
+    """
+    check_keypoint_names(split, client.skeleton)
+    started = time.perf_counter()
+    asked = map_in_order(partial(ask, client), until(split.images), in_flight)
+    answers = tuple(progress(asked))
+    seconds = time.perf_counter() - started
+    metrics, matches = evaluate_with_matches(
+        split.content,
+        [result for answer in answers for result in answer.results],
+        [answer.image.id for answer in answers],
+        annotated_sigmas(client.skeleton),
+    )
+    return Evaluation(metrics, matches, answers, seconds, split.name, client.model, client.address)
+
+
+def check_keypoint_names(split: Split, skeleton: Skeleton) -> None:
+    """The annotations must be about the joints that the server finds, in that order.
+
+    Raises:
+        AnnotationError: they name others.
+    """
+    for category in split.content["categories"]:
+        names = tuple(category.get("keypoints", skeleton.annotated_joints))
+        if category["id"] == PERSON_CATEGORY and names != skeleton.annotated_joints:
+            raise AnnotationError(
+                f"{split.name}: expected keypoints {', '.join(skeleton.annotated_joints)}, the"
+                f" server's {skeleton.name}, got {', '.join(names)}"
+            )
+
+
+def ask(client: PoseClient, image: SplitImage) -> Answer:
+    """The people of one image, or why the server refused it."""
+    try:
+        poses = client.infer(image.path)
+    except RequestRejected as error:
+        return Answer(image, (), f"{image.path}: {error}")
+    return Answer(image, tuple(coco_results(image.id, poses, client.skeleton)))
+
+
+def load_results(path: Path) -> list[Result]:
+    """A COCO results file, as `--results` writes it.
+
+    Raises:
+        FileError: it cannot be read.
+        AnnotationError: it is something else.
+    """
+    try:
+        content = json.loads(path.read_bytes())
+    except OSError as error:
+        raise FileError(path, "a COCO results file", error) from error
+    except ValueError as error:
+        raise AnnotationError(f"{path}: expected JSON, got {error}") from error
+    needed = {"image_id", "keypoints", "score"}
+    if not isinstance(content, list) or not all(
+        isinstance(entry, dict) and needed <= set(entry) for entry in content
+    ):
+        raise AnnotationError(
+            f"{path}: expected a list of people with image_id, keypoints and score, got something"
+            " else; `pose-client evaluate --results` writes one"
+        )
+    return content

@@ -1,0 +1,1 @@
+"""Image files in, result files out: one run over many images."""

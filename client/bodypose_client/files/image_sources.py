@@ -1,0 +1,110 @@
+"""Owns what `pose-client infer` may be pointed at: files, folders, patterns, lists and stdin."""
+
+from __future__ import annotations
+
+import glob
+import json
+import sys
+from collections.abc import Container, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path, PurePosixPath
+
+from bodypose_client.image_bytes import read_image_file
+from pose_runtime.errors import PoseError
+
+from .picture_file import SUFFIXES
+
+STDIN = "-"
+
+
+class NoImages(PoseError):
+    """A folder or pattern without a single image."""
+
+
+@dataclass(frozen=True, slots=True)
+class ImageFile:
+    """One image; `name` tells it from the others of its run and names its results."""
+
+    path: Path
+    name: str  # below the folder that was asked for, with forward slashes
+
+    @property
+    def is_stdin(self) -> bool:
+        return self.path == Path(STDIN)
+
+    def read(self) -> bytes:
+        """The file's content.
+
+        Raises:
+            FileError: it cannot be read.
+        """
+        return sys.stdin.buffer.read() if self.is_stdin else read_image_file(self.path)
+
+
+def image_files(arguments: Sequence[str]) -> list[ImageFile]:
+    """Every image of the arguments, in their order; within a folder or pattern by name.
+
+    Folders are searched through, patterns may hold `**`, and a `.json` file is a list of paths. A
+    file that was named itself is taken as it is: whether it is an image is the server's to say.
+
+    Raises:
+        NoImages: a folder, pattern or list has none.
+    """
+    images: list[ImageFile] = []
+    names: set[str] = set()
+    for image in (image for argument in arguments for image in _images(argument)):
+        images.append(replace(image, name=_unused(image.name, names)))
+        names.add(images[-1].name)
+    return images
+
+
+def _images(argument: str) -> list[ImageFile]:
+    path = Path(argument)
+    if argument == STDIN:
+        return [ImageFile(path, "stdin")]
+    if path.is_dir():
+        return _named(path, argument, [found for found in path.rglob("*") if _is_image(found)])
+    if not path.exists() and glob.has_magic(argument):
+        found = [Path(name) for name in glob.iglob(argument, recursive=True)]  # noqa: PTH207  absolute ones too
+        return _named(_fixed_part(path), argument, [path for path in found if _is_image(path)])
+    if path.suffix.lower() == ".json" and path.is_file():
+        return [image for listed in _listed(path) for image in _images(listed)]
+    return [ImageFile(path, path.name)]
+
+
+def _listed(path: Path) -> list[str]:
+    try:
+        listed = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise NoImages(f"{path}: expected a JSON list of image paths, got {error}") from error
+    if not isinstance(listed, list) or not all(isinstance(each, str) for each in listed):
+        raise NoImages(f"{path}: expected a JSON list of image paths, got other JSON")
+    if not listed or any(each.lower().endswith(".json") for each in listed):
+        raise NoImages(f"{path}: expected a JSON list of image paths, got none or another list")
+    return listed
+
+
+def _named(folder: Path, argument: str, found: list[Path]) -> list[ImageFile]:
+    if not found:
+        raise NoImages(f"{argument}: expected images ({', '.join(SUFFIXES)}), got none")
+    return [ImageFile(path, path.relative_to(folder).as_posix()) for path in sorted(found)]
+
+
+def _unused(name: str, names: Container[str]) -> str:
+    """`name`, or `name-2` and so on before its suffix."""
+    path, count = PurePosixPath(name), 1
+    while name in names:
+        count += 1
+        name = path.with_stem(f"{path.stem}-{count}").as_posix()
+    return name
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and path.is_file()
+
+
+def _fixed_part(pattern: Path) -> Path:
+    """The folders before the first one with a wildcard."""
+    while glob.has_magic(str(pattern)):
+        pattern = pattern.parent
+    return pattern

@@ -1,0 +1,1 @@
+"""People drawn onto photos, and sheets of such pictures."""

@@ -1,0 +1,1 @@
+"""COCO numbers of any results; needs no server."""

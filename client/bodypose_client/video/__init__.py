@@ -1,0 +1,1 @@
+"""People in video: frames in, frames with tracked people out."""

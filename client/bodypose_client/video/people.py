@@ -1,0 +1,109 @@
+"""Owns people in video: frames in, the same frames with people out, in order and bounded memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import simplejpeg
+from numpy.typing import NDArray
+
+from bodypose_client.formats import ImageInfo, ServedModel, image_record
+from bodypose_client.in_flight import map_in_order
+from bodypose_client.pictures.drawing import draw_poses
+from bodypose_client.pose_client import PoseClient
+from pose_runtime.poses import Poses
+from pose_runtime.skeleton import Skeleton
+
+from .files import Frame
+from .labels import draw_ids
+from .smoothing import Smoother
+from .tracking import Tracker
+
+Pixels = NDArray[np.uint8]
+
+_JPEG_QUALITY = 92
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FramePeople:
+    """The people of one frame. Without tracking they have no ids."""
+
+    frame: Frame
+    poses: Poses
+    timing_ms: Mapping[str, float]
+    track_ids: tuple[int, ...] = ()
+
+
+Step = Callable[[FramePeople], FramePeople]
+
+
+def find_in_frames(
+    client: PoseClient, frames: Iterable[Frame], in_flight: int
+) -> Generator[FramePeople, None, None]:
+    """The people of each frame, in order; `in_flight` frames are at the server at a time.
+
+    At most 2 * in_flight frames are held: the frames may be endless.
+
+    Raises:
+        ClientError: the server is gone, busy or too slow.
+    """
+
+    def ask(frame: Frame) -> FramePeople:
+        data = simplejpeg.encode_jpeg(frame.pixels, _JPEG_QUALITY, colorspace="RGB")
+        poses = client.infer(data)
+        return FramePeople(frame, poses, poses.timing_ms)
+
+    yield from map_in_order(ask, frames, in_flight)
+
+
+def above(min_score: float) -> Step:
+    """Leaves out people below the score."""
+    return lambda people: replace(people, poses=people.poses.above(min_score))
+
+
+def with_ids(tracker: Tracker) -> Step:
+    """Gives each person an id."""
+
+    def step(people: FramePeople) -> FramePeople:
+        return replace(people, track_ids=tuple(tracker.update(people.poses, people.frame.time_s)))
+
+    return step
+
+
+def steadied(smoother: Smoother) -> Step:
+    """Smooths the joints of people who have ids."""
+
+    def step(people: FramePeople) -> FramePeople:
+        poses = smoother.smooth(people.poses, people.track_ids, people.frame.time_s)
+        return replace(people, poses=poses)
+
+    return step
+
+
+def without_ids(people: FramePeople) -> FramePeople:
+    """Takes the ids away again: smoothing needs them, but nobody asked for them."""
+    return replace(people, track_ids=())
+
+
+def drawn(people: FramePeople, skeleton: Skeleton) -> Pixels:
+    """The frame with its people, and their ids if they have them."""
+    pixels = draw_poses(people.frame.pixels, people.poses, skeleton, min_score=0)
+    return draw_ids(pixels, people.poses, people.track_ids) if people.track_ids else pixels
+
+
+def frame_record(people: FramePeople, source: str, model: ServedModel) -> dict[str, Any]:
+    """One line of JSON: `bodypose/1` with `frame`, `time_s`, and `id` of each tracked person."""
+    height, width = people.frame.pixels.shape[:2]
+    info = ImageInfo(source, width, height)
+    record = image_record(people.poses, info, model, people.timing_ms)
+    for person, track_id in zip(record["poses"], people.track_ids, strict=False):
+        person["id"] = track_id
+    return {
+        "schema": record.pop("schema"),
+        "frame": people.frame.number,
+        "time_s": round(people.frame.time_s, 6),
+        **record,
+    }

@@ -1,0 +1,1 @@
+"""One question to a server, over gRPC or HTTP: address, access, connection, deadline, retries."""

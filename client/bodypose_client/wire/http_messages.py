@@ -1,0 +1,164 @@
+"""Owns KServe v2 over HTTP without its sockets: what is asked, and what an answer means.
+
+tritonclient writes and reads the bodies of its binary tensor extension.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from numpy.typing import NDArray
+from tritonclient.http import InferenceServerClient, InferInput
+
+from bodypose_client.errors import ServerUnavailable
+
+from .access import Access
+from .address import Address
+from .connection import (
+    Connection,
+    InRegion,
+    Model,
+    ModelInfo,
+    Request,
+    ServerInfo,
+    SharedRegion,
+    Tensors,
+    server_error,
+)
+from .deadline import Deadline
+from .statistics import model_statistics
+from .tensor_bytes import wire_dtype
+
+_HEADER_LENGTH = "inference-header-content-length"
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """One HTTP request."""
+
+    method: str
+    path: str
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One whole HTTP response; names of headers are lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+Ask = Callable[[Question, Deadline], Coroutine[Any, Any, Answer]]
+
+
+def http_connection(
+    address: Address, access: Access, ask: Ask, close: Callable[[], Coroutine[Any, Any, None]]
+) -> Connection:
+    """A connection over whatever carries questions and answers."""
+
+    async def asked(
+        method: str,
+        path: str,
+        deadline: Deadline,
+        body: bytes = b"",
+        headers: Mapping[str, str] | None = None,
+    ) -> Answer:
+        question = Question(method, path, body, {**access.headers, **(headers or {})})
+        answer = await ask(question, deadline)
+        if answer.status != 200:
+            raise server_error(address, str(answer.status), _error_text(answer.body))
+        return answer
+
+    async def infer(request: Request) -> Tensors:
+        tensors = [_tensor(name, tensor) for name, tensor in request.inputs.items()]
+        body, json_size = InferenceServerClient.generate_request_body(tensors)
+        headers = {**request.headers, "content-type": "application/octet-stream"}
+        if json_size is not None:
+            headers[_HEADER_LENGTH] = str(json_size)
+        path = f"{_path(request.model)}/infer"
+        answer = await asked("POST", path, request.deadline, body, headers)
+        with _kserve(address):
+            return _tensors_in(answer)
+
+    async def describe(model: Model, deadline: Deadline) -> ModelInfo:
+        metadata = await asked("GET", _path(model), deadline)
+        config = await asked("GET", f"{_path(model)}/config", deadline)
+        with _kserve(address):
+            described = _json_in(config).get("parameters", {})
+            parameters = {key: value["string_value"] for key, value in described.items()}
+            return ModelInfo(tuple(_json_in(metadata)["versions"]), parameters)
+
+    async def inspect(deadline: Deadline) -> ServerInfo:
+        answer = await asked("GET", "/v2", deadline)
+        with _kserve(address):
+            server = _json_in(answer)
+            name, version = server["name"], server["version"]
+            keeps_statistics = "statistics" in server.get("extensions", ())
+        statistics: Mapping[str, Any] = {}
+        if keeps_statistics:
+            statistics = _json_in(await asked("GET", "/v2/models/stats", deadline))
+        return ServerInfo(name, version, model_statistics(statistics))
+
+    async def share(region: SharedRegion, deadline: Deadline) -> None:
+        body = json.dumps({"key": region.key, "offset": 0, "byte_size": region.byte_size}).encode()
+        await asked("POST", f"{_region_path(region.name)}/register", deadline, body)
+
+    async def unshare(name: str, deadline: Deadline) -> None:
+        await asked("POST", f"{_region_path(name)}/unregister", deadline)
+
+    return Connection(infer, describe, close, inspect, share, unshare)
+
+
+@contextlib.contextmanager
+def _kserve(address: Address) -> Iterator[None]:
+    """Inside, an answer is read: a web page with status 200 is none."""
+    try:
+        yield
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ServerUnavailable(str(address), "an answer that is not KServe v2") from error
+
+
+def _path(model: Model) -> str:
+    version = f"/versions/{quote(model.version)}" if model.version else ""
+    return f"/v2/models/{quote(model.name)}{version}"
+
+
+def _region_path(name: str) -> str:
+    return f"/v2/systemsharedmemory/region/{quote(name)}"
+
+
+def _tensor(name: str, tensor: NDArray[np.generic] | InRegion) -> Any:
+    if isinstance(tensor, InRegion):
+        described = InferInput(name, tensor.shape, tensor.dtype)
+        return described.set_shared_memory(tensor.region, tensor.byte_size)
+    described = InferInput(name, tensor.shape, wire_dtype(tensor))
+    return described.set_data_from_numpy(tensor)
+
+
+def _tensors_in(answer: Answer) -> Tensors:
+    result = InferenceServerClient.parse_response_body(
+        answer.body, header_length=answer.headers.get(_HEADER_LENGTH)
+    )
+    names = [output["name"] for output in result.get_response()["outputs"]]
+    return {name: result.as_numpy(name) for name in names}
+
+
+def _json_in(answer: Answer) -> Any:
+    return json.loads(answer.body)
+
+
+def _error_text(body: bytes) -> str:
+    """What Triton wrote into `{"error": ...}`, or the body itself when it is something else."""
+    try:
+        return str(json.loads(body)["error"])
+    except (ValueError, KeyError, TypeError):
+        return body[:200].decode(errors="replace")

@@ -1,0 +1,1 @@
+"""What runs in a process that gevent has patched: senders, their requests, and Locust's users."""

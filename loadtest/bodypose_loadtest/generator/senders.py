@@ -1,0 +1,127 @@
+"""Owns sending one prebuilt request from a greenlet and naming what came of it.
+
+Import this only in a process that gevent has patched (`locust` does it, `generator.py` does it).
+Without `init_gevent`, gRPC would block every other greenlet of the process while it waits: 20
+users would take turns and each would report a short latency.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+from collections.abc import Callable
+from http.client import HTTPException
+from typing import Any, Protocol
+
+import grpc
+from geventhttpclient import HTTPClient
+from grpc.experimental import gevent as grpc_gevent
+
+from bodypose_client.wire.address import Address
+from bodypose_client.wire.address import Protocol as Wire
+from bodypose_client.wire.connection import server_error
+from bodypose_loadtest.errors import EncryptedAddress
+
+from .bodies import Body, infer_path
+
+grpc_gevent.init_gevent()
+
+_INFER = "/inference.GRPCInferenceService/ModelInfer"
+_LARGEST_MESSAGE = 2**31 - 1
+_NOBODY = "ServerUnavailable"
+_TOO_LATE = "ServerTimeout"
+
+
+class Sender(Protocol):
+    """A way to one server, for any number of greenlets."""
+
+    def send(self, body: Body) -> str:
+        """Send and wait for the whole answer; "" or the kind of error."""
+        ...
+
+    def close(self) -> None: ...
+
+
+def open_sender(address: Address, timeout_s: float, connections: int) -> Sender:
+    """Nothing is sent yet. `connections` is how many HTTP requests can be in flight at once.
+
+    Raises:
+        EncryptedAddress: it is.
+    """
+    if address.secure:
+        raise EncryptedAddress(str(address))
+    if address.protocol is Wire.GRPC:
+        return GrpcSender(address, timeout_s)
+    return HttpSender(address, timeout_s, connections)
+
+
+class GrpcSender:
+    """Serialised messages in and out: the generator spends no time on protobuf."""
+
+    def __init__(self, address: Address, timeout_s: float) -> None:
+        options: list[tuple[str, Any]] = [
+            ("grpc.max_send_message_length", _LARGEST_MESSAGE),
+            ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
+            ("grpc.use_local_subchannel_pool", 1),  # a connection of its own
+        ]
+        if address.is_loopback:
+            options.append(("grpc.enable_http_proxy", 0))
+        self._address, self._timeout_s = address, timeout_s
+        self._channel = grpc.insecure_channel(address.netloc, options=options)
+        self._infer: Callable[..., bytes] = self._channel.unary_unary(_INFER)
+
+    def send(self, body: Body) -> str:
+        try:
+            self._infer(body.content, timeout=self._timeout_s)
+        except grpc.RpcError as error:
+            return self._kind(error.code().name, error.details() or "")
+        return ""
+
+    def _kind(self, code: str, words: str) -> str:
+        if code == "DEADLINE_EXCEEDED":
+            return _TOO_LATE
+        return type(server_error(self._address, code, words)).__name__
+
+    def close(self) -> None:
+        """Must be called: a channel that is left to the garbage collector hangs the process."""
+        self._channel.close()
+
+
+class HttpSender:
+    """Keep-alive connections, as many as requests in flight."""
+
+    def __init__(self, address: Address, timeout_s: float, connections: int) -> None:
+        self._address = address
+        self._path = infer_path(address)
+        self._client = HTTPClient(
+            address.host,
+            port=address.port,
+            concurrency=connections,
+            connection_timeout=timeout_s,
+            network_timeout=timeout_s,
+        )
+
+    def send(self, body: Body) -> str:
+        try:
+            response = self._client.post(self._path, body.content, dict(body.headers))
+            answer = bytes(response.read())
+        except TimeoutError:
+            return _TOO_LATE
+        except (OSError, HTTPException) as error:  # a connection that was dropped is the second
+            if getattr(error, "errno", None) in (errno.EMFILE, errno.ENFILE):
+                raise  # our own files, not the server's doing
+            return _NOBODY
+        if response.status_code == 200:
+            return ""
+        words = _error_text(answer)
+        return type(server_error(self._address, str(response.status_code), words)).__name__
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def _error_text(answer: bytes) -> str:
+    try:
+        return str(json.loads(answer)["error"])
+    except (ValueError, KeyError, TypeError):
+        return answer[:200].decode(errors="replace")

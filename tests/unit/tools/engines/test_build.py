@@ -1,0 +1,232 @@
+import importlib.util
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import onnx
+import pytest
+from typer.testing import CliRunner
+
+from bodypose_tools.cli import app
+from bodypose_tools.engines import build as engines
+from bodypose_tools.engines.build import build_engine, engine_record
+from bodypose_tools.engines.settings import EngineError, EngineSettings, Runtime
+from bodypose_tools.files.artifacts import Artifact, record_path
+from bodypose_tools.files.shipped import SHIPPED_MODEL
+from bodypose_tools.graphs.contract import spec_in_onnx
+from bodypose_tools.graphs.float16 import to_half
+from bodypose_tools.quantisation.placement import place, prepare
+from bodypose_tools.quantisation.qdq import quantize
+from pose_runtime.spec import PipelineSpec
+
+RTX = EngineSettings(Runtime.TENSORRT_RTX, max_batch_size=4, opt_batch_size=2)
+needs_rtx = pytest.mark.skipif(
+    importlib.util.find_spec("tensorrt_rtx") is None,
+    reason="needs NVIDIA's parser: pip install -e '.[engine]' -c constraints.txt",
+)
+SPEC = PipelineSpec()
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+SHIPPED = sorted(SHIPPED_MODEL.parent.glob("*.onnx"))
+
+
+def graph_in(precision: str, shipped: Path) -> onnx.ModelProto:
+    """A shipped network with its decoding layers; the scales of INT8 are made up."""
+    model = onnx.load(shipped)
+    if precision == "fp32" or any(node.op_type == "QuantizeLinear" for node in model.graph.node):
+        return model
+    if precision == "fp16":
+        return to_half(model)
+    prepared = prepare(model)
+    placement = place(prepared)
+    return quantize(prepared, placement, dict.fromkeys(placement.tensors, 6 / 127))
+
+
+def int8_layers(graph: onnx.ModelProto) -> int:
+    """Convolutions whose weights come from a DequantizeLinear."""
+    made = {name: node.op_type for node in graph.graph.node for name in node.output}
+    convolutions = [node for node in graph.graph.node if node.op_type == "Conv"]
+    return sum(made.get(node.input[1]) == "DequantizeLinear" for node in convolutions)
+
+
+@needs_rtx
+@pytest.mark.slow
+@pytest.mark.parametrize("shipped", SHIPPED, ids=lambda path: path.stem)
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_nvidias_builder_accepts_every_shipped_model_with_its_decoding_layers(
+    tmp_path, precision, shipped
+):
+    graph, out = graph_in(precision, shipped), tmp_path / "model.plan"
+    onnx.save(graph, tmp_path / "model.onnx")
+
+    made = build_engine(tmp_path / "model.onnx", out, RTX, quiet)
+
+    assert out.stat().st_size > 1_000_000
+    assert made.parents == (Artifact.open(tmp_path / "model.onnx").sha256,)
+    record = engine_record(out)
+    assert record["runtime"] == "tensorrt-rtx"
+    assert (record["convolutions_in_graph"]["int8"] > 80) == (precision == "int8")
+    assert record["convolutions_in_graph"]["int8"] == int8_layers(graph)
+    spec = spec_in_onnx(shipped)
+    assert record["profile"] == {
+        name: [size, *spec.pixels.dims] for name, size in (("min", 1), ("opt", 2), ("max", 4))
+    }
+    assert PipelineSpec.from_json(json.dumps(record["pipeline"])) == spec.with_model(
+        made.parents[0]
+    )
+    assert json.loads(record_path(out).read_text())["stage"] == "build-engine"
+
+
+@needs_rtx
+@pytest.mark.slow
+def test_export_builds_the_engine_in_the_same_command(tmp_path):
+    graph, engine = tmp_path / "half.onnx", tmp_path / "half.plan"
+    files = ("-m", str(SHIPPED_MODEL), "-o", str(graph), "--engine_file", str(engine))
+    options = ("--data_type", "fp16", "--runtime", "tensorrt-rtx", "--max_batch_size", "2")
+    result = CliRunner().invoke(app, ["export", *files, *options])
+    assert result.exit_code == 0, result.output
+    assert Artifact.open(engine).parents == (Artifact.open(graph).sha256,)
+    assert engine_record(engine)["profile"]["max"][0] == 2
+
+
+def test_export_says_that_it_cannot_build_before_the_long_work(tmp_path, without_nvidia):
+    files = ("-o", str(tmp_path / "net.onnx"), "--engine_file", str(tmp_path / "net.plan"))
+    result = CliRunner().invoke(app, ["export", "-m", str(SHIPPED_MODEL), *files])
+    assert isinstance(result.exception, EngineError)
+    assert "expected the package tensorrt" in str(result.exception)
+    assert not list(tmp_path.iterdir())
+
+
+def test_unsigned_activations_are_refused_before_anything_is_loaded(tmp_path):
+    prepared = prepare(onnx.load(SHIPPED_MODEL))
+    placement = place(prepared, unsigned=True)
+    graph = quantize(prepared, placement, dict.fromkeys(placement.tensors, 6 / 127))
+    onnx.save(graph, tmp_path / "cpu.onnx")
+    with pytest.raises(EngineError, match=r"expected signed INT8.* without --unsigned_activations"):
+        build_engine(tmp_path / "cpu.onnx", tmp_path / "model.plan", RTX, quiet)
+
+
+def test_an_engine_without_decoding_layers_is_refused_at_once(tmp_path):
+    files = ("-m", str(tmp_path / "net.keras"), "--engine_file", str(tmp_path / "net.plan"))
+    result = CliRunner().invoke(app, ["export", *files])
+    assert "expected --sdk_compatible_model" in str(result.exception)
+
+
+@needs_rtx
+def test_nvidias_module_has_every_name_that_building_and_running_use():
+    """`tensorrt` 10.12 to 11.4 have them, too: their bindings were looked into."""
+    import tensorrt_rtx
+
+    used = {
+        "Builder": "create_network create_builder_config create_optimization_profile"
+        " build_serialized_network",
+        "OnnxParser": "parse get_error",
+        "ParserError": "desc node_name node_operator",
+        "INetworkDefinition": "get_layer num_layers",
+        "ILayer": "name type num_inputs num_outputs get_input get_output",
+        "IBuilderConfig": "set_memory_pool_limit profiling_verbosity add_optimization_profile",
+        "Runtime": "deserialize_cuda_engine engine_host_code_allowed",
+        "ICudaEngine": "create_execution_context create_engine_inspector get_tensor_shape",
+        "EngineInspector": "get_engine_information",
+        "IExecutionContext": "set_tensor_address set_input_shape execute_async_v3",
+        "LayerInformationFormat": "JSON",
+        "ProfilingVerbosity": "DETAILED",
+        "LayerType": "CONVOLUTION DEQUANTIZE",
+    }
+    missing = [
+        f"{kind}.{name}"
+        for kind, names in used.items()
+        for name in names.split()
+        if not hasattr(getattr(tensorrt_rtx, kind), name)
+    ]
+    assert missing == []
+
+
+@needs_rtx
+@pytest.mark.parametrize("option", ["version_compatible", "hardware_compatible"])
+def test_what_rtx_has_not_is_refused(tmp_path, option):
+    settings = EngineSettings(Runtime.TENSORRT_RTX, **{option: True})
+    with pytest.raises(EngineError, match="tensorrt-rtx has no --" + option.replace("_", "-")):
+        build_engine(SHIPPED_MODEL, tmp_path / "model.plan", settings, quiet)
+
+
+@needs_rtx
+def test_an_operator_that_nvidias_parser_does_not_know_is_named(tmp_path, monkeypatch):
+    model = onnx.load(SHIPPED_MODEL)
+    floor = next(node for node in model.graph.node if node.op_type == "Floor")
+    floor.op_type, floor.domain = "Celling", "example"
+    model.opset_import.append(onnx.helper.make_opsetid("example", 1))
+    path = tmp_path / "model.onnx"
+    onnx.save(model, path)
+    monkeypatch.setattr(engines, "spec_in_onnx", lambda _: SPEC)
+    with pytest.raises(EngineError, match="does not parse Celling"):
+        build_engine(path, tmp_path / "model.plan", RTX, quiet)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "said"),
+    [
+        (Runtime.TENSORRT, "docker run --rm --gpus all"),
+        (Runtime.TENSORRT_RTX, r"pip install -e '\.\[engine\]'"),
+    ],
+)
+def test_without_the_package_the_command_says_what_to_run(without_nvidia, tmp_path, runtime, said):
+    with pytest.raises(EngineError, match=said):
+        build_engine(SHIPPED_MODEL, tmp_path / "model.plan", EngineSettings(runtime), quiet)
+
+
+def test_the_profile_comes_from_one_number():
+    dims = SPEC.pixels.dims
+    assert EngineSettings(max_batch_size=16).profile(SPEC) == {
+        "min": (1, *dims),
+        "opt": (16, *dims),
+        "max": (16, *dims),
+    }
+    with pytest.raises(EngineError, match="opt_batch_size <= max_batch_size, got 9 and 8"):
+        EngineSettings(opt_batch_size=9).profile(SPEC)
+
+
+def network(*inputs: str):
+    """A stand-in for a parsed network: one layer per input of one convolution."""
+    layers = [
+        SimpleNamespace(
+            name=kind,
+            type=kind,
+            num_inputs=0,
+            num_outputs=1,
+            get_output=lambda _, n=index: SimpleNamespace(name=f"t{n}"),
+        )
+        for index, kind in enumerate(inputs)
+    ]
+    layers.append(
+        SimpleNamespace(
+            name="conv",
+            type="conv",
+            num_inputs=2,
+            num_outputs=1,
+            get_output=lambda _: SimpleNamespace(name="y"),
+            get_input=lambda index: SimpleNamespace(name=f"t{index}"),
+        )
+    )
+    return SimpleNamespace(num_layers=len(layers), get_layer=layers.__getitem__)
+
+
+TRT = SimpleNamespace(LayerType=SimpleNamespace(CONVOLUTION="conv", DEQUANTIZE="dq"))
+
+
+def test_a_convolution_counts_as_int8_when_both_sides_are():
+    count = engines.find_convolutions
+    assert count(TRT, network("dq", "dq")) == engines.Convolutions(int8=("conv",), other=0)
+    assert count(TRT, network("relu", "constant")) == engines.Convolutions(int8=(), other=1)
+    with pytest.raises(EngineError, match="expected INT8 input with INT8 weights"):
+        count(TRT, network("relu", "dq"))
+
+
+def test_a_plan_without_our_record_is_refused(tmp_path):
+    (tmp_path / "model.plan").write_bytes(b"plan")
+    with pytest.raises(EngineError, match="record of `tools build-engine`"):
+        engine_record(tmp_path / "model.plan")

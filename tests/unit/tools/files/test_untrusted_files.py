@@ -1,0 +1,231 @@
+"""Files from others: checked before use, and nothing in them is ever run."""
+
+from __future__ import annotations
+
+import ast
+import io
+import json
+import tarfile
+import zipfile
+from pathlib import Path
+
+import onnx
+import pytest
+
+from bodypose_tools.data.skeletons import ConfigError, load_skeleton
+from bodypose_tools.files.artifacts import Artifact, RecordError, read_record, record_path
+from bodypose_tools.graphs.contract import OnnxError, spec_in_onnx
+from bodypose_tools.training.spec import load_train_spec
+from pose_runtime.errors import PoseError
+from pose_runtime.spec import PipelineSpec
+
+ROOT = Path(__file__).parents[4]
+SPEC = PipelineSpec(network_hw=(32, 48), max_peaks=3, max_people=2)
+
+
+# ONNX
+
+
+@pytest.mark.parametrize("location", ["weights.bin", "../../etc/passwd", "/etc/passwd"])
+def test_weights_in_another_file_are_refused(tmp_path, tiny_onnx, location):
+    path = tiny_onnx(tmp_path / "model.onnx", SPEC)
+    model = onnx.load(path)
+    tensor = model.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value=location)
+    path.write_bytes(model.SerializeToString())
+
+    with pytest.raises(OnnxError, match=rf"all weights inside the file.*`{tensor.name}`") as caught:
+        spec_in_onnx(path)
+    assert location in str(caught.value)
+
+
+def test_weights_in_another_file_are_found_inside_a_branch(tmp_path, tiny_onnx):
+    path = tiny_onnx(tmp_path / "model.onnx", SPEC)
+    model = onnx.load(path)
+    hidden = onnx.TensorProto(name="hidden", data_type=1, dims=[1])
+    hidden.data_location = onnx.TensorProto.EXTERNAL
+    hidden.external_data.add(key="location", value="/etc/passwd")
+    branch = onnx.GraphProto(name="branch", initializer=[hidden])
+    model.graph.node.append(onnx.helper.make_node("If", ["x"], ["y"], then_branch=branch))
+    path.write_bytes(model.SerializeToString())
+
+    with pytest.raises(OnnxError, match="those of `hidden` in another, '/etc/passwd'"):
+        spec_in_onnx(path)
+
+
+# records
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "not json",
+        "[]",
+        "7",
+        "{}",
+        '{"sha256": 7, "stage": "export", "parents": [], "settings": {}}',
+        '{"sha256": "a", "stage": "export", "parents": {}, "settings": {}}',
+        '{"sha256": "a", "stage": "export", "parents": [7], "settings": {}}',
+        '{"sha256": "a", "stage": "export", "parents": [], "settings": []}',
+        "[" * 100_000,
+        "\x00\xff",
+    ],
+)
+def test_a_record_of_another_kind_is_one_line(tmp_path, text):
+    (tmp_path / "model").write_text("weights")
+    record_path(tmp_path / "model").write_text(text)
+
+    with pytest.raises(RecordError, match=r"model\.json: expected a record") as caught:
+        Artifact.open(tmp_path / "model")
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_huge_record_is_not_read(tmp_path):
+    path = tmp_path / "huge.json"
+    with path.open("wb") as file:
+        file.truncate(5 * 2**20)
+
+    with pytest.raises(RecordError, match="of at most 4194304 bytes"):
+        read_record(path, {})
+
+
+# YAML and JSON that people write
+
+
+def test_yaml_runs_nothing(tmp_path):
+    path, proof = tmp_path / "spec.yaml", tmp_path / "proof"
+    path.write_text(f"model: !!python/object/apply:os.system ['touch {proof}']\n")
+
+    with pytest.raises(ConfigError, match=r"spec\.yaml: expected YAML"):
+        load_train_spec(path)
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize("load", [load_train_spec, load_skeleton])
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"x" * (2**20 + 1), b"[1, 2]", b"7"])
+def test_what_is_no_spec_or_skeleton_is_one_line(tmp_path, load, content):
+    path = tmp_path / "given"
+    path.write_bytes(content)
+
+    with pytest.raises(PoseError, match=r"given: |skeleton") as caught:
+        load(path)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+# .keras and archives
+
+
+def test_a_keras_file_with_code_in_it_is_refused(tmp_path):
+    """A Lambda layer holds marshalled Python; `safe_mode` does not unpack it."""
+    keras = pytest.importorskip("keras")
+    from bodypose_tools.networks.keras_files import ModelFileError, load_network
+
+    layer = keras.layers.Lambda(lambda pixels: pixels, output_shape=(1,))
+    keras.Sequential([keras.Input((1,)), layer]).save(tmp_path / "model.keras")
+    Artifact.record(
+        tmp_path / "model.keras",
+        "train",
+        settings={"skeleton": SPEC.skeleton.to_json(), "network_hw": [32, 48]},
+    )
+
+    with pytest.raises(ModelFileError, match=r"model\.keras: expected a \.keras model"):
+        load_network(tmp_path / "model.keras")
+
+
+def test_a_keras_file_that_is_another_archive_is_refused(tmp_path):
+    pytest.importorskip("keras")
+    from bodypose_tools.networks.keras_files import ModelFileError, load_network
+
+    path = tmp_path / "model.keras"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("../../evil.json", "{}")
+    Artifact.record(
+        path,
+        "train",
+        settings={"skeleton": SPEC.skeleton.to_json(), "network_hw": [32, 48]},
+    )
+
+    with pytest.raises(ModelFileError, match=r"model\.keras: expected a \.keras model"):
+        load_network(path)
+    assert [entry.name for entry in tmp_path.parent.iterdir() if entry.name == "evil.json"] == []
+
+
+def test_an_archive_writes_nothing_outside(tmp_path):
+    pytest.importorskip("keras")
+    from bodypose_tools.pretrained.movenet import _read_source
+
+    source = tmp_path / "package.tgz"
+    with tarfile.open(source, "w:gz") as archive:
+        for name in ("../evil.json", "/tmp/bodypose-evil.json", "package/../../evil.json"):
+            entry = tarfile.TarInfo(name)
+            entry.size = 2
+            archive.addfile(entry, io.BytesIO(b"{}"))
+
+    with pytest.raises(PoseError):
+        _read_source(source)
+    assert [path.name for path in tmp_path.iterdir()] == ["package.tgz"]
+    assert not Path("/tmp/bodypose-evil.json").exists()
+
+
+# no code in data, no shell
+
+
+FORBIDDEN = {
+    "eval": "runs data",
+    "exec": "runs data",
+    "os.system": "is a shell",
+    "os.popen": "is a shell",
+    "yaml.load": "runs data",
+    "yaml.unsafe_load": "runs data",
+    "pickle.load": "runs data",
+    "pickle.loads": "runs data",
+    "marshal.loads": "runs data",
+    "archive.extractall": "writes where the archive says",
+}
+PACKAGES = ("pose_runtime", "tools", "client", "loadtest", "model_repository")
+
+
+def calls() -> list[tuple[str, ast.Call]]:
+    return [
+        (f"{file.relative_to(ROOT)}:{node.lineno}", node)
+        for package in PACKAGES
+        for file in sorted((ROOT / package).rglob("*.py"))
+        for node in ast.walk(ast.parse(file.read_text()))
+        if isinstance(node, ast.Call)
+    ]
+
+
+def test_no_module_runs_data_or_a_shell():
+    found = []
+    for where, call in calls():
+        name = ast.unparse(call.func)
+        if name in FORBIDDEN or name.endswith(".extractall"):
+            found.append(f"{where} {name} {FORBIDDEN.get(name, '')}")
+        for keyword in call.keywords:
+            value = ast.unparse(keyword.value)
+            if (keyword.arg, value) in {("shell", "True"), ("allow_pickle", "True")}:
+                found.append(f"{where} {name}({keyword.arg}=True)")
+            if (keyword.arg, value) == ("safe_mode", "False"):
+                found.append(f"{where} {name}(safe_mode=False)")
+
+    assert found == []
+
+
+def test_every_keras_file_is_loaded_in_safe_mode():
+    loads = [
+        (where, {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords})
+        for where, call in calls()
+        if ast.unparse(call.func).endswith("load_model")
+    ]
+    assert loads
+    assert [where for where, options in loads if options.get("safe_mode") != "True"] == []
+
+
+def test_a_record_is_json(tmp_path):
+    (tmp_path / "model").write_text("weights")
+    Artifact.record(tmp_path / "model", "export")
+
+    assert json.loads(record_path(tmp_path / "model").read_text())["stage"] == "export"

@@ -1,0 +1,146 @@
+"""Labels, decoding layers and grouping are each other's inverse."""
+
+import keras
+import numpy as np
+import pytest
+
+from bodypose_tools.data.labels import LabelSettings, draw_affinity, draw_heatmaps, loss_mask
+from bodypose_tools.networks.decoding import DecodeSettings, decode_fields
+from bodypose_tools.networks.fields import Fields
+from pose_runtime.grouping import group_poses
+from pose_runtime.skeleton import BODYPOSE_18
+from pose_runtime.spec import GroupingSettings
+from tests.unit.tools.people import person
+
+HW = (288, 384)
+LABELS = LabelSettings()
+GROUPING = GroupingSettings(min_joints=1)
+
+
+@pytest.fixture(scope="module")
+def decoder():
+    heatmaps, affinity = keras.Input((72, 96, 19)), keras.Input((36, 48, 38))
+    fields = Fields((heatmaps,), (affinity,))
+    decoded = decode_fields(fields, BODYPOSE_18, DecodeSettings(), HW)
+    return keras.Model([heatmaps, affinity], list(decoded))
+
+
+def drawn_heatmaps(people: np.ndarray) -> np.ndarray:
+    return draw_heatmaps(people, BODYPOSE_18, HW, LABELS)
+
+
+def drawn_affinity(people: np.ndarray) -> np.ndarray:
+    return draw_affinity(people, BODYPOSE_18, HW, LABELS)
+
+
+def decoded(decoder, people: np.ndarray) -> list[np.ndarray]:
+    fields = [drawn_heatmaps(people)[None], drawn_affinity(people)[None]]
+    return [np.asarray(out)[0] for out in decoder.predict_on_batch(fields)]
+
+
+@pytest.fixture(scope="module")
+def find(decoder):
+    def find(people: np.ndarray) -> np.ndarray:
+        peaks, limb_scores = decoded(decoder, people)
+        return group_poses(peaks, limb_scores, BODYPOSE_18, GROUPING).keypoints
+
+    return find
+
+
+def assert_same_people(found: np.ndarray, drawn: np.ndarray, tolerance: float = 1.0) -> None:
+    """Each drawn person is one found person, every joint within `tolerance` network pixels."""
+    assert len(found) == len(drawn)
+    assert ((found[:, :, 2] > 0).sum(axis=1)).sum() == (drawn[:, :, 2] > 0).sum()
+    for joints in drawn:
+        present = joints[:, 2] > 0
+        distances = np.linalg.norm(found[:, present, :2] - joints[present, :2], axis=2).max(axis=1)
+        assert distances.min() <= tolerance
+
+
+GROUPS = {
+    "nobody": [],
+    "one": [person(100, 80, 1.5)],
+    "two apart": [person(40, 60, 2.0), person(260, 30, 1.2)],
+    "two side by side": [person(100, 80, 1.5), person(170, 90, 1.5)],
+    "two crossing": [person(100, 60, 2.0), person(138, 75, 1.8)],
+    "without a wrist and an ear": [person(100, 80, 1.5, missing=(4, 16))],
+    "only arms": [person(100, 80, 2.0, missing=(0, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17))],
+    "at the upper left border": [person(-1, -3, 2.0)],
+    "at the lower right border": [person(384 - 55, 288 - 148, 1.5)],
+    "ten": [person(30 + 70 * column, 20 + 130 * row, 1.1) for row in (0, 1) for column in range(5)],
+    "twenty": [person(8 + 38 * c, 6 + 140 * r, 0.8) for r in (0, 1) for c in range(10)],
+}
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_people_drawn_are_people_found(find, name):
+    drawn = np.array(GROUPS[name], np.float32).reshape(-1, 18, 3)
+    assert_same_people(find(drawn), drawn)
+
+
+def test_a_joint_beyond_the_border_is_not_drawn_into_the_picture(find):
+    drawn = person(100, 80, 1.5)
+    drawn[10, :2] = 200, 400
+    found = find(drawn[None])
+    assert found[0, 9, 2] > 0
+    assert found[0, 10, 2] == 0
+
+
+@pytest.mark.parametrize("shift", np.linspace(0, 8, 9).tolist())
+def test_a_lone_gaussian_is_found_to_a_twentieth_of_a_pixel(decoder, shift):
+    joint = np.zeros((1, 18, 3), np.float32)
+    joint[0, 0] = 100 + shift, 60 + shift / 2, 2
+    peaks = decoded(decoder, joint)[0]
+    assert np.abs(peaks[0, 0, :2] - joint[0, 0, :2]).max() < 0.05
+
+
+def test_rows_without_a_peak_score_zero(decoder):
+    peaks, limb_scores = decoded(decoder, np.zeros((0, 18, 3), np.float32))
+    assert not peaks[..., 2].any()
+    assert not limb_scores.any()
+
+
+def test_overlapping_limbs_are_averaged_and_not_overwritten():
+    right = np.zeros((18, 3), np.float32)
+    right[1], right[8] = (100, 100, 2), (200, 100, 2)
+    down = np.zeros((18, 3), np.float32)
+    down[1], down[8] = (150, 50, 2), (150, 150, 2)
+    both = drawn_affinity(np.stack([right, down]))
+    assert both[100 // 8, 150 // 8, :2].tolist() == [0.5, 0.5]
+    one = drawn_affinity(right[None])
+    assert one[100 // 8, 150 // 8, :2].tolist() == [1, 0]
+    assert both[100 // 8, 110 // 8, :2].tolist() == [1, 0]
+
+
+def test_a_peak_lies_in_the_middle_of_the_limb_that_starts_there():
+    joints = np.zeros((1, 18, 3), np.float32)
+    joints[0, 1], joints[0, 8] = (98, 100, 2), (98, 200, 2)
+    heat = drawn_heatmaps(joints)[:, :, 1]
+    row, column = np.unravel_index(heat.argmax(), heat.shape)
+    assert (row * 4 + 2, column * 4 + 2) == (102 if row == 25 else 98, 98)
+    limb = np.flatnonzero(drawn_affinity(joints)[row // 2, :, 1])
+    assert limb.mean() * 8 + 4 == pytest.approx(98, abs=4)
+
+
+def test_background_is_what_no_joint_covers():
+    heatmaps = drawn_heatmaps(person(100, 80)[None])
+    assert np.allclose(heatmaps[:, :, 18], 1 - heatmaps[:, :, :18].max(axis=2))
+
+
+def test_an_eye_has_a_narrower_gaussian_than_a_hip():
+    joints = np.zeros((1, 18, 3), np.float32)
+    eye, hip = BODYPOSE_18.joints.index("left_eye"), BODYPOSE_18.joints.index("left_hip")
+    joints[0, [eye, hip]] = (98, 98, 2)
+    heatmaps = drawn_heatmaps(joints)
+    assert heatmaps[24, 24, [eye, hip]].tolist() == [1, 1]
+    assert heatmaps[24, 25, eye] == pytest.approx(np.exp(-16 / (2 * 3.0**2)), abs=1e-3)
+    assert heatmaps[24, 25, hip] > heatmaps[24, 25, eye] + 0.2
+
+
+def test_ignored_boxes_are_masked_except_where_someone_is_drawn():
+    drawn = person(100, 80)[None]
+    boxes = np.float32([[0, 0, 160, 288]])
+    mask = loss_mask(boxes, drawn_heatmaps(drawn), drawn_affinity(drawn))[:, :, 0]
+    assert mask[:, 21:].all()
+    assert not mask[:, :8].any()
+    assert mask[(88 // 8), (120 // 8)] == 1

@@ -1,0 +1,279 @@
+"""The loop of pruning and retraining: where it stops, and that it goes on when interrupted."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from bodypose_tools.files.artifacts import Artifact, atomic_path
+from bodypose_tools.networks.keras_files import load_network, save_network
+from bodypose_tools.pruning import loop as stage
+from bodypose_tools.pruning.loop import OptimizeError, optimize
+from bodypose_tools.pruning.pareto import read_trade_off
+from bodypose_tools.pruning.plan import Limits, Plan, Work
+from bodypose_tools.pruning.settings import Cost, Importance, PruneError, PruneSettings, Target
+from bodypose_tools.training.spec import DistillationConfig
+from pose_runtime.skeleton import BODYPOSE_18
+from pose_runtime.spec import PipelineSpec
+from tests.unit.tools.conftest import HEIGHT, WIDTH
+from tests.unit.tools.training.test_train import spec_for
+
+TRAINING_ONLY = Limits(max_ap_drop=0.01, work=Work.TRAINING)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> Path:
+    """Two convolutions of 32 filters and an output of each kind, at stride 8."""
+    keras.utils.set_random_seed(3)
+    pixels = keras.Input((None, None, 3), dtype="uint8", name="pixels")
+    x = layers.Rescaling(1 / 256, -0.5)(pixels)
+    for name, strides in (("first", 4), ("second", 2)):
+        x = layers.Conv2D(32, 3, strides=strides, padding="same", name=name)(x)
+        x = layers.BatchNormalization(name=f"{name}_bn")(x)
+        x = layers.ReLU(name=f"{name}_relu")(x)
+    outputs = [
+        layers.Conv2D(BODYPOSE_18.num_joints + 1, 1, dtype="float32", name="heat_1")(x),
+        layers.Conv2D(2 * BODYPOSE_18.num_limbs, 1, dtype="float32", name="paf_1")(x),
+    ]
+    path = tmp_path_factory.mktemp("model") / "whole.keras"
+    network = keras.Model(pixels, outputs, name="tiny_network")
+    save_network(network, path, "train", PipelineSpec(network_hw=(HEIGHT, WIDTH)), settings={})
+    return path
+
+
+def plan_for(data: Path, steps: int = 2, **changes: object) -> Plan:
+    options = {"epochs": 2, "distilled": None, "taylor_batches": 2} | changes
+    pruning = PruneSettings(min_filters=8, importance=options.pop("importance", Importance.L2))
+    target = Target(Cost.MACS, 0.45)
+    return Plan.of(spec_for(data, 4), steps, target, pruning, **options)
+
+
+@pytest.fixture
+def quick(monkeypatch) -> None:
+    """Networks that are a number of channels in a file; training adds nothing to them."""
+
+    def write(channels: int, out: Path, stage_name: str, parent: Artifact) -> Artifact:
+        with atomic_path(out) as temporary:
+            temporary.write_text(f"{channels} {out.parent.name} {stage_name}")
+        return Artifact.record(out, stage_name, parent)
+
+    def prune(model, settings, goal, *, out, measured):
+        channels = int(channels_in(model) * goal.share)
+        if channels < 32:
+            raise PruneError("expected more channels")
+        write(channels, out, "prune", Artifact.open(model))
+
+    def train(spec, folder, *, resume, say, stage):
+        assert resume
+        say("epoch 2/2")
+        parent = Artifact.open(spec.pretrained_weights)
+        return write(channels_in(parent.path), folder / "best.keras", stage, parent)
+
+    def load(model):
+        return SimpleNamespace(name="tiny_network"), None, None
+
+    monkeypatch.setattr(stage, "prune", prune)
+    monkeypatch.setattr(stage, "train", train)
+    monkeypatch.setattr(stage, "load_network", load)
+    monkeypatch.setattr(stage, "network_sizes", lambda model: (9, channels_in(model), 5))
+    monkeypatch.setattr(stage, "network_ap", lambda model, *_: 0.3 + channels_in(model) / 1e6)
+    monkeypatch.setattr(stage, "can_draw_curves", lambda: False)
+    monkeypatch.setattr("bodypose_tools.files.artifacts._versions", dict)  # slow to look up
+
+
+def channels_in(model: Path) -> int:
+    return int(model.read_text().split()[0])
+
+
+@pytest.fixture
+def numbers(tmp_path) -> Path:
+    path = tmp_path / "whole.keras"
+    path.write_text("1000")
+    return path
+
+
+def run(plan: Plan, model: Path, folder: Path, limits: Limits = TRAINING_ONLY):
+    return optimize(plan, model, folder, limits, say=lambda line: None)
+
+
+@pytest.mark.usefixtures("quick")
+def test_each_step_takes_an_equal_share_and_the_last_one_meets_the_target(
+    numbers, drawn_coco, tmp_path
+):
+    found = run(plan_for(drawn_coco), numbers, tmp_path)
+    shares = [found.macs_share(point) for point in found.points]
+    assert shares == [1, 0.67, 0.45]
+    assert found.finished
+    assert read_trade_off(tmp_path / "pareto.json") == found
+    assert (tmp_path / "pareto.md").read_text().splitlines() == list(found.table())
+    for point, parent in zip(found.points[1:], found.points, strict=False):
+        pruned = Artifact.open(tmp_path / point.name / "pruned.keras")
+        assert pruned.parents == (parent.sha256,)
+        assert Artifact.open(tmp_path / point.model).parents == (pruned.sha256,)
+
+
+@pytest.mark.usefixtures("quick")
+def test_it_stops_at_the_limit_and_goes_on_with_a_wider_one(numbers, drawn_coco, tmp_path):
+    strict = Limits(max_ap_drop=0.0, work=Work.TRAINING)
+    found = run(plan_for(drawn_coco), numbers, tmp_path, strict)
+    assert (len(found.points), found.best.name) == (2, "unpruned")
+    found = run(plan_for(drawn_coco), numbers, tmp_path)
+    assert (len(found.points), found.best.name) == (3, "step_2")
+
+
+class Killed(BaseException):
+    """Nothing catches it, as nothing catches SIGKILL."""
+
+
+@pytest.mark.usefixtures("quick")
+def test_killed_before_any_file_is_replaced_it_ends_as_if_it_had_not_been(
+    numbers, drawn_coco, tmp_path, monkeypatch
+):
+    plan, replace, left = plan_for(drawn_coco), Path.replace, 10**6
+
+    def replace_or_die(path, target):
+        nonlocal left
+        left -= 1
+        if not left:
+            raise Killed
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", replace_or_die)
+    whole = run(plan, numbers, tmp_path / "whole")
+    files = 10**6 - left
+    assert files > 10
+    for last in range(1, files + 1):
+        folder, left = tmp_path / f"killed_{last}", last
+        with pytest.raises(Killed):
+            run(plan, numbers, folder)
+        left = 10**6
+        assert run(plan, numbers, folder) == whole
+
+
+@pytest.mark.usefixtures("quick")
+def test_another_run_in_the_folder_is_refused(numbers, drawn_coco, tmp_path):
+    run(plan_for(drawn_coco), numbers, tmp_path)
+    with pytest.raises(OptimizeError, match=r"expected training.num_epoch to stay 2, got 3"):
+        run(plan_for(drawn_coco, epochs=3), numbers, tmp_path)
+    other = tmp_path / "other.keras"
+    other.write_text("1001")
+    with pytest.raises(OptimizeError, match=r"a run of whole.keras; choose another -r"):
+        run(plan_for(drawn_coco), other, tmp_path)
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_no_first_step_can_meet_is_refused_and_a_later_step_ends_the_run(
+    numbers, drawn_coco, tmp_path
+):
+    plan = plan_for(drawn_coco, steps=1)
+    with pytest.raises(PruneError, match="more channels"):
+        run(
+            Plan(1, Target(Cost.MACS, 0.01), plan.pruning, plan.training), numbers, tmp_path / "one"
+        )
+    two = run(Plan(2, Target(Cost.MACS, 0.01), plan.pruning, plan.training), numbers, tmp_path)
+    assert (len(two.points), two.finished) == (2, True)
+
+
+def test_the_settings_name_what_comes_out_and_no_place(model, drawn_coco):
+    plan = plan_for(
+        drawn_coco,
+        distilled=DistillationConfig(teacher=model, weight=0.25),
+        importance=Importance.TAYLOR,
+    )
+    settings = plan.to_json()
+    assert settings["training"]["distillation"] == {"weight": 0.25}
+    assert settings["taylor_batches"] == 2
+    assert str(drawn_coco) not in json.dumps(settings)
+    assert str(model) not in json.dumps(settings)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_the_real_loop_ends_in_time_goes_on_and_is_timed_later(model, drawn_coco, tmp_path):
+    """Two steps of training on drawn people, distilled, with the loss choosing the channels."""
+    plan = plan_for(
+        drawn_coco,
+        epochs=4,
+        distilled=DistillationConfig(teacher=model, weight=0.5),
+        importance=Importance.TAYLOR,
+    )
+    no_time = Limits(max_ap_drop=1.0, seconds=0.01, work=Work.TRAINING)
+    said: list[str] = []
+    found = optimize(plan, model, tmp_path, no_time, say=said.append)
+    assert (len(found.points), found.finished) == (1, False)
+    assert said[-1].startswith("the time is up")
+
+    some_time = Limits(max_ap_drop=1.0, seconds=3.0, work=Work.TRAINING)
+    starts = 0
+    while not found.finished:
+        found = run(plan, model, tmp_path, some_time)
+        starts += 1
+        assert starts < 40  # each start gets on by an epoch, however slow the machine is
+    assert [point.name for point in found.points] == ["unpruned", "step_1", "step_2"]
+    rows = (tmp_path / "step_2/run/log.csv").read_text().splitlines()
+    assert len(rows) == 1 + plan.training.num_epoch
+    assert (tmp_path / "pareto.png").stat().st_size > 10_000
+
+    found = run(plan, model, tmp_path, Limits(max_ap_drop=1.0, rounds=2, work=Work.TIMING))
+    assert found.finished
+    assert found.runtimes == ("openvino", "onnxruntime")
+    for point in found.points[1:]:
+        assert point.times_as_fast("openvino") > 0
+        graph = Artifact.open(tmp_path / point.name / "model.onnx")
+        assert graph.parents == (point.sha256,)
+        assert point.speed["models"][1]["sha256"] == graph.sha256
+
+
+@pytest.mark.slow
+def test_a_process_that_is_killed_goes_on(model, drawn_coco, tmp_path):
+    """SIGKILL to the command while it prunes, trains, checkpoints, exports and times."""
+    spec = tmp_path / "spec.yaml"  # YAML is a superset of JSON
+    spec.write_text(spec_for(drawn_coco, 4).model_dump_json())
+    command = [sys.executable, "-m", "bodypose_tools.cli", "optimize", "-e", spec, "-m", model]
+    command += ["-r", tmp_path / "run", "--steps", "2", "--target-macs", "0.45", "-nf", "8"]
+    command += ["--max-ap-drop", "1", "--rounds", "2", "--json", tmp_path / "prune.json"]
+    moments = (
+        "step_1: pruning",
+        "step_1: epoch 1/4",
+        "step_1: epoch 3/4",
+        "step_1: times as fast",
+        "step_2: 1 steps",
+        "step_2: exported",
+    )
+    for moment in moments:
+        with subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+        ) as process:
+            lines = []
+            for line in process.stdout:
+                lines.append(line)
+                if line.startswith(moment):
+                    os.killpg(process.pid, signal.SIGKILL)
+                    break
+        assert process.returncode == -signal.SIGKILL, f"{moment}: {lines}"
+        for made in (tmp_path / "run").rglob("[!.]*.json"):
+            json.loads(made.read_text())
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1].startswith("best: step_2")
+    results = json.loads((tmp_path / "prune.json").read_text())["networks"]["tiny-network"]
+    assert results["finished"]
+    assert len(results["points"]) == 3
+    for point in results["points"][1:]:
+        best = Artifact.open(tmp_path / "run" / point["model"])
+        assert best.sha256 == point["sha256"]
+        assert np.isfinite(point["AP"])
+        assert all(np.isfinite(w).all() for w in load_network(best.path)[0].get_weights())

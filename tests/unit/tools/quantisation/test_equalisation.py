@@ -1,0 +1,122 @@
+import numpy as np
+import pytest
+from onnx import numpy_helper
+
+from bodypose_tools.graphs.index import OnnxGraph
+from bodypose_tools.quantisation.equalisation import (
+    channel_ranges,
+    channels_of,
+    equalise,
+    scalable_tensors,
+)
+from bodypose_tools.quantisation.placement import prepare
+from bodypose_tools.quantisation.search import activations
+from tests.unit.tools.tiny_graphs import Tiny, run
+
+IMAGES = [np.random.default_rng(n).normal(size=(3, 8, 8)).astype(np.float32) for n in range(1, 5)]
+
+
+def uneven(tiny: Tiny, layer: str) -> None:
+    """Make the channels of a layer's output differ by up to a thousand."""
+    factors = np.geomspace(0.01, 10, 16).astype(np.float32)
+    for name in (f"{layer}_w", f"{layer}_b"):
+        stored = next(t for t in tiny.stored if t.name == name)
+        values = numpy_helper.to_array(stored)
+        values = values * factors.reshape(-1, *[1] * (values.ndim - 1))
+        stored.CopyFrom(numpy_helper.from_array(values, name))
+
+
+def clip(tiny: Tiny, name: str, tensor: str) -> str:
+    ends = [tiny.constant(f"{name}_{end}", np.float32(end)) for end in (0, 6)]
+    return tiny.op("Clip", name, tensor, *ends)
+
+
+def mobile() -> Tiny:
+    """stem -> (expand -> ReLU6 -> depthwise -> ReLU6 -> project) + stem -> last -> head."""
+    tiny = Tiny()
+    stem = tiny.stem()
+    x = clip(tiny, "expand_relu", tiny.conv("expand", stem, (16, 16)))
+    x = clip(tiny, "depthwise_relu", tiny.conv("depthwise", x, (16, 16), kernel=3, group=16))
+    total = tiny.op("Add", "total", stem, tiny.conv("project", x, (16, 16)))
+    x = tiny.op("Relu", "last_relu", tiny.conv("last", total, (16, 16), kernel=3))
+    x = tiny.conv("linear", x, (16, 16), kernel=3, group=16)
+    up = tiny.op("Resize", "up", x, "", tiny.constant("sides", np.float32([1, 1, 2, 2])))
+    tiny.conv("head", up, (16, 19))
+    for layer in ("stem", "project", "last", "linear", "expand"):
+        uneven(tiny, layer)
+    return tiny
+
+
+def equalised(tiny: Tiny, *outputs: str):
+    model = prepare(tiny.model(*outputs))
+    names = scalable_tensors(model, [name for node in model.graph.node for name in node.output])
+    ranges = channel_ranges(names, activations(model, names), IMAGES)
+    return model, equalise(model, ranges)
+
+
+def spread(model, tensor: str) -> float:
+    """How far a tensor's largest channel reaches against its middle one."""
+    (ranges,) = channel_ranges([tensor], activations(model, [tensor]), IMAGES).values()
+    return float(ranges.max() / np.median(ranges))
+
+
+def test_outputs_stay_equal_through_depthwise_additions_and_relu6():
+    model, even = equalised(mobile(), "head_out")
+    expected, got = run(model)[0], run(even)[0]
+    assert np.abs(expected - got).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("tensor", ["total_out", "last_relu_out", "linear_out"])
+def test_channels_that_only_convolutions_see_come_together(tensor):
+    model, even = equalised(mobile(), "head_out")
+    assert spread(even, tensor) < spread(model, tensor) / 4
+
+
+def test_both_sides_of_an_addition_have_the_same_factors():
+    graph = OnnxGraph(prepare(mobile().model("head_out")))
+    numbers = channels_of(graph).of
+    assert numbers["stem_out"].tolist() == numbers["project_out"].tolist()
+    assert numbers["total_out"].tolist() == numbers["stem_out"].tolist()
+    assert not set(numbers["last_out"]) & set(numbers["stem_out"])
+
+
+def test_what_a_clip_or_an_output_sees_stays_as_it_is():
+    model, even = equalised(mobile(), "head_out", "last_relu_out")
+    for tensor in ("expand_out", "depthwise_relu_out", "last_relu_out", "head_out"):
+        (before,) = activations(model, [tensor])(IMAGES[0])
+        (after,) = activations(even, [tensor])(IMAGES[0])
+        assert np.allclose(before, after, rtol=1e-4, atol=1e-4)
+
+
+def test_factors_are_powers_of_two():
+    model, even = equalised(mobile(), "head_out")
+    before, after = (OnnxGraph(m).constant for m in (model, even))
+    ratio = after("last_equalised_bias") / before("last_b")
+    exponents = np.log2(ratio)
+    assert np.allclose(exponents, np.rint(exponents), atol=1e-5)
+    assert np.ptp(exponents) > 1
+
+
+def test_channels_keep_their_places_in_a_concatenation():
+    tiny = Tiny()
+    a = tiny.op("Relu", "a_relu", tiny.conv("a", tiny.stem(), (16, 16)))
+    b = tiny.op("Relu", "b_relu", tiny.conv("b", "stem_out", (16, 16)))
+    both = tiny.op("Concat", "both", a, b, axis=1)
+    tiny.conv("head", tiny.conv("c", both, (32, 16)), (16, 19))
+    uneven(tiny, "b")
+    model, even = equalised(tiny, "head_out")
+    assert np.allclose(run(model)[0], run(even)[0], rtol=1e-4, atol=1e-4)
+    assert spread(even, "both_out") < spread(model, "both_out")
+
+
+def test_what_a_sigmoid_or_a_product_with_a_tensor_reads_is_not_scaled():
+    tiny = Tiny()
+    a = tiny.conv("a", tiny.stem(), (16, 16))
+    gate = tiny.op("Sigmoid", "gate", tiny.conv("b", "stem_out", (16, 16)))
+    tiny.conv("head", tiny.op("Mul", "gated", a, gate), (16, 19))
+    for layer in ("a", "b"):
+        uneven(tiny, layer)
+    model, even = equalised(tiny, "head_out")
+    for tensor in ("a_out", "b_out", "head_out"):
+        (before,), (after,) = (activations(m, [tensor])(IMAGES[0]) for m in (model, even))
+        assert np.allclose(before, after, rtol=1e-4, atol=1e-4)

@@ -1,0 +1,121 @@
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import onnx
+import pytest
+from typer.testing import CliRunner
+
+from bodypose_tools.cli import app
+from bodypose_tools.data.photos import packaged_images
+from bodypose_tools.files.artifacts import Artifact
+from bodypose_tools.files.shipped import SHIPPED_MODEL
+from bodypose_tools.graphs.contract import spec_in_onnx
+from bodypose_tools.graphs.index import OnnxGraph
+from bodypose_tools.quantisation import gate as accuracy_gate
+from bodypose_tools.quantisation.gate import AccuracyGateError, first_miss, peak_agreement
+from bodypose_tools.runtimes.predictors import open_predictor
+from bodypose_tools.runtimes.settings import GraphRuntime
+
+
+def test_joints_agree_within_half_a_cell():
+    peaks = np.zeros((1, 1, 3, 3), np.float32)
+    peaks[0, 0, :2] = [[10, 10, 0.9], [50, 50, 0.12]]  # the second is too close to the threshold
+    for shift, share in ((0, 1), (3.9, 1), (4.1, 0)):
+        moved = peaks + np.float32([shift, 0, 0])
+        assert peak_agreement(peaks, moved, 0.1) == share
+    assert peak_agreement(peaks, np.zeros_like(peaks), 0.1) == 0
+    assert peak_agreement(np.zeros_like(peaks), np.zeros_like(peaks), 0.1) == 1
+
+
+def test_later_gates_are_not_asked_after_a_miss(tmp_path):
+    asked = []
+
+    def gate(name: str, passed: bool):
+        def judge(candidate):
+            asked.append(name)
+            return accuracy_gate.Verdict(name, 0.0, 0.0, passed)
+
+        return judge
+
+    judges = [gate("joints", True), gate("fields", False), gate("AP", True)]
+    assert [v.passed for v in first_miss(judges, tmp_path)] == [True, False]
+    assert asked == ["joints", "fields"]
+
+
+def run_gate(drawn_coco, *options: str) -> object:
+    models = (str(SHIPPED_MODEL), str(SHIPPED_MODEL))
+    split = ("-a", str(drawn_coco / "people.json"), "-i", str(drawn_coco))
+    return CliRunner().invoke(app, ["gate", *models, *split, *options])
+
+
+@pytest.fixture
+def scored(monkeypatch):
+    """AP of the float model, then of the candidate."""
+
+    def use(*scores: float) -> None:
+        answers = iter(scores)
+        monkeypatch.setattr(
+            accuracy_gate,
+            "evaluate_model",
+            lambda *_, **__: SimpleNamespace(numbers={"AP": next(answers)}),
+        )
+
+    return use
+
+
+def test_a_small_loss_of_ap_passes_and_is_recorded(drawn_coco, tmp_path, scored):
+    scored(0.3, 0.296)
+    result = run_gate(drawn_coco, "--json", str(tmp_path / "gate.json"))
+    assert result.exit_code == 0, result.output
+    assert "AP 0.3000 -> 0.2960, drop 0.0040, at most 0.005" in result.output
+    record = json.loads((tmp_path / "gate.json").read_text())
+    assert record["verdict"]["passed"]
+    assert record["float"]["model"]["sha256"] == Artifact.open(SHIPPED_MODEL).sha256
+    assert record["runtime"] == "onnxruntime"
+
+
+def test_the_shipped_graph_has_the_same_joints_in_every_runtime():
+    pixels = packaged_images((288, 384))
+    answers = {of: open_predictor(SHIPPED_MODEL, of)[0](pixels) for of in GraphRuntime}
+    for peaks, limb_scores in answers.values():
+        assert peaks.shape == (len(pixels), 18, 20, 3)
+        assert limb_scores.shape == (len(pixels), 19, 20, 20)
+    expected = answers[GraphRuntime.ONNX_RUNTIME][0]
+    assert peak_agreement(expected, answers[GraphRuntime.OPENVINO][0], 0.2) == 1
+    assert peak_agreement(expected, answers[GraphRuntime.OPENVINO_BF16][0], 0.2) > 0.9
+
+
+def test_bfloat16_is_held_against_float32(drawn_coco, scored, monkeypatch):
+    asked: list[GraphRuntime] = []
+
+    def opened(model, runtime):
+        asked.append(runtime)
+        return open_predictor(model)
+
+    scored(0.3, 0.296)
+    monkeypatch.setattr(accuracy_gate, "open_predictor", opened)
+    result = run_gate(drawn_coco, "--runtime", "openvino-bf16")
+    assert result.exit_code == 0, result.output
+    assert asked == [GraphRuntime.OPENVINO, GraphRuntime.OPENVINO_BF16]
+
+
+def test_a_larger_loss_is_an_error(drawn_coco, scored):
+    scored(0.3, 0.294)
+    result = run_gate(drawn_coco)
+    assert isinstance(result.exception, AccuracyGateError)
+    assert "expected an AP drop of at most 0.005" in str(result.exception)
+
+
+@pytest.mark.slow
+def test_float16_finds_the_same_joints_behind_the_same_contract(tmp_path):
+    out = tmp_path / "half.onnx"
+    files = ("-m", str(SHIPPED_MODEL), "-o", str(out))
+    result = CliRunner().invoke(app, ["export", *files, "--data_type", "fp16"])
+    assert result.exit_code == 0, result.output
+    assert "1.0000 of the joints stay" in result.output
+    assert spec_in_onnx(out) == spec_in_onnx(SHIPPED_MODEL)
+    graph, whole = OnnxGraph(onnx.load(out)), OnnxGraph(onnx.load(SHIPPED_MODEL))
+    weights = [graph.constant(n.input[1]) for n in graph.nodes if graph.is_weighted(n)]
+    assert len(weights) == len([node for node in whole.nodes if whole.is_weighted(node)])
+    assert {values.dtype for values in weights} == {np.dtype(np.float16)}

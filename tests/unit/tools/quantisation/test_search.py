@@ -1,0 +1,222 @@
+"""Calibration, placement and gates together, on tiny graphs and on the shipped network."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from typer.testing import CliRunner
+
+from bodypose_tools.cli import app
+from bodypose_tools.files.artifacts import Artifact
+from bodypose_tools.files.shipped import SHIPPED_MODEL
+from bodypose_tools.graphs.contract import spec_in_onnx
+from bodypose_tools.graphs.quantised import has_unsigned_activations
+from bodypose_tools.quantisation.calibration import CalibrationError, scales_of
+from bodypose_tools.quantisation.gate import AccuracyGateError, Verdict
+from bodypose_tools.quantisation.placement import place, prepare
+from bodypose_tools.quantisation.search import (
+    activations,
+    equalised,
+    input_means,
+    layer_sensitivity,
+    quantise,
+)
+from bodypose_tools.quantisation.settings import Calibration, Method, OnMiss
+from bodypose_tools.runtimes.cpu import int8_warning
+from tests.unit.tools.tiny_graphs import Tiny
+
+COCO = Path(os.environ.get("COCO_DIR", Path(__file__).parents[5] / "shared" / "coco"))
+IMAGES = [np.random.default_rng(n).normal(size=(3, 8, 8)).astype(np.float32) for n in range(4)]
+
+
+def quiet(line: str) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def fragile():
+    """Model, scales and means of three layers, one of them bad for INT8.
+
+    One of `b`'s input channels is a thousand times the others.
+    """
+    tiny = Tiny()
+    a = tiny.conv("a", tiny.stem(), (16, 16))
+    factor = np.ones((1, 16, 1, 1), np.float32)
+    factor[0, 3] = 1000
+    wide = tiny.op("Mul", "wide", a, tiny.constant("factor", factor))
+    b = tiny.conv("b", wide, (16, 16))
+    weights = next(t for t in tiny.stored if t.name == "b_w")
+    values = onnx.numpy_helper.to_array(weights).copy()
+    values[:, 3] /= 1000
+    weights.CopyFrom(onnx.numpy_helper.from_array(values, "b_w"))
+    tiny.conv("head", tiny.conv("c", b, (16, 16)), (16, 19))
+    model = prepare(tiny.model("head_out"))
+    names = place(model).tensors
+    scales = scales_of(names, activations(model, names), IMAGES, Method.MAX)
+    return model, scales, input_means(model, IMAGES)
+
+
+def error_of(model: onnx.ModelProto):
+    """Measures a graph by the relative error of its head."""
+    expected = activations(model, ["head_out"])(IMAGES[0])[0]
+
+    def error(candidate: Path) -> float:
+        got = activations(onnx.load(candidate), ["head_out"])(IMAGES[0])[0]
+        return float(np.abs(got - expected).mean() / np.abs(expected).mean())
+
+    return error
+
+
+def attempt(fragile, limit: float, on_miss: OnMiss, passes=None):
+    """Quantise behind a gate; `passes` asks more of the error than to be within the limit."""
+    error = error_of(fragile[0])
+
+    def judge(candidate: Path) -> Verdict:
+        got = error(candidate)
+        passed = got <= limit and (passes is None or passes(candidate))
+        return Verdict("relative error", got, limit, passed)
+
+    return quantise(*fragile, [judge], on_miss, error, quiet)
+
+
+def test_the_layer_that_int8_hurts_most_comes_first(fragile):
+    losses = layer_sensitivity(*fragile, error_of(fragile[0]))
+    assert next(iter(losses)) == "b"
+    assert set(losses) == {"a", "b", "c"}
+
+
+def test_a_missed_gate_is_an_error_that_names_the_layers(fragile):
+    with pytest.raises(AccuracyGateError, match=r"most sensitive layers: b \d"):
+        attempt(fragile, 0.05, OnMiss.REPORT)
+
+
+def test_auto_mixed_moves_the_fewest_layers_to_float(fragile):
+    made = attempt(fragile, 0.05, OnMiss.MIX)
+    assert made.float_layers == ("b",)
+    assert made.int8_layers == 2
+    # stem and head: 3 and 19 of 16 channels
+    assert made.macs_share == pytest.approx(2 * 16 / (3 + 3 * 16 + 19))
+    assert made.verdicts[0].passed
+
+
+def test_a_moved_layer_goes_back_to_int8_when_the_judges_can_spare_it(fragile):
+    """The worst layer by itself is moved first, but the gate wants only `c` in float."""
+
+    def passes(candidate: Path) -> bool:
+        return "c_weights_int8" not in {t.name for t in onnx.load(candidate).graph.initializer}
+
+    assert attempt(fragile, 10.0, OnMiss.MIX, passes).float_layers == ("c",)
+
+
+def test_what_passes_at_once_stays_all_int8(fragile):
+    assert attempt(fragile, 10.0, OnMiss.MIX).float_layers == ()
+
+
+def test_a_gate_that_no_graph_passes_is_an_error(fragile):
+    with pytest.raises(AccuracyGateError, match="within -1"):
+        attempt(fragile, -1.0, OnMiss.MIX)
+
+
+def test_a_cache_of_another_tool_knows_the_channels_as_they_are(fragile, tmp_path):
+    model, cache = fragile[0], tmp_path / "cal.bin"
+    calibration = Calibration(4, Method.MAX, cache_file=cache)
+    said = []
+    even = equalised(model, calibration, IMAGES, said.append)
+    assert even != model
+    assert not said
+    cache.write_text("TRT-8501-EntropyCalibration2\n")
+    assert equalised(model, calibration, IMAGES, said.append) == model
+    assert "was not written by `tools export`" in said[0]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory) -> Path:
+    """Real photos of training people; a drawn person is none to the shipped network."""
+    if not (COCO / "train").is_dir():
+        pytest.skip("needs real COCO images: set COCO_DIR or put them at ../shared/coco")
+    folder = tmp_path_factory.mktemp("photos")
+    for path in sorted((COCO / "train").glob("*.jpg"))[:8]:
+        (folder / path.name).write_bytes(path.read_bytes())
+    return folder
+
+
+def export(out: Path, *options: str) -> object:
+    files = ("-m", str(SHIPPED_MODEL), "-o", str(out), "--data_type", "int8")
+    return CliRunner().invoke(app, ["export", *files, *options])
+
+
+# What these tests are about needs no good graph, so that the gate lets it pass at once.
+LOW = "0.25"
+
+
+@pytest.mark.coco
+@pytest.mark.slow
+def test_the_same_calibration_data_or_cache_gives_the_same_graph(photos, tmp_path):
+    data, cache = tmp_path / "cal.h5", tmp_path / "cal.bin"
+    size = ("--batches", "2", "--batch_size", "4", "--min_agreement", LOW)
+    size += ("--cal_data_file", str(data))
+    first, second, third = (tmp_path / f"{name}.onnx" for name in "123")
+    result = export(first, *size, "--cal_image_dir", str(photos))
+    assert result.exit_code == 0, result.output
+    layers = place(prepare(onnx.load(SHIPPED_MODEL))).layers
+    assert f"{len(layers)} layers INT8, 0 moved to float" in result.output
+    assert export(second, *size, "--cal_cache_file", str(cache)).exit_code == 0
+    assert export(third, *size, "--cal_cache_file", str(cache)).exit_code == 0
+    assert first.read_bytes() == second.read_bytes() == third.read_bytes()
+    assert spec_in_onnx(first) == spec_in_onnx(SHIPPED_MODEL)
+    settings = Artifact.open(first).settings
+    assert settings["calibration"] == {"method": "percentile", "images": 8}
+    assert settings["gates"][0]["passed"]
+    fourth = tmp_path / "4.onnx"
+    result = export(fourth, *size, "--cal_cache_file", str(cache), "--unsigned_activations")
+    assert result.exit_code == 0, result.output
+    finer = Artifact.open(fourth).settings
+    assert (settings["unsigned_activations"], finer["unsigned_activations"]) == (False, True)
+    assert has_unsigned_activations(onnx.load(fourth))
+    assert (settings["gate_runtime"], finer["gate_runtime"]) == ("onnxruntime", "openvino")
+    if int8_warning() is None:  # else OpenVINO's sums overflow
+        assert finer["gates"][0]["value"] > settings["gates"][0]["value"]
+    else:
+        assert f"warning: {int8_warning()}" in result.output
+
+
+@pytest.mark.coco
+@pytest.mark.slow
+def test_a_naive_quantisation_does_not_pass(photos, tmp_path):
+    """The scale of a saturated calibration: an eighth of what the activations reach."""
+    cache, limit = tmp_path / "cal.bin", "0.9"
+    options = ["--batches", "2", "--batch_size", "4", "--cal_image_dir", str(photos)]
+    options += ["--min_agreement", limit]
+    # A gate that is missed looks at every layer by itself, and there are 141.
+    for layer in place(prepare(onnx.load(SHIPPED_MODEL))).layers[12:]:
+        options += ["--float_layer", layer]
+    assert export(tmp_path / "good.onnx", *options, "--cal_cache_file", str(cache)).exit_code == 0
+    header, *lines = cache.read_text().splitlines()
+    names = [line.rpartition(": ")[0] for line in lines]
+    naive = tmp_path / "naive.bin"
+    naive.write_text("\n".join([header, *(f"{name}: 3b810204" for name in names)]) + "\n")
+    result = export(tmp_path / "naive.onnx", *options, "--cal_cache_file", str(naive))
+    assert isinstance(result.exception, AccuracyGateError)
+    assert f"expected share of joints that stay within {limit}" in str(result.exception)
+    assert not (tmp_path / "naive.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--engine_file", "net.plan"), "TensorRT has signed INT8 only"),
+        (("--data_type", "fp16"), "are for --data_type int8"),
+    ],
+)
+def test_unsigned_activations_are_for_int8_on_cpus(tmp_path, options, said):
+    result = export(tmp_path / "model.onnx", "--unsigned_activations", *options)
+    assert result.exit_code == 2
+    assert said in " ".join(result.output.replace("\u2502", " ").split())
+
+
+def test_calibration_needs_images(tmp_path):
+    result = export(tmp_path / "model.onnx", "--batches", "1")
+    assert isinstance(result.exception, CalibrationError)
+    assert "tools sample-calibration-images" in " ".join(str(result.exception).split())

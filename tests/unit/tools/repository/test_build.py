@@ -1,0 +1,344 @@
+"""The built repository: complete, reproducible, never half replaced, and honest about changes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import onnx
+import pytest
+from typer.testing import CliRunner
+
+import pose_runtime
+from bodypose_tools.cli import app
+from bodypose_tools.files.artifacts import MissingArtifactError, record_path, sha256_of
+from bodypose_tools.files.shipped import MODEL_SOURCES
+from bodypose_tools.graphs.contract import OnnxError, spec_in_onnx
+from bodypose_tools.repository.build import (
+    CONFIG,
+    ONNX,
+    PIPELINE,
+    RepositoryError,
+    build_repository,
+    changes_since_build,
+)
+from bodypose_tools.repository.check import problems_of
+from bodypose_tools.repository.pbtxt import ENSEMBLE, GROUPING, NETWORK, PREPROCESS
+from pose_runtime.errors import PoseError
+from pose_runtime.spec import PipelineSpec
+
+SPEC = PipelineSpec(network_hw=(32, 48), max_peaks=3, max_people=2)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory, tiny_onnx: Callable[..., Path]) -> Path:
+    return tiny_onnx(tmp_path_factory.mktemp("model") / "tiny.onnx", SPEC)
+
+
+@pytest.fixture
+def repository(tmp_path, model) -> Path:
+    build_repository(model, tmp_path / "repository")
+    return tmp_path / "repository"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {
+        path.relative_to(folder).as_posix(): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def again(repository: Path) -> None:
+    """Make the record agree with files that a test has changed, as a build would have."""
+    record = json.loads(record_path(repository).read_text())
+    record["files"] = {name: sha256_of(repository / name) for name in contents(repository)}
+    record_path(repository).write_text(json.dumps(record))
+
+
+# build
+
+
+def test_every_python_model_carries_the_whole_runtime_and_the_pipeline(repository, model):
+    sources = Path(pose_runtime.__file__).parent
+    expected = {path.name: path.read_bytes() for path in sources.glob("*.py")}
+    for name in (PREPROCESS, NETWORK, GROUPING):
+        version = repository / name / "1"
+        assert contents(version / "pose_runtime") == expected
+        assert PipelineSpec.load(version / PIPELINE) == SPEC.with_model(sha256_of(model))
+
+
+def test_the_ensemble_keeps_its_empty_version_folder(repository):
+    assert (repository / ENSEMBLE / "1").is_dir()
+
+
+def test_two_builds_are_equal_to_the_byte(tmp_path, model):
+    for place in ("a", "b"):
+        build_repository(model, tmp_path / place / "repository")
+
+    assert contents(tmp_path / "a") == contents(tmp_path / "b")
+
+
+def test_a_build_replaces_an_older_one(repository, model):
+    (repository / PREPROCESS / "stray.txt").write_text("from yesterday")
+
+    build_repository(model, repository)
+
+    assert not (repository / PREPROCESS / "stray.txt").exists()
+    assert changes_since_build(repository) == []
+
+
+def test_a_failed_build_leaves_the_old_repository_and_nothing_else(repository, model, monkeypatch):
+    before = contents(repository.parent)
+
+    def full_disk(*paths):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(shutil, "copyfile", full_disk)
+    with pytest.raises(OSError, match="No space left"):
+        build_repository(model, repository)
+
+    assert contents(repository.parent) == before
+
+
+def test_a_folder_of_something_else_is_not_replaced(tmp_path, model):
+    (tmp_path / "letters").mkdir()
+    (tmp_path / "letters" / "dear.txt").write_text("friend")
+
+    with pytest.raises(RepositoryError, match=r"letters: expected a new folder.*--output"):
+        build_repository(model, tmp_path / "letters")
+
+    assert (tmp_path / "letters" / "dear.txt").read_text() == "friend"
+
+
+def test_the_sources_in_git_hold_no_built_file():
+    names = {path.name for path in MODEL_SOURCES.rglob("*") if path.is_file()}
+    assert {name for name in names if not name.endswith(".pyc")} == {
+        "model.py",
+        CONFIG,
+        ".gitkeep",
+    }
+
+
+# the ONNX file
+
+
+def test_a_missing_model_is_said_in_one_line(tmp_path):
+    with pytest.raises(MissingArtifactError, match=r"nothing\.onnx: expected a file"):
+        build_repository(tmp_path / "nothing.onnx", tmp_path / "repository")
+
+
+def test_a_damaged_model_is_said_in_one_line(tmp_path):
+    (tmp_path / "bad.onnx").write_bytes(b"not a model")
+
+    with pytest.raises(OnnxError, match=r"bad\.onnx: expected an ONNX model.*`tools export`"):
+        build_repository(tmp_path / "bad.onnx", tmp_path / "repository")
+
+    assert not (tmp_path / "repository").exists()
+
+
+def changed_onnx(model: Path, path: Path, change: Callable[[onnx.ModelProto], None]) -> Path:
+    graph = onnx.load(model)
+    change(graph)
+    onnx.save(graph, path)
+    return path
+
+
+def test_a_model_without_a_pipeline_is_refused(tmp_path, model):
+    path = changed_onnx(model, tmp_path / "m.onnx", lambda m: m.ClearField("metadata_props"))
+
+    with pytest.raises(OnnxError, match=r"expected the pipeline in the metadata.*`tools export`"):
+        spec_in_onnx(path)
+
+
+def test_a_model_of_another_input_size_is_refused(tmp_path, model):
+    def taller(onnx_model):
+        onnx_model.graph.input[0].type.tensor_type.shape.dim[1].dim_value = 64
+
+    path = changed_onnx(model, tmp_path / "m.onnx", taller)
+
+    with pytest.raises(
+        OnnxError, match=r"input `pixels` UINT8 \(batch, 32, 48, 3\), got UINT8 \(batch, 64, 48"
+    ):
+        spec_in_onnx(path)
+
+
+def test_a_model_with_a_fixed_batch_is_refused(tmp_path, model):
+    def single(onnx_model):
+        onnx_model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
+
+    path = changed_onnx(model, tmp_path / "m.onnx", single)
+
+    with pytest.raises(OnnxError, match=r"\(batch, 32, 48, 3\), got UINT8 \(1, 32, 48, 3\)"):
+        spec_in_onnx(path)
+
+
+# changes after the build
+
+
+def test_a_flipped_byte_is_noticed(repository):
+    path = repository / NETWORK / "1" / ONNX
+    path.write_bytes(path.read_bytes() + b"\0")
+
+    assert changes_since_build(repository) == [
+        f"{path} changed after the build; run `tools build-repo`"
+    ]
+
+
+def test_missing_and_additional_files_are_noticed(repository):
+    (repository / GROUPING / "1" / "model.py").unlink()
+    (repository / GROUPING / "1" / "spy.py").write_text("")
+
+    first, second = changes_since_build(repository)
+
+    assert first.endswith("model.py is missing; run `tools build-repo`")
+    assert second.endswith("spy.py does not belong there; run `tools build-repo`")
+
+
+def test_what_python_leaves_behind_is_no_change(repository):
+    cache = repository / GROUPING / "1" / "__pycache__"
+    cache.mkdir()
+    (cache / "model.pyc").write_bytes(b"")
+
+    assert changes_since_build(repository) == []
+
+
+# check-repo
+
+
+def test_a_fresh_build_has_no_problems(repository):
+    assert problems_of(repository) == []
+
+
+def edited(repository: Path, name: str, old: str, new: str) -> list[str]:
+    """The problems after one edit that the record knows of."""
+    path = repository / name
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new, 1))
+    again(repository)
+    return problems_of(repository)
+
+
+def test_a_config_that_triton_would_not_read_is_named_with_its_line(repository):
+    problems = edited(repository, f"{GROUPING}/{CONFIG}", "max_batch_size", "max_batch")
+
+    assert f"{GROUPING}/{CONFIG}: expected a config that Triton reads" in problems[0]
+    assert 'no field named "max_batch"' in problems[0]
+
+
+def test_a_tensor_of_another_shape_is_found_at_both_ends(repository):
+    problems = edited(repository, f"{GROUPING}/{CONFIG}", "dims: 5", "dims: 6")
+
+    where = f"{ENSEMBLE}, step {GROUPING}, inputs"
+    assert (
+        f"{where}: expected `geometry` FP32 [6], got FP32 [5]; run `tools build-repo`" in problems
+    )
+    assert any(problem.startswith(f"{GROUPING}, inputs: expected") for problem in problems)
+
+
+def test_a_cut_wire_of_the_ensemble_is_found(repository):
+    problems = edited(repository, f"{ENSEMBLE}/{CONFIG}", 'value: "pixels"', 'value: "pixel"')
+
+    assert any(
+        problem.startswith(f"{ENSEMBLE}, step {NETWORK}, inputs: expected `pixels` UINT8")
+        and "got nothing" in problem
+        for problem in problems
+    )
+
+
+def test_a_step_without_a_model_is_found(repository):
+    shutil.rmtree(repository / GROUPING)
+    again(repository)
+
+    problems = problems_of(repository)
+
+    assert any(f"step {GROUPING}: expected a model of that name" in line for line in problems)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        f"{PREPROCESS}/1/pose_runtime/images.py",
+        f"{GROUPING}/1/{PIPELINE}",
+        f"{NETWORK}/1/model.py",
+        f"{PREPROCESS}/warmup/image",
+    ],
+)
+def test_a_missing_file_is_found(repository, name):
+    (repository / name).unlink()
+    again(repository)
+
+    assert any(f"{name}: expected a file" in problem for problem in problems_of(repository))
+
+
+def test_two_pipelines_in_one_repository_are_found(repository):
+    problems = edited(repository, f"{GROUPING}/1/{PIPELINE}", '"min_joints": 2', '"min_joints": 3')
+
+    assert any("expected the same pipeline as" in problem for problem in problems)
+
+
+def test_another_network_than_the_described_one_is_found(repository, tiny_onnx):
+    other = PipelineSpec(network_hw=(32, 48), max_peaks=3, max_people=2, model_sha256="x")
+    tiny_onnx(repository / NETWORK / "1" / ONNX, other)
+    again(repository)
+
+    assert any(f"{ONNX}: expected the model that" in problem for problem in problems_of(repository))
+
+
+# commands
+
+
+def test_build_and_check_from_the_command_line(tmp_path, model):
+    repository = tmp_path / "repository"
+
+    built = CliRunner().invoke(app, ["build-repo", str(model), "-o", str(repository)])
+    checked = CliRunner().invoke(app, ["check-repo", str(repository)])
+
+    assert built.exit_code == 0
+    assert str(repository) in built.output
+    assert (repository / NETWORK / "1" / ONNX).read_bytes() == model.read_bytes()
+    assert (checked.exit_code, checked.output) == (0, f"{repository}  OK\n")
+
+
+def test_check_repo_prints_a_line_for_each_problem_and_exits_1(repository):
+    (repository / GROUPING / "1" / "model.py").unlink()
+    (repository / GROUPING / "1" / "spy.py").write_text("")
+
+    result = CliRunner().invoke(app, ["check-repo", str(repository)])
+
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 3  # the missing file breaks two rules
+
+
+def test_serve_does_not_start_a_changed_repository(repository):
+    (repository / GROUPING / "1" / "model.py").write_text("print('mine now')")
+
+    result = CliRunner().invoke(app, ["serve", str(repository)])
+
+    assert result.exit_code == 1
+    assert isinstance(result.exception, PoseError)
+    assert "model.py changed after the build; run `tools build-repo`" in str(result.exception)
+
+
+def test_serve_without_a_repository_says_what_to_run(tmp_path):
+    result = CliRunner().invoke(app, ["serve", str(tmp_path / "none")])
+
+    assert "run `tools build-repo`" in str(result.exception)
+
+
+def test_an_unknown_target_is_a_usage_error(model):
+    result = CliRunner().invoke(app, ["build-repo", str(model), "--target", "tpu"])
+
+    assert result.exit_code == 2
+    assert "embedded" in result.output
+
+
+@pytest.mark.parametrize("command", ["build-repo", "check-repo", "serve"])
+def test_help_shows_an_example(command):
+    result = CliRunner().invoke(app, [command, "--help"])
+
+    assert result.exit_code == 0
+    assert f"Example: tools {command}" in result.output

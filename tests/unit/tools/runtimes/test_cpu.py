@@ -1,0 +1,61 @@
+"""OpenVINO models in one process: they come and go, and Ctrl-C still arrives."""
+
+import subprocess
+import sys
+
+import pytest
+
+from bodypose_tools.runtimes import machine
+from bodypose_tools.runtimes.cpu import int8_warning
+from tests.unit.tools.tiny_graphs import Tiny
+
+SIGNAL_AFTER_TWO_MODELS = """
+import faulthandler, gc, signal, sys
+from pathlib import Path
+from bodypose_tools.runtimes.cpu import openvino_model
+
+faulthandler.enable()  # it has a stack for signals, as pytest's does
+signal.signal(signal.SIGINT, lambda number, frame: print("arrived"))
+first, second = (openvino_model(Path(sys.argv[1])) for _ in range(2))
+del first
+gc.collect()
+del second
+gc.collect()
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+def test_a_signal_arrives_after_models_have_gone_in_the_order_they_came(tmp_path):
+    pytest.importorskip("openvino", reason="needs openvino: pip install -e '.[embedded]'")
+    tiny = Tiny()
+    model = tmp_path / "tiny.onnx"
+    model.write_bytes(tiny.model(tiny.stem()).SerializeToString())
+
+    done = subprocess.run(
+        [sys.executable, "-c", SIGNAL_AFTER_TWO_MODELS, model], capture_output=True, text=True
+    )
+
+    assert (done.returncode, done.stdout) == (0, "arrived\n"), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("flags", "warned"),
+    [
+        ("fma avx2 sha_ni", True),
+        ("avx2 avx512f avx512_vnni", False),
+        ("avx2 avx_vnni", False),
+        ("avx2 avx512f amx_tile amx_int8", False),
+        ("asimd asimddp", False),  # not an x86: unknown, so nothing is said
+    ],
+)
+def test_int8_is_warned_of_where_sums_of_16_bits_overflow(flags, warned, tmp_path, monkeypatch):
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: fpu {flags}\n\nprocessor\t: 1\n")
+    monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "cpuinfo")
+    warning = int8_warning()
+    assert (warning is not None) == warned
+    assert warning is None or "without VNNI" in warning
+
+
+def test_a_machine_that_does_not_say_what_it_has_is_not_warned(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "nothing")
+    assert int8_warning() is None

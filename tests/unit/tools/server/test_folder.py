@@ -1,0 +1,56 @@
+"""What the embedded server looks at, and how a model is taken from it."""
+
+from __future__ import annotations
+
+import pytest
+
+from bodypose_tools.server.folder import prepare, withdraw
+from bodypose_tools.server.readiness import answers, is_ready
+from bodypose_tools.server.settings import Updates
+
+
+@pytest.fixture
+def repository(tmp_path):
+    version = tmp_path / "repository" / "grouping" / "1"
+    version.mkdir(parents=True)
+    (version / "model.py").write_text("JOINTS = 18\n")
+    (version.parent / "config.pbtxt").write_text("")
+    (version / "__pycache__").mkdir()
+    (version / "__pycache__" / "old.pyc").write_bytes(b"of another build")
+    (tmp_path / "repository" / "notes").mkdir()
+    return tmp_path / "repository"
+
+
+def test_copies_are_compiled_and_do_not_follow(repository, tmp_path):
+    prepare(tmp_path / "served", repository, Updates.NONE)
+    (repository / "grouping" / "1" / "model.py").write_text("JOINTS = 17\n")
+
+    served = tmp_path / "served" / "grouping" / "1"
+    assert (served / "model.py").read_text() == "JOINTS = 18\n"
+    assert [path.name.split(".")[0] for path in (served / "__pycache__").iterdir()] == ["model"]
+    assert [path.name for path in (tmp_path / "served").iterdir()] == ["grouping"]
+
+
+def test_links_follow(repository, tmp_path):
+    prepare(tmp_path / "served", repository, Updates.POLL)
+    (repository / "grouping" / "1" / "model.py").write_text("JOINTS = 17\n")
+
+    served = tmp_path / "served" / "grouping" / "1" / "model.py"
+    assert served.read_text() == "JOINTS = 17\n"
+
+
+@pytest.mark.parametrize("updates", list(Updates))
+def test_a_withdrawn_model_is_gone_and_the_repository_whole(repository, tmp_path, updates):
+    prepare(tmp_path / "served", repository, updates)
+
+    withdraw(tmp_path / "served", "grouping")
+    withdraw(tmp_path / "served", "grouping")  # a second stop does no harm
+
+    assert list((tmp_path / "served").iterdir()) == []
+    assert (repository / "grouping" / "1" / "model.py").is_file()
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:9", "http://127.0.0.1:9", "https://127.0.0.1:9"])
+def test_nobody_there_is_not_ready(url):
+    assert not is_ready(url, "grouping", 2)
+    assert not answers(url)

@@ -1,0 +1,55 @@
+"""The stop at a loss that is no number."""
+
+import math
+
+import pytest
+
+from bodypose_tools.training.callbacks import StopOnNaN
+from bodypose_tools.training.checkpoint import TrainingError
+from bodypose_tools.training.train import train
+from tests.unit.tools.training.test_train import spec_for
+
+
+class TwoImagesABatch:
+    def image_ids(self, epoch: int, step: int) -> list[int]:
+        return [100 * epoch + 10 * step, 100 * epoch + 10 * step + 1]
+
+
+def guard(epoch: int = 2) -> StopOnNaN:
+    made = StopOnNaN(TwoImagesABatch())
+    made.on_epoch_begin(epoch)
+    return made
+
+
+def test_the_images_of_the_first_batch_without_a_loss_are_named():
+    stop = guard()
+    stop.on_train_batch_end(0, {"loss": 3.0})
+    with pytest.raises(TrainingError, match="got nan in epoch 3, step 2, images 210, 211; look"):
+        stop.on_train_batch_end(1, {"loss": math.nan})
+
+
+def test_batches_reported_in_another_order_change_nothing():
+    stop = guard()
+    stop.on_train_batch_end(2, {"loss": math.inf})  # may be batch 1's doing: that is not known yet
+    stop.on_train_batch_end(0, {"loss": 3.0})
+    with pytest.raises(TrainingError, match="got inf in epoch 3, step 2, images 210, 211"):
+        stop.on_train_batch_end(1, {"loss": math.inf})
+    with pytest.raises(TrainingError, match="step 2"):
+        stop.on_train_batch_end(3, {"loss": math.inf})
+
+
+def test_a_new_epoch_starts_anew():
+    stop = guard()
+    stop.on_train_batch_end(0, {"loss": 1.0})
+    stop.on_epoch_begin(3)
+    with pytest.raises(TrainingError, match="epoch 4, step 1, images 300, 301"):
+        stop.on_train_batch_end(0, {"loss": math.nan})
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_training_that_explodes_stops_and_names_its_images(drawn_coco, tmp_path):
+    schedule = {"base_learning_rate": 1e30, "min_learning_rate": 1e30}
+    spec = spec_for(drawn_coco, 30, optimizer={"learning_rate_schedule": schedule})
+    with pytest.raises(TrainingError, match=r"got (nan|-?inf) in epoch \d+, step 1, images [12], "):
+        train(spec, tmp_path, resume=False, say=lambda line: None)

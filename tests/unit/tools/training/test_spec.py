@@ -1,0 +1,70 @@
+from pathlib import Path
+
+import pytest
+
+from bodypose_tools.data.skeletons import ConfigError, load_skeleton
+from bodypose_tools.training.spec import load_train_spec
+from pose_runtime.skeleton import BODYPOSE_18
+
+ROOT = Path(__file__).parents[4]
+MINIMAL = """
+dataloader:
+  dataset_config:
+    train_data: {annotation_path: a.json, images_root_dir_path: images}
+"""
+
+
+def complaint_about(tmp_path: Path, text: str) -> str:
+    (tmp_path / "spec.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_train_spec(tmp_path / "spec.yaml")
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "specs").glob("*.yaml")), ids=lambda p: p.name)
+def test_specs_in_the_repository_are_valid(path):
+    assert load_train_spec(path).skeleton == BODYPOSE_18
+
+
+def test_a_spec_needs_only_its_data(tmp_path):
+    (tmp_path / "spec.yaml").write_text(MINIMAL)
+    spec = load_train_spec(tmp_path / "spec.yaml")
+    assert (spec.model.architecture, spec.model.stages) == ("bodypose-s", 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "path"),
+    [
+        ("num_epoch: 0", "num_epoch: Input should be greater than 0, got 0"),
+        ("model: {stages: 8}", "model.stages"),
+        ("model: {architecture: resnet}", "model.architecture"),
+        ("model: {beta: 1}", "model.beta: Extra inputs are not permitted"),
+        ("paf_gaussian_sigma: 0.03", "paf_gaussian_sigma: Extra inputs"),
+        ("load_graph: true", "load_graph: needs pretrained_weights"),
+        ("a: b: c", "expected YAML"),
+    ],
+)
+def test_a_wrong_key_is_named_by_its_path(tmp_path, change, path):
+    assert path in complaint_about(tmp_path, MINIMAL + change)
+
+
+def test_a_mosaic_needs_quarters_of_whole_cells(tmp_path):
+    text = MINIMAL.replace("dataloader:", "dataloader:\n  image_config: {height: 40, width: 64}")
+    text += "  augmentation_config: {mosaic_prob: 0.5}\n"
+    assert "mosaic_prob: needs an image_config" in complaint_about(tmp_path, text)
+
+
+def test_an_empty_spec_says_what_is_missing(tmp_path):
+    assert "spec.yaml" in complaint_about(tmp_path, "")
+
+
+def test_a_spec_that_is_not_there_is_said_to_be_so(tmp_path):
+    with pytest.raises(ConfigError, match="got nothing there"):
+        load_train_spec(tmp_path / "no.yaml")
+
+
+def test_a_skeleton_that_is_no_json_is_refused(tmp_path):
+    (tmp_path / "skeleton.json").write_text("{")
+    with pytest.raises(ConfigError, match="expected a skeleton's JSON"):
+        load_skeleton(tmp_path / "skeleton.json")

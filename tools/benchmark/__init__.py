@@ -1,1 +1,0 @@
-"""The benchmark of the whole pipeline: one module a subject, every ratio measured in one run."""

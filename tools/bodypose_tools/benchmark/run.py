@@ -1,0 +1,125 @@
+"""Owns one run of the benchmark: its subjects in order, and the JSON that they become."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from bodypose_tools.files.artifacts import Artifact, atomic_path
+from bodypose_tools.runtimes.machine import machine
+from pose_runtime.errors import PoseError
+
+from .conditions import Setting
+from .settings import Effort
+
+if TYPE_CHECKING:
+    from .rivals import Contest
+
+SCHEMA = "bodypose-performance/1"
+_VERSIONS = ("numpy", "opencv-python-headless", "simplejpeg", "onnxruntime", "openvino")
+
+
+class BenchmarkError(PoseError):
+    """A subject that does not exist, or results of another kind."""
+
+
+def subjects_of(contest: Contest) -> Mapping[str, Callable[[Setting], Any]]:
+    """The benchmark's subjects by name, in the order of a run."""
+    from . import decoding, preprocessing, rivals, runtimes, serving
+
+    return {
+        "decoding": decoding.measure,
+        "preprocessing": preprocessing.measure,
+        "runtimes": runtimes.measure,
+        "serving": serving.measure,
+        "rivals": partial(rivals.measure, contest=contest),
+    }
+
+
+def run_benchmark(
+    setting: Setting,
+    names: Sequence[str],
+    contest: Contest,
+    keep: Callable[[dict[str, Any]], None] = lambda record: None,
+    known: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Measure the subjects named (all, if none is) on one model, in one run.
+
+    `keep` gets the record after every subject, so that an end of the run loses only one. Subjects
+    that are not named stay as in `known`, an earlier record, if it is of this model, effort
+    and machine.
+
+    Raises:
+        BenchmarkError: there is no such subject, or a package for one is missing.
+    """
+    subjects = subjects_of(contest)
+    if strange := [name for name in names if name not in subjects]:
+        raise BenchmarkError(
+            f"subject {strange[0]!r}: expected one of {', '.join(subjects)}; see `tools benchmark"
+            " --help`"
+        )
+    chosen = names or tuple(subjects)
+    if "rivals" in chosen and setting.effort is Effort.FULL:
+        _refuse_missing_packages()
+    model = Artifact.open(setting.model)
+    record: dict[str, Any] = {
+        "schema": SCHEMA,
+        "date": datetime.now(UTC).date().isoformat(),
+        "model": {"name": setting.model.name, "sha256": model.sha256},
+        "network_hw": setting.spec.network_hw,
+        "effort": str(setting.effort),
+        "threads": setting.threads,
+        "machine": machine(),
+        "versions": {name: metadata.version(name) for name in _VERSIONS},
+    }
+    if known and _setting_of(known) == _setting_of(record):
+        record |= {name: known[name] for name in subjects if name in known and name not in chosen}
+    for name in chosen:
+        setting.say(name)
+        record[name] = subjects[name](setting)
+        keep(record)
+    return record
+
+
+def _setting_of(record: Mapping[str, Any]) -> tuple[Any, ...]:
+    """What two records have in common whose subjects may stand in one."""
+    return *(record[part] for part in ("model", "effort", "threads")), record["machine"]["cpu"]
+
+
+def _refuse_missing_packages() -> None:
+    """VGG19 is the last to be measured: better known now than in a quarter of an hour."""
+    for package in ("keras", "tf2onnx"):
+        if importlib.util.find_spec(package) is None:
+            raise BenchmarkError(
+                f"rivals: expected the package {package} for VGG19, got none; run pip install -e"
+                " '.[train,export]', or leave them out with --subject or --quick"
+            )
+
+
+def write_results(path: Path, record: dict[str, Any]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n")
+
+
+def read_results(path: Path) -> dict[str, Any]:
+    """What `write_results` wrote.
+
+    Raises:
+        BenchmarkError: no such file, or not the benchmark's.
+    """
+    try:
+        record: dict[str, Any] = json.loads(path.read_text())
+        if record["schema"] != SCHEMA:
+            raise KeyError(record["schema"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BenchmarkError(
+            f"{path}: expected results of `tools benchmark`, got {error!r}; run `tools benchmark"
+            f" -o {path}`"
+        ) from error
+    return record

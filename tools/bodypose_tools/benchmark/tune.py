@@ -1,0 +1,191 @@
+"""Owns the search for the fastest serving settings, measured on the real embedded server."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from bodypose_tools.files.artifacts import Artifact, atomic_path
+from bodypose_tools.repository.tuning import UNTUNED, Tuning
+from bodypose_tools.runtimes.machine import machine
+from pose_runtime.errors import PoseError
+
+from .settings import Objective
+
+CLIENTS = (1, 2, 4, 8, 16)
+_GAIN = 1.02  # a setting must be better by more than noise
+_KNEE = 0.95
+
+Curve = Sequence[dict[str, Any]]  # `benchmark.load.Load.summary` by rising number of clients
+
+
+class TuneError(PoseError):
+    """No setting meets what was asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """The objective, and the largest p99 latency that counts, in milliseconds."""
+
+    objective: Objective
+    max_p99_ms: float = float("inf")
+
+    def score(self, curve: Curve) -> float:
+        """Higher is better; 0 when nothing on the curve stays within the limit."""
+        within = [step for step in curve if step["latency_ms"]["p99"] <= self.max_p99_ms]
+        if not within:
+            return 0.0
+        if self.objective is Objective.THROUGHPUT:
+            return float(max(step["images_per_s"] for step in within))
+        return 1000 / float(within[0]["latency_ms"]["median"])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trial:
+    """One setting, and what the server did with it."""
+
+    tuning: Tuning
+    curve: Curve
+    score: float
+
+    @property
+    def knee(self) -> dict[str, Any]:
+        """The fewest clients with nearly the best rate."""
+        best = max(step["images_per_s"] for step in self.curve)
+        return next(step for step in self.curve if step["images_per_s"] >= _KNEE * best)
+
+
+def search(
+    measure: Callable[[Tuning], Curve],
+    goal: Goal,
+    cores: int,
+    report: Callable[[Trial], None],
+    start: Tuning = UNTUNED,
+) -> list[Trial]:
+    """One setting after another, each in several values around the best so far.
+
+    Args:
+        measure: the curve of a setting.
+        goal: what is better.
+        cores: that the server may use.
+        report: gets each trial.
+        start: the first setting; what is not searched stays as it is there.
+
+    Returns:
+        Every trial, the best first.
+
+    Raises:
+        TuneError: no setting stays within the limit.
+    """
+    best = Trial(start, curve := measure(start), goal.score(curve))
+    trials = [best]
+    report(best)
+    for choices in _choices(cores):
+        for change in choices:
+            tuning = replace(best.tuning, **change)
+            if any(trial.tuning == tuning for trial in trials):
+                continue
+            curve = measure(tuning)
+            trials.append(Trial(tuning, curve, goal.score(curve)))
+            report(trials[-1])
+        leader = max(trials, key=lambda trial: trial.score)
+        if leader.score > _GAIN * best.score:
+            best = leader
+    if best.score == 0:
+        least = min(step["latency_ms"]["p99"] for trial in trials for step in trial.curve)
+        raise TuneError(
+            f"expected a p99 of at most {goal.max_p99_ms:g} ms, the least was {least:g} ms; allow"
+            " more with --max-p99-ms, or serve a smaller network"
+        )
+    return [best, *(trial for trial in trials if trial is not best)]
+
+
+def _choices(cores: int) -> Iterator[list[dict[str, Any]]]:
+    """Values of settings that belong together; never more threads than cores."""
+    counts = [count for count in (2, 4, 8) if count <= cores]
+    yield [{"network_instances": count, "threads": cores // count} for count in counts]
+    yield [
+        {"network_batch": size, "queue_delay_us": delay}
+        for size, delay in ((2, 0), (4, 0), (8, 0), (4, 2000))
+    ]
+    yield [{"preprocess_instances": count} for count in counts]
+
+
+def measured_curve(model: Path, tuning: Tuning, seconds: float) -> Curve:
+    """The real server with these settings, gRPC, one photo of 640 x 480, by number of clients."""
+    from bodypose_tools.data.photos import photo_jpeg
+    from bodypose_tools.repository.build import build_repository
+    from bodypose_tools.repository.targets import tuned
+    from bodypose_tools.server.embedded import embedded_server
+
+    from .load import closed_loop, grpc_asks, grpc_stub, image_request
+
+    request = image_request(photo_jpeg(640, 480))
+    with tempfile.TemporaryDirectory() as folder:
+        build_repository(model, Path(folder) / "repository", tuned(tuning))
+        with (
+            embedded_server(Path(folder) / "repository") as server,
+            grpc_stub(server.grpc_url) as stub,
+        ):
+            make_ask = grpc_asks(stub, request)
+            return [closed_loop(make_ask, clients, seconds).summary() for clients in CLIENTS]
+
+
+def write_tuning(path: Path, trials: list[Trial], model: Path, goal: Goal) -> Path:
+    """The best trial's settings at `path`, and all of them with the machine beside it.
+
+    Returns:
+        The file with all trials.
+    """
+    parent = Artifact.open(model)
+    with atomic_path(path) as temporary:
+        temporary.write_text(trials[0].tuning.to_json())
+    Artifact.record(path, "tune", parent, settings={"objective": str(goal.objective)})
+    record = {
+        "schema": "bodypose-tune/1",
+        "objective": str(goal.objective),
+        "max_p99_ms": None if goal.max_p99_ms == float("inf") else goal.max_p99_ms,
+        "machine": machine(),
+        "trials": [
+            {
+                "settings": asdict(trial.tuning),
+                "score": round(trial.score, 3),
+                "knee_clients": trial.knee["clients"],
+                "curve": list(trial.curve),
+            }
+            for trial in trials
+        ],
+    }
+    everything = path.with_suffix(".trials.json")
+    with atomic_path(everything) as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n")
+    return everything
+
+
+def draw_curve(path: Path, trials: list[Trial]) -> None:
+    """Throughput against median latency: the winner with its knee, the others behind it."""
+    import matplotlib as mpl
+
+    mpl.use("agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
+    for trial in reversed(trials):
+        rates = [step["images_per_s"] for step in trial.curve]
+        latencies = [step["latency_ms"]["median"] for step in trial.curve]
+        won = trial is trials[0]
+        style = {"color": "tab:blue", "marker": "o"} if won else {"color": "0.8"}
+        axes.plot(rates, latencies, **style, label="best" if won else None)
+    knee = trials[0].knee
+    label = f"knee, clients: {knee['clients']}"
+    axes.plot(knee["images_per_s"], knee["latency_ms"]["median"], "k*", ms=14, label=label)
+    axes.set(xlabel="images/s", ylabel="median latency, ms", xlim=(0, None), ylim=(0, None))
+    axes.grid(visible=True, alpha=0.3)
+    axes.legend()
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=110, metadata={"Software": None})
+    pyplot.close(figure)

@@ -1,0 +1,91 @@
+"""The `tools` command: which commands there are, in the order in which a person meets them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NoReturn
+
+import typer
+
+from pose_runtime.errors import PoseError
+
+from .benchmark.commands import benchmark, benchmark_report, import_movenet_graph, tune
+from .engines.commands import build_engine
+from .evaluation.commands import evaluate, inference, oracle, tune_grouping
+from .experiments.commands import ablation, compare_modes, compare_sizes, data_scaling
+from .export.commands import export
+from .pretrained.commands import add_pyramid, import_backbone, interpolate
+from .pruning.commands import optimize, prune, retrain
+from .quantisation.commands import compare, compare_speed, gate, sample_calibration_images
+from .repository.commands import build_repo, check_repo
+from .server.commands import demo, promote, rollback, serve
+from .soak.commands import soak
+from .training.commands import profile_input, train
+
+# TensorFlow's start-up notes are about itself; set before anything imports it.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
+# What a person is doing -> the commands for it.
+COMMANDS: Final[Mapping[str, tuple[Callable[..., Any], ...]]] = {
+    "Train": (train, import_backbone, interpolate, add_pyramid, profile_input),
+    "Evaluate": (evaluate, inference, oracle, tune_grouping),
+    "Make small": (prune, retrain, optimize),
+    "Export": (export, sample_calibration_images, gate, compare, compare_speed, build_engine),
+    "Serve": (build_repo, check_repo, serve, demo, promote, rollback),
+    "Measure": (benchmark, benchmark_report, tune, soak, import_movenet_graph),
+    "Compare runs": (ablation, data_scaling, compare_modes, compare_sizes),
+}
+
+app = typer.Typer(
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Train, make small, export, serve and measure BodyPose on Triton.",
+)
+for _panel, _commands in COMMANDS.items():
+    for _command in _commands:
+        app.command(_command.__name__.replace("_", "-"), rich_help_panel=_panel)(_command)
+
+
+# Of pyproject.toml, by the packages that only some commands need.
+_EXTRA_OF = {
+    "keras": "train",
+    "tensorflow": "train",
+    "matplotlib": "train",
+    "tf2onnx": "export",
+    "onnx": "export",
+    "onnxruntime": "export",
+    "skimage": "export",
+    "openvino": "embedded",
+    "psutil": "benchmark",
+}
+
+
+def main() -> None:
+    """Entry point: an error that the user can fix is one line on stderr and exit code 1."""
+    try:
+        app()
+    except PoseError as error:
+        _end_with(str(error))
+    except ModuleNotFoundError as error:
+        package = (error.name or "").partition(".")[0]
+        if package not in _EXTRA_OF:
+            raise
+        extra = _EXTRA_OF[package]
+        _end_with(
+            f"expected the package {package}, got none; run pip install -e '.[{extra}]' -c"
+            " constraints.txt"
+        )
+
+
+def _end_with(problem: str) -> NoReturn:
+    typer.secho(f"error: {problem}", err=True, fg=typer.colors.RED)
+    sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

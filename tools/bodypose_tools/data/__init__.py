@@ -1,0 +1,1 @@
+"""COCO-format sets and photos: read, checked, and drawn as a perfect network's fields."""

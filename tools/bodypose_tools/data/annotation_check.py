@@ -1,0 +1,138 @@
+"""Owns the check of annotations before training: what is wrong is listed, counted and left out."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bodypose_client.scoring.coco_eval import PIXEL_CENTRE
+from bodypose_tools.files.artifacts import atomic_path
+from pose_runtime.skeleton import Skeleton
+
+from .coco import DatasetError, ImageRecord, open_coco, record_of
+
+# Kinds of problems, and what training does about each.
+NO_IMAGE = "image missing"
+NO_SUCH_IMAGE = "annotation of an unknown image"
+NO_AREA = "person of zero area"
+WRONG_COUNT = "wrong number of keypoints"
+OUTSIDE = "keypoint outside the image"
+_REMEDIES = {
+    NO_IMAGE: "image skipped",
+    NO_SUCH_IMAGE: "annotation skipped",
+    NO_AREA: "person skipped",
+    WRONG_COUNT: "person skipped",
+    OUTSIDE: "keypoint left out",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong with an annotation file."""
+
+    kind: str
+    image_id: int
+    annotation_id: int | str  # "" when it is about the image
+    detail: str
+
+
+def checked_coco(
+    annotations: Path, images_dir: Path, skeleton: Skeleton
+) -> tuple[list[ImageRecord], list[Problem]]:
+    """The images that can be trained on, as `read_coco` gives them, and all that was left out.
+
+    Raises:
+        DatasetError: no such file, not COCO, keypoints of another skeleton, or no image found.
+    """
+    images, by_image = open_coco(annotations, skeleton)
+    problems: list[Problem] = []
+    records = []
+    for image in images:
+        people = by_image.pop(image["id"], [])
+        if not (images_dir / image["file_name"]).is_file():
+            path = str(images_dir / image["file_name"])
+            problems.append(Problem(NO_IMAGE, image["id"], "", path))
+            continue
+        sound = [person for person in people if not _add(problems, _of_person(person, skeleton))]
+        for person in sound:
+            _add(problems, _leave_out_keypoints_outside(person, image))
+        records.append(record_of(image, sound, images_dir, skeleton))
+    for image_id, people in by_image.items():
+        problems += [
+            Problem(NO_SUCH_IMAGE, image_id, person.get("id", ""), "") for person in people
+        ]
+    if images and not records:
+        raise DatasetError(
+            f"{images_dir}: expected the images of {annotations.name}, got none of its"
+            f" {len(images)} there; correct images_root_dir_path"
+        )
+    return records, problems
+
+
+def write_problems(problems: Sequence[Problem], path: Path) -> None:
+    """A CSV with one line for each problem."""
+    with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+        writer = csv.DictWriter(file, [field.name for field in fields(Problem)])
+        writer.writeheader()
+        writer.writerows(asdict(problem) for problem in problems)
+
+
+def summary(problems: Sequence[Problem]) -> list[str]:
+    """One line per kind: how many, what became of them, and the first as an example."""
+    lines = []
+    for kind, count in Counter(problem.kind for problem in problems).most_common():
+        first = next(problem for problem in problems if problem.kind == kind)
+        where = f"image {first.image_id}"
+        if first.annotation_id != "":
+            where += f", annotation {first.annotation_id}"
+        detail = f": {first.detail}" if first.detail else ""
+        lines.append(f"{count} x {kind} ({_REMEDIES[kind]}), first {where}{detail}")
+    return lines
+
+
+def _add(problems: list[Problem], found: Iterator[Problem]) -> bool:
+    """Keep what was found; whether anything was."""
+    before = len(problems)
+    problems.extend(found)
+    return len(problems) > before
+
+
+def _of_person(person: dict[str, Any], skeleton: Skeleton) -> Iterator[Problem]:
+    """What makes a person useless."""
+    about = person["image_id"], person.get("id", "")
+    numbers, wanted = len(person.get("keypoints", [])), 3 * len(skeleton.annotated)
+    if numbers != wanted and person.get("num_keypoints", 1) > 0 and not person.get("iscrowd"):
+        yield Problem(WRONG_COUNT, *about, f"expected {wanted} numbers, got {numbers}")
+    width, height = person.get("bbox", (0, 0, 0, 0))[2:]
+    if not (width > 0 and height > 0):
+        yield Problem(NO_AREA, *about, f"bbox {person.get('bbox')}")
+    elif person.get("area", 1) <= 0:
+        yield Problem(NO_AREA, *about, f"area {person['area']}")
+
+
+def _leave_out_keypoints_outside(
+    person: dict[str, Any], image: dict[str, Any]
+) -> Iterator[Problem]:
+    """Takes the visibility of keypoints that do not lie in the image."""
+    keypoints = np.array(person.get("keypoints", []), float).reshape(-1, 3)
+    x, y, visibility = keypoints.T
+    ours = keypoints[:, :2] + PIXEL_CENTRE
+    inside = ((ours >= 0) & (ours <= (image["width"], image["height"]))).all(axis=1)
+    wrong = np.flatnonzero((visibility > 0) & ~inside)
+    if not len(wrong):
+        return
+    for index in wrong:
+        detail = f"keypoint {index} at {x[index]:g}, {y[index]:g} of {image['width']} x"
+        yield Problem(
+            OUTSIDE, person["image_id"], person.get("id", ""), f"{detail} {image['height']}"
+        )
+    keypoints[wrong, 2] = 0
+    person["keypoints"] = keypoints.ravel().tolist()
+    if "num_keypoints" in person:
+        person["num_keypoints"] = int((keypoints[:, 2] > 0).sum())

@@ -1,0 +1,138 @@
+"""Owns reading COCO-format annotations: one `ImageRecord` per image, in image pixels."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bodypose_client.scoring.coco_eval import PIXEL_CENTRE
+from pose_runtime.errors import ImageError, PoseError
+from pose_runtime.images import network_pixels
+from pose_runtime.letterbox import Letterbox
+from pose_runtime.skeleton import Skeleton
+from pose_runtime.spec import ImageLimits
+
+Floats = NDArray[np.float32]
+
+
+class DatasetError(PoseError):
+    """An annotation file that is missing, of another format or of another skeleton."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ImageRecord:
+    """One image of a COCO-format set.
+
+    joints:        (N, J, 3) x, y, visibility of people with labelled joints, image pixels.
+    boxes:         (N, 4) x, y, width, height of the same people.
+    ignored_boxes: (K, 4) of crowds and of people without labelled joints.
+    """
+
+    image_id: int
+    path: Path
+    image_hw: tuple[int, int]
+    joints: Floats
+    boxes: Floats
+    ignored_boxes: Floats
+
+
+def read_coco(annotations: Path, images_dir: Path, skeleton: Skeleton) -> list[ImageRecord]:
+    """Every image of a COCO keypoint file, in the file's order, people or not.
+
+    Raises:
+        DatasetError: no such file, not COCO, keypoints of another skeleton, or no image found.
+    """
+    images, by_image = open_coco(annotations, skeleton)
+    if images and not (images_dir / images[0]["file_name"]).is_file():
+        raise DatasetError(
+            f"{images_dir}: expected the images of {annotations.name}, got no"
+            f" {images[0]['file_name']} there"
+        )
+    return [
+        record_of(image, by_image.get(image["id"], []), images_dir, skeleton) for image in images
+    ]
+
+
+def network_view(
+    record: ImageRecord, network_hw: tuple[int, int], limits: ImageLimits
+) -> tuple[NDArray[np.uint8], Letterbox]:
+    """A record's image as a server would give it to the network: (H, W, 3), and where it lies.
+
+    Raises:
+        DatasetError: it cannot be read; the message names it.
+    """
+    try:
+        return network_pixels(record.path.read_bytes(), network_hw, limits)
+    except (OSError, ImageError) as error:
+        raise unreadable(record, error) from error
+
+
+def unreadable(record: ImageRecord, error: Exception) -> DatasetError:
+    return DatasetError(f"image {record.image_id} ({record.path}): {error}")
+
+
+def open_coco(
+    annotations: Path, skeleton: Skeleton
+) -> tuple[list[dict[str, Any]], dict[int, list[dict[str, Any]]]]:
+    """A file's images, and its annotations by the id of their image.
+
+    Raises:
+        DatasetError: no such file, not COCO, or keypoints of another skeleton.
+    """
+    if not annotations.is_file():
+        raise DatasetError(f"{annotations}: expected a COCO keypoint file, got nothing there")
+    try:
+        raw = json.loads(annotations.read_text())
+        images, people, categories = raw["images"], raw["annotations"], raw["categories"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DatasetError(
+            f"{annotations}: expected COCO's images, annotations and categories, got {error!r}"
+        ) from error
+    _check_keypoints(annotations, categories, skeleton)
+    by_image: dict[int, list[dict[str, Any]]] = {}
+    for person in people:
+        by_image.setdefault(person["image_id"], []).append(person)
+    return images, by_image
+
+
+def _check_keypoints(annotations: Path, categories: Any, skeleton: Skeleton) -> None:
+    named = categories[0].get("keypoints") if categories else None
+    if named is not None and tuple(named) != skeleton.annotated_joints:
+        raise DatasetError(
+            f"{annotations}: expected keypoints {', '.join(skeleton.annotated_joints)} of skeleton"
+            f" {skeleton.name}, got {', '.join(named)}; give the matching pose_config_path in a"
+            " spec, or --skeleton"
+        )
+
+
+def record_of(
+    image: dict[str, Any], people: Sequence[dict[str, Any]], images_dir: Path, skeleton: Skeleton
+) -> ImageRecord:
+    """One image with its people."""
+    labelled = [p for p in people if _is_labelled(p)]
+    ignored = [p for p in people if not _is_labelled(p)]
+    annotation = np.array([p["keypoints"] for p in labelled], np.float32)
+    annotation = annotation.reshape(len(labelled), len(skeleton.annotated), 3)
+    annotation[:, :, :2] += PIXEL_CENTRE
+    annotation[annotation[:, :, 2] == 0] = 0
+    return ImageRecord(
+        image_id=int(image["id"]),
+        path=images_dir / image["file_name"],
+        image_hw=(int(image["height"]), int(image["width"])),
+        joints=skeleton.joints_from_annotation(annotation),
+        boxes=np.array([p["bbox"] for p in labelled], np.float32).reshape(-1, 4),
+        ignored_boxes=np.array([p["bbox"] for p in ignored], np.float32).reshape(-1, 4),
+    )
+
+
+def _is_labelled(person: dict[str, Any]) -> bool:
+    """Whether a person has joints to learn from; files made by hand often leave the count out."""
+    visibilities = person.get("keypoints", [])[2::3]
+    count = person.get("num_keypoints", sum(visible > 0 for visible in visibilities))
+    return count > 0 and not person.get("iscrowd")

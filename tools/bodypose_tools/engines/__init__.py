@@ -1,0 +1,1 @@
+"""TensorRT engines: built, inspected, and described by their record."""

@@ -1,0 +1,271 @@
+"""Owns TensorRT engines: one way to build for `tensorrt` and for `tensorrt-rtx`.
+
+Networks are strongly typed: precision is what the ONNX graph says, for TensorRT 10.12+ and 11.x
+alike. `tensorrt-rtx` parses and builds without a GPU, which proves a graph with NVIDIA's own code;
+its engines are not loaded by Triton.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from bodypose_tools.files.artifacts import Artifact, atomic_path
+from bodypose_tools.graphs.contract import spec_in_onnx
+
+from .inspector import int8_layers_that_fell_back, layer_counts
+from .settings import EngineError, EngineSettings, Runtime
+
+_HOW_TO_INSTALL: Final = {
+    Runtime.TENSORRT: (
+        "on the machine with the GPU that will serve, run `pip install 'tensorrt>=10.12'` in the"
+        " version of your server, or build inside its image: docker run --rm --gpus all -v"
+        " $PWD:/work -w /work nvcr.io/nvidia/tensorrt:YY.MM-py3, with the server's YY.MM"
+    ),
+    Runtime.TENSORRT_RTX: "run `pip install -e '.[engine]' -c constraints.txt`",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Convolutions:
+    """Which of a network's convolutions compute in what."""
+
+    int8: tuple[str, ...]  # names
+    other: int
+
+    @property
+    def counts(self) -> dict[str, int]:
+        return {"int8": len(self.int8), "other": self.other}
+
+
+def builder_for(settings: EngineSettings, say: Callable[[str], None]) -> tuple[Any, Any, Any]:
+    """NVIDIA's module, a logger and a builder: proves that an engine can be built here.
+
+    Raises:
+        EngineError: the runtime is not installed, has no GPU or no such option.
+    """
+    trt = load_runtime(settings.runtime)
+    _refuse_what_rtx_has_not(settings)
+    logger = logger_of(trt, say)
+    try:
+        return trt, logger, trt.Builder(logger)
+    except (TypeError, RuntimeError) as error:
+        raise EngineError(
+            f"{settings.runtime}: expected an NVIDIA GPU, got {logger.last or error}; build on the"
+            " machine that will serve, or prove the graph with --runtime tensorrt-rtx"
+        ) from error
+
+
+def build_engine(
+    onnx_path: Path, out: Path, settings: EngineSettings, say: Callable[[str], None]
+) -> Artifact:
+    """Parse an exported graph and write an engine and its record.
+
+    Raises:
+        EngineError: what `builder_for` raises, or the graph has unsigned activations, or the
+            runtime does not parse it (naming the operator), cannot build it, or runs a quantised
+            convolution in float.
+        OnnxError, StaleArtifactError: not a graph of ours, or it changed since its export.
+    """
+    import onnx
+
+    from bodypose_tools.graphs.quantised import has_unsigned_activations
+
+    parent = Artifact.open(onnx_path)
+    spec = spec_in_onnx(onnx_path).with_model(parent.sha256)
+    if has_unsigned_activations(onnx.load(onnx_path)):
+        raise EngineError(
+            f"{onnx_path}: expected signed INT8, got unsigned activations, which are for CPUs; run"
+            " `tools export --data_type int8` without --unsigned_activations"
+        )
+    profile = settings.profile(spec)
+    trt, logger, builder = builder_for(settings, say)
+    network = _network(trt, builder, logger, onnx_path)
+    convolutions = find_convolutions(trt, network)
+    config = _config(trt, builder, settings)
+    shapes = builder.create_optimization_profile()
+    shapes.set_shape(spec.pixels.name, profile["min"], profile["opt"], profile["max"])
+    config.add_optimization_profile(shapes)
+    started = time.monotonic()
+    plan = builder.build_serialized_network(network, config)
+    if plan is None:
+        raise EngineError(f"{onnx_path}: expected an engine, got {logger.last}")
+    seconds = round(time.monotonic() - started, 2)
+    on_gpu = settings.runtime is Runtime.TENSORRT  # RTX needs a GPU to open what it built
+    layers = _inspect(trt, logger, plan, convolutions) if on_gpu else None
+    with atomic_path(out) as temporary:
+        temporary.write_bytes(memoryview(plan))
+    _keep_timing_cache(config, settings)
+    described = {
+        "runtime": str(settings.runtime),
+        "runtime_version": trt.__version__,
+        "gpu": _gpu() if on_gpu else None,
+        "profile": profile,
+        "max_batch_size": settings.max_batch_size,
+        "workspace_mib": settings.workspace_mib,
+        "version_compatible": settings.version_compatible,
+        "hardware_compatible": settings.hardware_compatible,
+        "convolutions_in_graph": convolutions.counts,
+        "layers_in_engine": layers,
+        "build_s": seconds,
+        "pipeline": json.loads(spec.to_json()),
+    }
+    made = convolutions.counts
+    say(f"{made['int8']} INT8 and {made['other']} other convolutions, {seconds} s")
+    return Artifact.record(out, "build-engine", parent, settings=described)
+
+
+def _inspect(trt: Any, logger: Any, plan: Any, convolutions: Convolutions) -> dict[str, int]:
+    """Look into the engine that was built: kinds of layers, and what became of INT8."""
+    engine = trt.Runtime(logger).deserialize_cuda_engine(plan)
+    if engine is None:
+        raise EngineError(f"expected the engine just built to load, got {logger.last}")
+    inspector = engine.create_engine_inspector()
+    text = inspector.get_engine_information(trt.LayerInformationFormat.JSON)
+    if fell_back := int8_layers_that_fell_back(text, convolutions.int8):
+        raise EngineError(
+            f"expected INT8 weights in {len(convolutions.int8)} convolutions, got float in"
+            f" {', '.join(fell_back)}; keep them out with `tools export --float_layer NAME`"
+        )
+    return layer_counts(text)
+
+
+def load_runtime(runtime: Runtime) -> Any:
+    """NVIDIA's Python module.
+
+    Raises:
+        EngineError: it is not installed; says what to run where.
+    """
+    try:
+        return importlib.import_module(str(runtime).replace("-", "_"))
+    except (ImportError, OSError) as error:
+        raise EngineError(
+            f"expected the package {runtime}, got {error}; {_HOW_TO_INSTALL[runtime]}"
+        ) from error
+
+
+def _refuse_what_rtx_has_not(settings: EngineSettings) -> None:
+    if settings.runtime is not Runtime.TENSORRT_RTX:
+        return
+    asked = {
+        "--timing-cache": settings.timing_cache is not None,
+        "--version-compatible": settings.version_compatible,
+        "--hardware-compatible": settings.hardware_compatible,
+    }
+    if strays := [name for name, given in asked.items() if given]:
+        raise EngineError(f"tensorrt-rtx has no {', '.join(strays)}; use --runtime tensorrt")
+
+
+def logger_of(trt: Any, say: Callable[[str], None]) -> Any:
+    """NVIDIA's messages: errors are kept for ours, warnings are said."""
+
+    class Logger(trt.ILogger):
+        def __init__(self) -> None:
+            trt.ILogger.__init__(self)
+            self.last = ""
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
+                self.last = message
+            elif severity == trt.ILogger.Severity.WARNING:
+                say(f"{trt.__name__}: {message}")
+
+    return Logger()
+
+
+def _network(trt: Any, builder: Any, logger: Any, onnx_path: Path) -> Any:
+    # TensorRT 11 has no other kind of network, and may have no flag for it.
+    flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
+    network = builder.create_network(0 if flag is None else 1 << int(flag))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(onnx_path.read_bytes()):
+        first = parser.get_error(0)
+        raise EngineError(
+            f"{onnx_path}: {trt.__name__} {trt.__version__} does not parse {first.node_operator()}"
+            f" `{first.node_name()}`: {first.desc()}"
+        )
+    return network
+
+
+def find_convolutions(trt: Any, network: Any) -> Convolutions:
+    """Convolutions of a parsed network; INT8 are those that read INT8 on both sides.
+
+    Raises:
+        EngineError: one has INT8 weights or INT8 input alone: it would not run in INT8.
+    """
+    maker = {}
+    layers = [network.get_layer(index) for index in range(network.num_layers)]
+    for layer in layers:
+        for index in range(layer.num_outputs):
+            maker[layer.get_output(index).name] = layer.type
+    int8, other = [], 0
+    for layer in layers:
+        if layer.type != trt.LayerType.CONVOLUTION:
+            continue
+        kinds = [
+            layer.num_inputs > index
+            and maker.get(layer.get_input(index).name) == trt.LayerType.DEQUANTIZE
+            for index in (0, 1)
+        ]
+        if kinds[1] and not kinds[0]:
+            raise EngineError(f"{layer.name}: expected INT8 input with INT8 weights, got float")
+        if all(kinds):
+            int8.append(layer.name)
+        else:
+            other += 1
+    return Convolutions(tuple(int8), other)
+
+
+def _config(trt: Any, builder: Any, settings: EngineSettings) -> Any:
+    config = builder.create_builder_config()
+    config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, settings.workspace_mib << 20)
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED
+    if settings.version_compatible:
+        config.set_flag(trt.BuilderFlag.VERSION_COMPATIBLE)
+    if settings.hardware_compatible:
+        config.hardware_compatibility_level = trt.HardwareCompatibilityLevel.AMPERE_PLUS
+    if settings.timing_cache is not None:
+        known = settings.timing_cache.read_bytes() if settings.timing_cache.is_file() else b""
+        config.set_timing_cache(config.create_timing_cache(known), ignore_mismatch=False)
+    return config
+
+
+def _keep_timing_cache(config: Any, settings: EngineSettings) -> None:
+    if settings.timing_cache is not None:
+        with atomic_path(settings.timing_cache) as temporary:
+            temporary.write_bytes(memoryview(config.get_timing_cache().serialize()))
+
+
+def _gpu() -> dict[str, str] | None:
+    """Name, driver and compute capability of the first GPU, as nvidia-smi says."""
+    command = shutil.which("nvidia-smi")
+    if command is None:
+        return None
+    fields = ("name", "driver_version", "compute_cap")
+    query = [command, f"--query-gpu={','.join(fields)}", "--format=csv,noheader"]
+    answer = subprocess.run(query, capture_output=True, text=True, check=False).stdout
+    values = [value.strip() for value in (answer.splitlines() or [""])[0].split(",")]
+    return dict(zip(fields, values, strict=True)) if len(values) == len(fields) else None
+
+
+def engine_record(plan: Path) -> dict[str, Any]:
+    """What `build_engine` wrote beside an engine, for `build-repo` and `check-repo`.
+
+    Raises:
+        EngineError: the file has no such record.
+        StaleArtifactError: it changed since.
+    """
+    artifact = Artifact.open(plan)
+    if not {"runtime_version", "pipeline"} <= artifact.settings.keys():
+        raise EngineError(
+            f"{plan}: expected a record of `tools build-engine` beside it, got none; run it"
+        )
+    described: dict[str, Any] = json.loads(json.dumps(dict(artifact.settings)))
+    return described

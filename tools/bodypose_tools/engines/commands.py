@@ -1,0 +1,54 @@
+"""The command `tools build-engine`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .options import (
+    HardwareCompatibleOption,
+    MaxBatchOption,
+    OptBatchOption,
+    RuntimeOption,
+    TimingCacheOption,
+    VersionCompatibleOption,
+    WorkspaceOption,
+    engine_settings,
+)
+from .settings import Runtime
+
+
+def build_engine(
+    model: Annotated[
+        Path, typer.Argument(help="ONNX file from `tools export`.", exists=True, dir_okay=False)
+    ],
+    output: Annotated[
+        Path, typer.Option("-o", "--output", "--engine_file", "--engine-file", help="To write.")
+    ] = Path("build/model.plan"),
+    runtime: RuntimeOption = Runtime.TENSORRT,
+    max_batch_size: MaxBatchOption = 8,
+    opt_batch_size: OptBatchOption = None,
+    max_workspace_size: WorkspaceOption = 2 << 30,
+    timing_cache: TimingCacheOption = None,
+    version_compatible: VersionCompatibleOption = False,
+    hardware_compatible: HardwareCompatibleOption = False,
+) -> None:
+    """Build a TensorRT engine; its precision is the graph's.
+
+    Example: `tools build-engine int8.onnx -o model.plan --max_batch_size 8`
+    """
+    from . import build as stage
+
+    settings = engine_settings(
+        runtime,
+        max_batch_size,
+        opt_batch_size,
+        max_workspace_size,
+        timing_cache,
+        version_compatible,
+        hardware_compatible,
+    )
+    made = stage.build_engine(model, output, settings, lambda line: typer.echo(line, err=True))
+    typer.echo(f"{made.path}  {made.sha256[:12]}  {made.settings['runtime_version']}")

@@ -1,0 +1,1 @@
+"""People found offline and scored: AP, other views of an image, thresholds, the decoder's bound."""

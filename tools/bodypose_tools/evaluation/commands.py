@@ -1,0 +1,240 @@
+"""The evaluating side of the `tools` command: models scored offline, thresholds, the oracle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bodypose_tools.options import (
+    AnnotationsOption,
+    ImagesOption,
+    JsonOption,
+    KeyOption,
+    LimitOption,
+    SkeletonOption,
+    network_hw_of,
+    say_that_keys_do_nothing,
+    skeleton_of,
+)
+
+if TYPE_CHECKING:
+    from bodypose_client.scoring.coco_eval import CocoMetrics
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="A .keras, .onnx or .plan file.", dir_okay=False)],
+    annotations: AnnotationsOption,
+    images: ImagesOption,
+    float_model: Annotated[
+        Path | None,
+        typer.Option(
+            "--float_model",
+            "--float-model",
+            help="Its float version, to say how much AP is lost.",
+            dir_okay=False,
+        ),
+    ] = None,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="As served: one view, padded. The default.")
+    ] = False,
+    keep_aspect: Annotated[
+        bool,
+        typer.Option(
+            "--keep-aspect", help="The image's shorter side fits, the longer is as long as it is."
+        ),
+    ] = False,
+    multi_scale: Annotated[
+        bool, typer.Option("--multi-scale", "--multi_scale", help="Scales 0.5, 1, 1.5 and 2.")
+    ] = False,
+    flip: Annotated[bool, typer.Option("--flip", help="The mirrored image, too.")] = False,
+    grouping: Annotated[
+        Path | None,
+        typer.Option(metavar="JSON", help="Thresholds of `tools tune-grouping`.", dir_okay=False),
+    ] = None,
+    limit: LimitOption = None,
+    json_out: JsonOption = None,
+    key: KeyOption = None,
+) -> None:
+    """Score a model on COCO keypoints in this process: the ten numbers.
+
+    Example: `tools evaluate MODEL.onnx -a person_keypoints_val.json -i val --json scores.json`
+
+    Example: `tools evaluate MODEL.plan -a val.json -i val --float_model MODEL.onnx`
+
+    Without options it is what a server does, and `pose-client evaluate` gives the same numbers.
+    The other modes need a .keras file, whose input has no fixed size:
+    `tools evaluate best.keras -a person_keypoints_val.json -i val --multi-scale --flip`
+    """
+    if strict and (keep_aspect or multi_scale or flip):
+        raise typer.BadParameter("--strict excludes --keep-aspect, --multi-scale and --flip")
+    say_that_keys_do_nothing(key)
+    from .modes import MULTI_SCALES, EvaluationMode, evaluate_in_mode
+
+    mode = EvaluationMode(MULTI_SCALES if multi_scale else (1.0,), keep_aspect, flip)
+    metrics, described = evaluate_in_mode(model, annotations, images, mode, grouping, limit)
+    _say_metrics(metrics, annotations)
+    if float_model is not None:
+        float_metrics, _ = evaluate_in_mode(float_model, annotations, images, mode, grouping, limit)
+        expected = float_metrics.numbers["AP"]
+        lost = expected - metrics.numbers["AP"]
+        typer.echo(f"{float_model.name}: AP {expected:.4f}; {model.name} loses {lost:.4f}")
+    if json_out:
+        _write_metrics(json_out, metrics, annotations, {"name": model.name, **described})
+
+
+def tune_grouping(
+    model: Annotated[Path, typer.Argument(help="A .keras or .onnx file.", dir_okay=False)],
+    annotations: Annotated[
+        Path,
+        typer.Option("--annotations", "-a", help="COCO keypoints of TRAINING.", dir_okay=False),
+    ],
+    images: ImagesOption,
+    limit: Annotated[int, typer.Option("-n", "--limit", min=1, help="Images, at random.")] = 300,
+    seed: Annotated[int, typer.Option(help="Which images.")] = 42,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="JSON", help="Write all that was tried."),
+    ] = None,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Write the thresholds into the .keras file's record.")
+    ] = False,
+) -> None:
+    """Choose grouping's thresholds for a network on training images, and compare person scores.
+
+    Example: `tools tune-grouping best.keras -a person_keypoints_train.json -i train -o tuned.json`
+
+    With `--keep` every later command has them: export writes them into the ONNX file, from where
+    build-repo gives them to the server.
+    """
+    from bodypose_tools.files.artifacts import atomic_path
+    from bodypose_tools.runtimes.predictors import open_predictor
+
+    from .tune_grouping import check_can_keep
+    from .tune_grouping import tune_grouping as tune
+
+    if keep:
+        check_can_keep(model)
+    predict, spec, _ = open_predictor(model)
+    tuning = tune(predict, spec, annotations, images, limit, seed, typer.echo)
+    typer.echo(f"AP {tuning.ap_before:.4f} -> {tuning.ap:.4f} on {tuning.images} images")
+    for name, value in tuning.person_scores.items():
+        typer.echo(f"person score {name}: AP {value:.4f}")
+    if output:
+        with atomic_path(output) as temporary:
+            temporary.write_text(json.dumps(tuning.to_json(), indent=2) + "\n")
+    if keep:
+        from bodypose_tools.networks.keras_files import keep_grouping
+
+        keep_grouping(model, tuning.grouping)
+
+
+def inference(
+    model: Annotated[Path, typer.Argument(help="A .keras, .onnx or .plan file.", dir_okay=False)],
+    images: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="IMAGE|DIR|LIST.json", help="Files, folders, patterns, JSON lists of paths."
+        ),
+    ],
+    results: Annotated[
+        Path, typer.Option("-o", "-r", "--results_dir", "--results-dir", help="Folder to write.")
+    ],
+    visualize: Annotated[
+        bool,
+        typer.Option(
+            "--visualize",
+            "--dump_visualizations",
+            "--dump-visualizations",
+            help="Draw the people, too, into images_annotated/.",
+        ),
+    ] = False,
+    key: KeyOption = None,
+) -> None:
+    """Find the people in photos without a server: detections.json, and pictures if asked.
+
+    Example: `tools inference MODEL.onnx photos/ -o found --visualize`
+    """
+    say_that_keys_do_nothing(key)
+    from .inference import DETECTIONS, draw_picture, infer_files
+
+    refused = infer_files(
+        model,
+        images,
+        results,
+        draw=draw_picture if visualize else None,
+        complain=lambda line: typer.secho(f"error: {line}", err=True, fg=typer.colors.RED),
+    )
+    typer.echo(f"{results / DETECTIONS}")
+    if refused:
+        raise typer.Exit(1)
+
+
+def oracle(
+    annotations: AnnotationsOption,
+    images: ImagesOption,
+    sigma: Annotated[float, typer.Option(min=0.1, help="Of the heatmaps, network pixels.")] = 5.0,
+    max_peaks: Annotated[
+        int, typer.Option("--max_peaks", "--max-peaks", min=1, help="Peaks kept per joint.")
+    ] = 20,
+    min_joints: Annotated[
+        int | None, typer.Option(min=1, help="Smallest person kept.", show_default="as served")
+    ] = None,
+    size: Annotated[
+        str,
+        typer.Option("-d", "--input_dims", "--input-dims", metavar="H,W,3", help="The network's."),
+    ] = "288,384,3",
+    skeleton: SkeletonOption = None,
+    json_out: JsonOption = None,
+) -> None:
+    """The AP that decoding reaches on ideal fields drawn from the labels: no network can do better.
+
+    Example: `tools oracle -a person_keypoints_val.json -i val --json oracle.json`
+    """
+    from dataclasses import asdict, replace
+
+    from bodypose_tools.data.labels import LabelSettings
+    from bodypose_tools.networks.decoding import DecodeSettings
+    from pose_runtime.spec import PipelineSpec
+
+    from .oracle import oracle_metrics
+
+    spec = PipelineSpec(
+        skeleton_of(skeleton),
+        network_hw=network_hw_of(size),
+        max_peaks=max_peaks,
+    )
+    if min_joints is not None:
+        spec = replace(spec, grouping=replace(spec.grouping, min_joints=min_joints))
+    labels, decode = LabelSettings(sigma), DecodeSettings(max_peaks)
+    metrics = oracle_metrics(annotations, images, spec, labels, decode)
+    _say_metrics(metrics, annotations)
+    if json_out:
+        settings = {**asdict(labels), **asdict(decode), **asdict(spec.grouping)}
+        _write_metrics(json_out, metrics, annotations, {"name": "oracle", "settings": settings})
+
+
+def _say_metrics(metrics: CocoMetrics, annotations: Path) -> None:
+    for name, value, meaning in metrics.table():
+        typer.echo(f"{name:5} {value:>6}  {meaning}")
+    typer.echo(f"{metrics.images} images with {metrics.people} people, {annotations.name}")
+
+
+def _write_metrics(
+    out: Path, metrics: CocoMetrics, annotations: Path, model: Mapping[str, Any]
+) -> None:
+    from bodypose_tools.files.artifacts import atomic_path
+
+    record = {
+        "schema": "bodypose-evaluation/1",
+        "split": annotations.name,
+        "images": metrics.images,
+        "people": metrics.people,
+        "metrics": metrics.numbers,
+        "model": model,
+    }
+    with atomic_path(out) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n")

@@ -1,0 +1,79 @@
+"""Owns offline inference: people in files, found by a model in this process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from bodypose_client.errors import FileError
+from bodypose_client.files.image_sources import ImageFile, image_files
+from bodypose_client.files.picture_file import write_picture
+from bodypose_client.formats import DISPLAY_MIN_SCORE, ImageInfo, ServedModel, image_record
+from bodypose_client.pictures.drawing import draw_poses
+from bodypose_client.progress import with_progress
+from bodypose_tools.files.artifacts import atomic_path
+from bodypose_tools.runtimes.predictor import Predictor
+from bodypose_tools.runtimes.predictors import open_predictor
+from pose_runtime.errors import ImageError
+from pose_runtime.grouping import people_in_image
+from pose_runtime.images import decode_image, network_pixels
+from pose_runtime.poses import Poses
+from pose_runtime.spec import PipelineSpec
+
+DETECTIONS = "detections.json"
+
+
+def infer_files(
+    model: Path,
+    images: Sequence[str],
+    out: Path,
+    *,
+    draw: Callable[[Path, bytes, Poses, PipelineSpec], None] | None,
+    complain: Callable[[str], None],
+) -> int:
+    """Write `detections.json`, a list of `bodypose/1` records, and pictures where `draw` is given.
+
+    Args:
+        model: a .keras or .onnx file.
+        images: files, folders and patterns.
+        out: folder to write to.
+        draw: makes one image's picture from its path in `out`, bytes and people.
+        complain: gets a line for each image that cannot be read; the others go on.
+
+    Returns:
+        How many images could not be read.
+    """
+    predict, spec, artifact = open_predictor(model)
+    described = ServedModel(model.name, artifact.stage, artifact.sha256)
+    records: list[dict[str, Any]] = []
+    files = image_files(images)
+    for file in with_progress(files, len(files), "images"):
+        try:
+            data = file.read()
+            poses, info = _people(predict, spec, file, data)
+        except (FileError, ImageError) as error:
+            complain(f"{file.path}: {error}")
+            continue
+        records.append(image_record(poses, info, described, {}))
+        if draw is not None:
+            draw(out / "images_annotated" / file.name, data, poses, spec)
+    with atomic_path(out / DETECTIONS) as temporary:
+        temporary.write_text(json.dumps(records, indent=1) + "\n")
+    return len(files) - len(records)
+
+
+def draw_picture(path: Path, data: bytes, poses: Poses, spec: PipelineSpec) -> None:
+    """The image with its people, at `path`."""
+    write_picture(path, draw_poses(decode_image(data, spec.limits), poses, spec.skeleton))
+
+
+def _people(
+    predict: Predictor, spec: PipelineSpec, file: ImageFile, data: bytes
+) -> tuple[Poses, ImageInfo]:
+    pixels, letterbox = network_pixels(data, spec.network_hw, spec.limits)
+    peaks, limb_scores = predict(pixels[None])
+    poses = people_in_image(peaks[0], limb_scores[0], letterbox.to_geometry(), spec)
+    height, width = letterbox.image_hw
+    return poses.above(DISPLAY_MIN_SCORE), ImageInfo(file.name, width, height)

@@ -1,0 +1,167 @@
+"""Owns the choice of grouping's thresholds, and of the person score, on training images.
+
+The network runs once; thresholds are then tried one after the other, each with the others as they
+are, until none gets better. The validation split has no part in it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bodypose_tools.data.coco import ImageRecord, read_coco
+from bodypose_tools.files.artifacts import record_path
+from bodypose_tools.runtimes.predictor import Predictor
+from pose_runtime.errors import PoseError
+from pose_runtime.grouping import people_in_image
+from pose_runtime.poses import Poses
+from pose_runtime.spec import GroupingSettings, PipelineSpec
+
+from .offline import metrics_of, network_answers
+
+Floats = NDArray[np.float32]
+Say = Callable[[str], None]
+
+CANDIDATES: dict[str, tuple[float, ...]] = {
+    "min_peak_score": (0.02, 0.05, 0.1, 0.15, 0.2, 0.3),
+    "min_limb_score": (0.01, 0.03, 0.05, 0.1, 0.15, 0.2, 0.3),
+    "min_joints": (1, 2, 3, 4, 5),
+}
+_MAX_ROUNDS = 3
+_BETTER = 1e-3  # a smaller gain in AP is none
+
+# Scores of a person from the scores of the joints that were found, of J joints in all.
+PERSON_SCORES: dict[str, Callable[[Floats, int], float]] = {
+    "mean x sqrt(n / J), as served": lambda found, joints: float(
+        found.mean() * np.sqrt(len(found) / joints)
+    ),
+    "mean": lambda found, joints: float(found.mean()),
+    "sum / J": lambda found, joints: float(found.sum() / joints),
+    "best joint": lambda found, joints: float(found.max()),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What was tried, and what was best."""
+
+    grouping: GroupingSettings
+    ap: float
+    ap_before: float
+    images: int
+    tried: list[dict[str, Any]]  # in order: the threshold, its value, the AP
+    person_scores: dict[str, float]  # AP by formula, with the chosen thresholds
+
+    def to_json(self) -> dict[str, Any]:
+        return {"schema": "bodypose-grouping/1", **asdict(self)}
+
+
+class TuningError(PoseError):
+    """Thresholds that cannot be read, or kept where that was asked for."""
+
+
+def check_can_keep(model: Path) -> None:
+    """Refuse a file whose record cannot hold thresholds, before an hour is spent on them.
+
+    Raises:
+        TuningError: not a .keras file with a record.
+    """
+    if model.suffix != ".keras" or not record_path(model).is_file():
+        raise TuningError(
+            f"{model}: expected a .keras file with its record for --keep, got neither or one;"
+            " tune best.keras of `tools train` and export it again"
+        )
+
+
+def read_grouping(path: Path) -> GroupingSettings:
+    """The thresholds in a file of `tools tune-grouping`.
+
+    Raises:
+        TuningError: no such file, or another.
+    """
+    try:
+        return GroupingSettings(**json.loads(path.read_text())["grouping"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise TuningError(
+            f"{path}: expected what `tools tune-grouping -o` writes, got {error!r}"
+        ) from error
+
+
+def tune_grouping(
+    predict: Predictor,
+    spec: PipelineSpec,
+    annotations: Path,
+    images_dir: Path,
+    limit: int,
+    seed: int,
+    say: Say,
+) -> Tuning:
+    """The thresholds with the best AP on `limit` images, taken at random by `seed`.
+
+    Raises:
+        DatasetError: the annotations or images are missing or of another skeleton.
+    """
+    every = read_coco(annotations, images_dir, spec.skeleton)
+    order = np.random.default_rng(seed).permutation(len(every))[:limit]
+    records = [every[index] for index in sorted(order)]
+    answers = list(network_answers(predict, records, spec))
+
+    def ap(
+        grouping: GroupingSettings, score: Callable[[Floats, int], float] | None = None
+    ) -> float:
+        found = _people(answers, replace(spec, grouping=grouping), score)
+        ids = [record.image_id for record in records]
+        return float(metrics_of(found, spec, annotations, ids).ap)
+
+    best = spec.grouping
+    before = best_ap = ap(best)
+    say(f"{len(records)} images: AP {before:.4f} with {_text(best)}")
+    tried: list[dict[str, Any]] = []
+    for _ in range(_MAX_ROUNDS):
+        at_start = best
+        for name, values in CANDIDATES.items():
+            for value in sorted(values, key=_distance_to_default(name)):  # of equals the nearest
+                changed: dict[str, Any] = {name: value}
+                candidate = replace(best, **changed)
+                got = best_ap if candidate == best else ap(candidate)
+                tried.append({"threshold": name, "value": value, "ap": round(got, 4)})
+                if got > best_ap + _BETTER:
+                    best, best_ap = candidate, got
+                    say(f"AP {got:.4f} with {_text(best)}")
+        if best == at_start:
+            break
+    scores = {name: round(ap(best, score), 4) for name, score in PERSON_SCORES.items()}
+    return Tuning(best, round(best_ap, 4), round(before, 4), len(records), tried, scores)
+
+
+def _people(
+    answers: Sequence[tuple[ImageRecord, Floats, Floats, Floats]],
+    spec: PipelineSpec,
+    score: Callable[[Floats, int], float] | None,
+) -> Iterator[tuple[ImageRecord, Poses]]:
+    for record, peaks, limb_scores, geometry in answers:
+        poses = people_in_image(peaks, limb_scores, geometry, spec)
+        yield record, poses if score is None else _rescored(poses, score)
+
+
+def _rescored(poses: Poses, score: Callable[[Floats, int], float]) -> Poses:
+    """The same people, in the order of another score."""
+    joints = poses.keypoints[:, :, 2]
+    scores = np.array([score(row[row > 0], len(row)) for row in joints], np.float32)
+    order = (-scores).argsort(kind="stable")
+    return Poses(poses.keypoints[order], scores[order])
+
+
+def _text(grouping: GroupingSettings) -> str:
+    return ", ".join(f"{name} {value:g}" for name, value in asdict(grouping).items())
+
+
+def _distance_to_default(name: str) -> Callable[[float], float]:
+    default = getattr(GroupingSettings(), name)
+    return lambda value: abs(value - default)

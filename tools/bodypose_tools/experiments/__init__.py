@@ -1,0 +1,1 @@
+"""Tables and pictures of finished runs: what each changed, reached and cost."""

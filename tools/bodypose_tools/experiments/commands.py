@@ -1,0 +1,159 @@
+"""The experiments' side of the `tools` command: tables and pictures of finished runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bodypose_tools.options import (
+    AnnotationsOption,
+    ImagesOption,
+    JsonOption,
+    LimitOption,
+    network_hw_of,
+)
+
+RunsArgument = Annotated[
+    list[Path],
+    typer.Argument(metavar="RUN...", help="Folders of `tools train -r`.", exists=True),
+]
+PictureOption = Annotated[
+    Path | None, typer.Option("--picture", metavar="PNG", help="Draw it, too.")
+]
+PageOption = Annotated[
+    Path | None,
+    typer.Option("--page", metavar="MD", help="Replace the table between its two comments."),
+]
+
+
+def ablation(
+    runs: RunsArgument,
+    rounds: Annotated[
+        int, typer.Option("--rounds", min=0, help="Of timing on this CPU; 0: not timed.")
+    ] = 0,
+    json_out: JsonOption = None,
+    picture: PictureOption = None,
+    page: PageOption = None,
+    name: Annotated[
+        str, typer.Option(help="Of the table's two comments, `<!-- NAME -->` and `<!-- /NAME -->`.")
+    ] = "ablation",
+) -> None:
+    """Compare training runs with the first of them: what each changed, what it cost and reached.
+
+    Example: `tools ablation build/runs/* --rounds 20 --json docs/results/ablation.json`
+    """
+    from .charts import draw_points
+    from .costs import with_latency_ratios, with_sizes
+    from .runs import ablation_record, ablation_table, read_run
+
+    folders = list({folder.resolve(): folder for folder in runs}.values())  # each once, in order
+    read = [with_sizes(read_run(folder), folder) for folder in folders]
+    if rounds:
+        read = with_latency_ratios(read, folders, rounds)
+    record = ablation_record(read)
+    _publish(record, ablation_table(record), json_out, page, name)
+    if picture:
+        costs = [run.latency_ratio if rounds else run.gmacs for run in read]
+        points = [
+            (run.name, cost or 0.0, run.metrics["AP"])
+            for run, cost in zip(read, costs, strict=True)
+        ]
+        title = f"time against {read[0].name} on one CPU" if rounds else "GMAC"
+        draw_points(points, title, "AP against cost", picture)
+
+
+def data_scaling(
+    runs: RunsArgument,
+    predict: Annotated[
+        int, typer.Option(min=1, help="Number of images to predict AP for.")
+    ] = 56_599,
+    json_out: JsonOption = None,
+    picture: PictureOption = None,
+    page: PageOption = None,
+) -> None:
+    """Fit AP against the number of training images, and say what more of them would bring.
+
+    Example: `tools data-scaling build/runs/data_* --json docs/results/data_scaling.json`
+
+    Make the runs with `tools train --train-fraction`, which keeps the number of steps.
+    """
+    from .charts import draw_scaling
+    from .data_scaling import scaling_record, scaling_table
+    from .runs import read_run
+
+    record = scaling_record([read_run(folder) for folder in runs], predict)
+    _publish(record, scaling_table(record), json_out, page, "data-scaling")
+    if picture:
+        draw_scaling(record, picture)
+
+
+def compare_modes(
+    model: Annotated[Path, typer.Argument(help="A .keras file.", dir_okay=False)],
+    annotations: AnnotationsOption,
+    images: ImagesOption,
+    limit: LimitOption = None,
+    json_out: JsonOption = None,
+    picture: PictureOption = None,
+    page: PageOption = None,
+) -> None:
+    """Score a network as served, with flip, keep-aspect and multi-scale: AP and time of each.
+
+    Example: `tools compare-modes best.keras -a person_keypoints_val.json -i val --json modes.json`
+    """
+    from .charts import draw_points
+    from .views import compare_modes as compare
+    from .views import modes_table
+
+    record = compare(model, annotations, images, limit, typer.echo)
+    _publish(record, modes_table(record), json_out, page, "modes")
+    if picture:
+        draw_points(_points(record), "time against strict", "AP of evaluation modes", picture)
+
+
+def compare_sizes(
+    model: Annotated[Path, typer.Argument(help="A .keras file.", dir_okay=False)],
+    annotations: AnnotationsOption,
+    images: ImagesOption,
+    sizes: Annotated[
+        list[str],
+        typer.Option("-d", "--input_dims", "--input-dims", metavar="H,W,3", help="One or more."),
+    ],
+    limit: LimitOption = None,
+    json_out: JsonOption = None,
+    picture: PictureOption = None,
+    page: PageOption = None,
+) -> None:
+    """Score a network at other input sizes than its own: AP and time of each.
+
+    Example: `tools compare-sizes best.keras -a person_keypoints_val.json -i val -d 224,320,3`
+    """
+    from .charts import draw_points
+    from .views import compare_sizes as compare
+    from .views import modes_table
+
+    wanted = [network_hw_of(size) for size in sizes]
+    record = compare(model, wanted, annotations, images, limit, typer.echo)
+    _publish(record, modes_table(record), json_out, page, "sizes")
+    if picture:
+        own = record["modes"][0]["mode"]
+        draw_points(_points(record), f"time against {own}", "AP of input sizes", picture)
+
+
+def _points(record: Mapping[str, Any]) -> list[tuple[str, float, float]]:
+    return [(row["mode"], row["latency_ratio"], row["metrics"]["AP"]) for row in record["modes"]]
+
+
+def _publish(
+    record: Mapping[str, Any], table: str, json_out: Path | None, page: Path | None, name: str
+) -> None:
+    """Say the table, and write what was asked for; `name` is that of the page's two comments."""
+    from .runs import replace_table, write_json
+
+    typer.echo(table, nl=False)
+    if json_out:
+        write_json(json_out, record)
+    if page:
+        replace_table(page, name, table)

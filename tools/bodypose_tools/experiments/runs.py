@@ -1,0 +1,175 @@
+"""Owns tables of finished runs: what each changed, what it reached, at what cost.
+
+Everything is read from the record beside each run's best.keras, so a table says what was run.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from bodypose_tools.files.artifacts import Artifact, atomic_path, record_path
+from bodypose_tools.training.spec import TrainSpec
+from pose_runtime.errors import PoseError
+from pose_runtime.skeleton import Skeleton
+
+BEST_FILE = "best.keras"
+METRICS = ("AP", "AP50", "AP75", "APm", "APl")
+# Keys of a spec that say where and how often, not what.
+_NOT_A_CHANGE = (
+    *("checkpoint_n_epoch", "validation_every_n_epoch", "draw_every_n_epoch", "devices"),
+    *("dataloader.workers", "dataloader.image_cache_mib"),
+    "dataloader.dataset_config.root_data_path",
+)
+# Keys that name files; what is in them counts, not where they lie.
+_FILES = ("pretrained_weights", "distillation.teacher")
+
+
+class ExperimentError(PoseError):
+    """A folder that is no finished run, or a page without a place for its table."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One training run."""
+
+    name: str
+    sha256: str  # of best.keras
+    epoch: int  # whose weights were the best
+    num_epoch: int
+    train_images: int
+    network_hw: tuple[int, int]
+    metrics: Mapping[str, float]  # of the validation split
+    spec: TrainSpec
+    skeleton: Skeleton
+    parents: tuple[str, ...]  # sha256 of initial weights and of a teacher
+    parameters: int | None = None
+    gmacs: float | None = None
+    latency_ratio: float | None = None  # to the first run of the table
+
+
+def read_run(folder: Path) -> Run:
+    """A finished run from its record; best.keras itself may have stayed on another machine.
+
+    Raises:
+        ExperimentError: no best.keras with a record of `tools train`, or one without validation.
+        StaleArtifactError: the file changed after its record was written.
+    """
+    best = folder / BEST_FILE
+    if not record_path(best).is_file():
+        raise ExperimentError(f"{folder}: expected a run of `tools train`, got no {best.name}")
+    artifact = Artifact.open(best) if best.is_file() else Artifact.recorded(best)
+    settings = artifact.settings
+    if settings.get("val") is None:
+        raise ExperimentError(f"{best}: expected AP on a validation split, got none; give val_data")
+    try:
+        spec = TrainSpec.model_validate(settings["spec"])  # keys that came later: their defaults
+        skeleton = Skeleton.from_json(settings["skeleton"])
+        train_images = settings["data"]["train_images"]
+    except (ValidationError, KeyError):
+        raise ExperimentError(
+            f"{best}: expected a record of today's `tools train`, got an older"
+        ) from None
+    height, width = settings["network_hw"]
+    return Run(
+        name=folder.name,
+        sha256=artifact.sha256,
+        epoch=settings["epoch"],
+        num_epoch=spec.num_epoch,
+        train_images=train_images,
+        network_hw=(height, width),
+        metrics={name: settings["val"][name] for name in METRICS},
+        spec=spec,
+        skeleton=skeleton,
+        parents=artifact.parents,
+    )
+
+
+def changes(run: Run, baseline: Run) -> dict[str, Any]:
+    """The spec's keys whose values differ from the baseline's, by their paths."""
+    ours, theirs = (dict(_flat(one.spec.model_dump(mode="json"))) for one in (run, baseline))
+    if run.parents == baseline.parents:
+        for key in _FILES:
+            if ours.get(key) and theirs.get(key):
+                ours[key] = theirs[key]
+    return {
+        key: ours.get(key)
+        for key in sorted(ours.keys() | theirs.keys())
+        if ours.get(key) != theirs.get(key) and not key.startswith(_NOT_A_CHANGE)
+    }
+
+
+def _flat(spec: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, Any]]:
+    for key, value in spec.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def ablation_record(runs: Sequence[Run]) -> dict[str, Any]:
+    """Runs against the first of them, for JSON."""
+    rows = []
+    for run in runs:
+        row = asdict(run)
+        del row["spec"], row["skeleton"], row["parents"]
+        rows.append(row | {"changes": changes(run, runs[0])})
+    return {"schema": "bodypose-ablation/1", "baseline": runs[0].name, "runs": rows}
+
+
+def ablation_table(record: Mapping[str, Any]) -> str:
+    """Markdown of `ablation_record`."""
+    lines = [
+        "| run | changed against the first | epochs (best) | images | M parameters | GMAC"
+        " | latency | AP | AP50 | AP75 | APm | APl |",
+        "|---|---|---|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in record["runs"]:
+        changed = "; ".join(
+            f"{key.rpartition('.')[2]} {_short(value)}" for key, value in row["changes"].items()
+        )
+        parameters = row["parameters"]
+        cells = [
+            row["name"],
+            changed or "-",
+            f"{row['num_epoch']} ({row['epoch']})",
+            f"{row['train_images']:,}",
+            "" if parameters is None else f"{parameters / 1e6:.2f}",
+            "" if row["gmacs"] is None else f"{row['gmacs']:.2f}",
+            "" if row["latency_ratio"] is None else f"{row['latency_ratio']:.2f}",
+            *(f"{row['metrics'][name]:.3f}" for name in METRICS),
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "none" if value is None else str(value).rpartition("/")[2]
+
+
+def replace_table(page: Path, name: str, table: str) -> None:
+    """Put a table into a page, between its two comments `<!-- NAME -->` and `<!-- /NAME -->`.
+
+    Raises:
+        ExperimentError: the page has no such comments.
+    """
+    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
+    text = page.read_text()
+    before, found, rest = text.partition(start)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise ExperimentError(f"{page}: expected {start} and {end} around the table, got none")
+    with atomic_path(page) as temporary:
+        temporary.write_text(f"{before}{start}\n{table}{end}{after}")
+
+
+def write_json(path: Path, record: Mapping[str, Any]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n")

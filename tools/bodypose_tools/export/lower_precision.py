@@ -1,0 +1,196 @@
+"""Owns `export --data_type int8|fp16`: from a float graph, made or given, to one that passed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from bodypose_tools.files.artifacts import Artifact, atomic_path
+from bodypose_tools.graphs.contract import spec_in_onnx
+from bodypose_tools.graphs.float16 import to_half
+from bodypose_tools.quantisation.gate import (
+    AccuracyGateError,
+    Judge,
+    agreement_judge,
+    agreement_with,
+    ap_judge,
+)
+from bodypose_tools.quantisation.placement import prepare
+from bodypose_tools.quantisation.search import (
+    SENSITIVITY_IMAGES,
+    Quantised,
+    Say,
+    calibrated_scales,
+    calibration_images,
+    equalised,
+    gate_images,
+    input_means,
+    quantise,
+)
+from bodypose_tools.quantisation.settings import MAX_AP_DROP, MIN_AGREEMENT, Calibration, OnMiss
+from bodypose_tools.runtimes.cpu import int8_warning
+from bodypose_tools.runtimes.settings import GraphRuntime
+from pose_runtime.errors import PoseError
+
+if TYPE_CHECKING:
+    from bodypose_tools.networks.decoding import DecodeSettings
+
+
+class PrecisionError(PoseError):
+    """A graph cannot be exported in the precision asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What is exported: a `.keras` network with decoding layers, or a float `.onnx` file."""
+
+    model: Path
+    network_hw: tuple[int, int] | None
+    decode: DecodeSettings | None
+    samples: Callable[[tuple[int, int]], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True, slots=True)
+class Gates:
+    """What a graph of lower precision must keep; the AP gate needs a split."""
+
+    min_agreement: float = MIN_AGREEMENT
+    annotations: Path | None = None
+    images: Path | None = None
+    max_ap_drop: float = MAX_AP_DROP
+    on_miss: OnMiss = OnMiss.REPORT
+
+    def judges(
+        self,
+        float_model: Path,
+        images: NDArray[np.uint8],
+        runtime: GraphRuntime = GraphRuntime.ONNX_RUNTIME,
+    ) -> list[Judge]:
+        judges = [agreement_judge(float_model, images, self.min_agreement, runtime)]
+        if self.annotations is not None and self.images is not None:
+            judges.append(
+                ap_judge(float_model, self.annotations, self.images, self.max_ap_drop, runtime)
+            )
+        return judges
+
+
+def export_int8(
+    source: Source,
+    out: Path,
+    calibration: Calibration,
+    gates: Gates,
+    float_layers: tuple[str, ...],
+    say: Say,
+    *,
+    unsigned: bool = False,
+) -> tuple[Artifact, Quantised]:
+    """Write an INT8 graph that passed its gates.
+
+    `unsigned` activations are for CPUs alone, so OpenVINO judges them, as it serves them. ONNX
+    Runtime judges what is for TensorRT, whose arithmetic nothing without a GPU has.
+
+    Raises:
+        AccuracyGateError: a gate was missed; nothing was written.
+        CalibrationError: too few images, or a calibration file of something else.
+    """
+    with _float_graph(source) as (path, parent):
+        spec = spec_in_onnx(path)
+        images = calibration_images(calibration, spec.network_hw, say)
+        looked_at = gate_images(images)
+        prepared = equalised(prepare(onnx.load(path)), calibration, looked_at, say)
+        scales, how = calibrated_scales(prepared, parent, calibration, images, spec.network_hw, say)
+        runtime = GraphRuntime.OPENVINO if unsigned else GraphRuntime.ONNX_RUNTIME
+        if unsigned and (warning := int8_warning()):
+            say(f"warning: {warning}")
+        judges = gates.judges(path, looked_at, runtime)
+        agreement = agreement_with(path, looked_at[:SENSITIVITY_IMAGES], runtime)
+        made = quantise(
+            prepared,
+            scales,
+            input_means(prepared, looked_at),
+            judges,
+            gates.on_miss,
+            lambda candidate: 1 - agreement(candidate),
+            say,
+            float_layers,
+            unsigned=unsigned,
+        )
+    settings = {
+        "data_type": "int8",
+        "calibration": how,
+        "unsigned_activations": unsigned,
+        "int8_layers": made.int8_layers,
+        "int8_macs_share": round(made.macs_share, 4),
+        "float_layers": list(made.float_layers),
+        "gates": [asdict(verdict) for verdict in made.verdicts],
+        "gate_runtime": str(runtime),
+    }
+    return _write(made.model, out, parent, settings), made
+
+
+def export_half(source: Source, out: Path, gates: Gates) -> Artifact:
+    """Write a typed float16 graph with float32 outputs that passed its gates.
+
+    Raises:
+        AccuracyGateError: a gate was missed; nothing was written.
+    """
+    with _float_graph(source) as (path, parent), TemporaryDirectory() as folder:
+        spec = spec_in_onnx(path)
+        half = to_half(onnx.load(path))
+        candidate = Path(folder) / "half.onnx"
+        onnx.save(half, candidate)
+        verdicts = [
+            judge(candidate) for judge in gates.judges(path, source.samples(spec.network_hw))
+        ]
+    if missed := [verdict for verdict in verdicts if not verdict.passed]:
+        raise AccuracyGateError(f"{out}: float16 misses a gate: {missed[0]}; nothing was written")
+    settings = {"data_type": "fp16", "gates": [asdict(verdict) for verdict in verdicts]}
+    return _write(half, out, parent, settings)
+
+
+def _write(
+    model: onnx.ModelProto, out: Path, parent: Artifact, settings: dict[str, Any]
+) -> Artifact:
+    with atomic_path(out) as temporary:
+        onnx.save(model, temporary)
+        spec = spec_in_onnx(temporary)
+    described = {"pipeline_network_hw": spec.network_hw, **settings}
+    return Artifact.record(out, "export", parent, settings=described)
+
+
+@contextlib.contextmanager
+def _float_graph(source: Source) -> Iterator[tuple[Path, Artifact]]:
+    """A float32 ONNX file with decoding layers, and the file that the user gave."""
+    if source.model.suffix == ".onnx":
+        parent = Artifact.open(source.model)
+        spec = spec_in_onnx(source.model)
+        if source.network_hw not in (None, spec.network_hw):
+            raise PrecisionError(
+                f"{source.model}: expected input size {spec.network_hw}, got {source.network_hw};"
+                " give the .keras file for another size"
+            )
+        yield source.model, parent
+        return
+    if source.decode is None:
+        raise PrecisionError(
+            "expected --sdk_compatible_model with int8 and fp16, because their gate compares joints"
+        )
+    from .onnx_from_keras import export_onnx
+
+    with TemporaryDirectory() as folder:
+        made, _ = export_onnx(
+            source.model,
+            Path(folder) / "float.onnx",
+            network_hw=source.network_hw,
+            decode=source.decode,
+            samples=source.samples,
+        )
+        yield made.path, Artifact.open(source.model)

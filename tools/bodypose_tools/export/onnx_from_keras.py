@@ -1,0 +1,166 @@
+"""Owns export: a `.keras` network becomes an ONNX graph, with the decoding layers appended.
+
+The graph takes uint8 `pixels` (B, H, W, 3) and carries the `PipelineSpec` in its metadata, so that
+`tools build-repo` needs nothing but the file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import helper
+
+from bodypose_tools.files.artifacts import Artifact, atomic_path
+from bodypose_tools.graphs.contract import PIPELINE_KEY
+from bodypose_tools.graphs.node_names import name_by_place
+from bodypose_tools.graphs.pixel_scale import fold_pixel_scale
+from bodypose_tools.graphs.storage import (
+    _copy_shared_biases,
+    _rename,
+    _round_scales_up,
+    _store_as_float16,
+)
+from bodypose_tools.networks.decoding import DecodeSettings, decode_fields
+from bodypose_tools.networks.fields import Fields
+from bodypose_tools.networks.keras_files import load_network
+from bodypose_tools.runtimes.cpu import onnx_session
+from pose_runtime.errors import PoseError
+from pose_runtime.spec import PipelineSpec
+
+OPSET = 17
+MAX_PEAK_SHIFT = 0.5  # network pixels between Keras and ONNX, on sample images
+MAX_FIELD_ERROR = 1e-2  # the same for raw fields, whose values are in -1..1
+# Peaks this close to grouping's threshold may be on either side of it.
+_SCORE_MARGIN = 0.02
+
+Floats = NDArray[np.float32]
+
+
+class ExportError(PoseError):
+    """The exported graph does not say what the network says."""
+
+
+def export_onnx(
+    model_path: Path,
+    out: Path,
+    *,
+    network_hw: tuple[int, int] | None,
+    decode: DecodeSettings | None,
+    samples: Callable[[tuple[int, int]], NDArray[np.uint8]],
+) -> tuple[Artifact, float]:
+    """Write a network as ONNX and prove on sample images that both say the same.
+
+    Args:
+        model_path: `.keras` file with its record.
+        out: file to write.
+        network_hw: input size; None takes the size that the network was trained with.
+        decode: settings of the appended decoding layers; None leaves them out, and the outputs
+            are `heatmaps` (B, h, w, J + 1) and `affinity` (B, h, w, 2L).
+        samples: makes (B, H, W, 3) uint8 images of the size given.
+
+    Returns:
+        The file, and the largest difference found: pixels that a peak moved, or error of a field.
+
+    Raises:
+        ExportError: the difference is above `MAX_PEAK_SHIFT` or `MAX_FIELD_ERROR`.
+    """
+    if keras.backend.backend() != "tensorflow":
+        raise ExportError(
+            f"export: expected Keras on TensorFlow, got {keras.backend.backend()};"
+            " unset KERAS_BACKEND"
+        )
+    network, pipeline, parent = load_network(model_path)
+    if network_hw is not None:
+        pipeline = replace(pipeline, network_hw=network_hw)
+    if decode is not None:
+        pipeline = replace(pipeline, max_peaks=decode.max_peaks)
+    served, names = _served_model(network, pipeline, decode)
+    with atomic_path(out) as temporary:
+        graph = _convert(served, names, pipeline)
+        onnx.save(graph, temporary)
+        images = samples(pipeline.network_hw)
+        session = onnx_session(temporary)
+        ours = [np.asarray(output) for output in served.predict_on_batch(images)]
+        theirs = session.run(list(names), {pipeline.pixels.name: images})
+        difference = (
+            _largest_field_error(ours, theirs)
+            if decode is None
+            else _largest_peak_shift(ours[0], theirs[0], pipeline.grouping.min_peak_score)
+        )
+        limit = MAX_FIELD_ERROR if decode is None else MAX_PEAK_SHIFT
+        if not difference <= limit:
+            raise ExportError(
+                f"{out}: expected Keras and ONNX within {limit} on {len(images)} sample images,"
+                f" got {difference:.3g}; nothing was written"
+            )
+    settings = {"pipeline": json.loads(pipeline.to_json()), "outputs": list(names), "opset": OPSET}
+    settings |= {"largest_difference": difference, "sample_images": len(images)}
+    return Artifact.record(out, "export", parent, settings=settings), difference
+
+
+def _served_model(
+    network: keras.Model, pipeline: PipelineSpec, decode: DecodeSettings | None
+) -> tuple[keras.Model, tuple[str, str]]:
+    pixels = keras.Input(pipeline.pixels.dims, dtype="uint8", name=pipeline.pixels.name)
+    fields = Fields.of(network(pixels, training=False))
+    if decode is None:
+        last = [fields.heatmaps[-1], fields.affinity[-1]]
+        return keras.Model(pixels, last), ("heatmaps", "affinity")
+    decoded = decode_fields(fields, pipeline.skeleton, decode, pipeline.network_hw)
+    return keras.Model(pixels, list(decoded)), (pipeline.peaks.name, pipeline.limb_scores.name)
+
+
+def _convert(
+    served: keras.Model, names: tuple[str, str], pipeline: PipelineSpec
+) -> onnx.ModelProto:
+    """ONNX of a two-output model: named outputs, dynamic batch, float16 storage, our metadata."""
+    import tensorflow as tf
+    import tf2onnx
+
+    signature = tf.TensorSpec((None, *pipeline.pixels.dims), tf.uint8, name=pipeline.pixels.name)
+    function = tf.function(
+        lambda pixels: served(pixels, training=False), input_signature=[signature]
+    )
+    graph, _ = tf2onnx.convert.from_function(function, input_signature=[signature], opset=OPSET)
+    for output, name in zip(graph.graph.output, names, strict=True):
+        _rename(graph.graph, output.name, name)
+    _store_as_float16(graph.graph)
+    _round_scales_up(graph.graph)
+    fold_pixel_scale(graph.graph)
+    _copy_shared_biases(graph.graph)
+    name_by_place(graph.graph)
+    helper.set_model_props(graph, {PIPELINE_KEY: pipeline.to_json()})
+    graph.producer_name, graph.producer_version = "bodypose-triton", ""
+    onnx.checker.check_model(graph, full_check=True)
+    return graph
+
+
+def _largest_field_error(ours: list[Any], theirs: list[Any]) -> float:
+    return max(float(np.abs(a - b).max()) for a, b in zip(ours, theirs, strict=True))
+
+
+def _largest_peak_shift(ours: Floats, theirs: Floats, min_score: float) -> float:
+    """How far, in network pixels, a peak of one side lies from its nearest of the other at most.
+
+    Both are (B, J, P, 3). Peaks below `min_score` plus a margin are compared by nobody: they may
+    fall on either side of grouping's threshold.
+    """
+    worst = 0.0
+    for one, other in ((ours, theirs), (theirs, ours)):
+        strong = one[..., 2] >= min_score + _SCORE_MARGIN
+        for image, joint, peak in np.argwhere(strong):
+            candidates = other[image, joint]
+            candidates = candidates[candidates[:, 2] > 0, :2]
+            if not len(candidates):
+                return float("inf")
+            distances = np.linalg.norm(candidates - one[image, joint, peak, :2], axis=1)
+            worst = max(worst, float(distances.min()))
+    return worst

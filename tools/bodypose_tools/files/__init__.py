@@ -1,0 +1,1 @@
+"""Files that stages produce: written whole or not at all, with a record naming their parents."""

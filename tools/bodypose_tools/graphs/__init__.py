@@ -1,0 +1,1 @@
+"""ONNX graphs: what ours must hold, finding one's way in them, and one rewriting per file."""

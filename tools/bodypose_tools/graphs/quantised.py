@@ -1,0 +1,15 @@
+"""What an INT8 graph tells about itself."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from .index import OnnxGraph
+
+
+def has_unsigned_activations(model: onnx.ModelProto) -> bool:
+    """Whether a graph was quantised with `unsigned`: CPUs run it, TensorRT does not."""
+    graph = OnnxGraph(model)
+    quantisers = (node for node in graph.nodes if node.op_type == "QuantizeLinear")
+    return any(graph.constant(node.input[2]).dtype == np.uint8 for node in quantisers)

@@ -1,0 +1,1 @@
+"""The Keras networks: layers, outputs, decoding in the graph, and `.keras` files."""

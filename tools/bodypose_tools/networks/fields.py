@@ -1,0 +1,36 @@
+"""Owns what a network says: its outputs by name, in the one order that all our networks share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+STRIDE = 8  # network pixels per cell of a part affinity field
+
+
+@dataclass(frozen=True, slots=True)
+class Fields:
+    """A network's outputs, symbolic or real.
+
+    heatmaps: one (B, h, w, J + 1) per stage, the background last.
+    affinity: one (B, h', w', 2L) per stage, x and y of each limb's part affinity field.
+    centre:   (B, h, w, 1), where people have their middle; None: the network has no votes.
+    offsets:  (B, h, w, 2J), x and y from a person's middle to each joint, in cells of h x w.
+    """
+
+    heatmaps: tuple[Any, ...]
+    affinity: tuple[Any, ...]
+    centre: Any | None = None
+    offsets: Any | None = None
+
+    @classmethod
+    def of(cls, outputs: Sequence[Any]) -> Fields:
+        """From heat_1..heat_T, paf_1..paf_T and, where the network votes, centre, offsets."""
+        votes = outputs[-2].shape[-1] == 1  # nothing but `centre` has one channel
+        stages = len(outputs) // 2 - votes
+        return cls(
+            tuple(outputs[:stages]),
+            tuple(outputs[stages : 2 * stages]),
+            *(outputs[-2:] if votes else ()),
+        )

@@ -1,0 +1,85 @@
+"""Owns the image pyramid: a network whose heatmaps see a larger copy of the image, too.
+
+MoveNet's heads know people of some sizes best. The mean of the heatmaps of the image and of those
+of a larger copy finds more of the small people, with the same weights.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import keras
+from keras import layers
+
+from bodypose_tools.files.artifacts import Artifact
+from pose_runtime.errors import PoseError
+
+from .fields import Fields
+from .keras_files import check_keras_name, load_network, save_network
+from .resizing import InCellsOf, LargerCopy
+
+_HEAD = "heat_0_logits"  # heatmaps before any stage
+_LARGER = "larger_copy"
+
+
+class PyramidError(PoseError):
+    """A network that cannot look at its image twice."""
+
+
+def add_pyramid(model: Path, out: Path, scale: float) -> Artifact:
+    """Let the heatmaps of a network come from its image and from a copy `scale` times as large.
+
+    Backbone and head run twice with one set of weights; the rest sees the image as it is. The
+    first heatmaps become the mean of both, as logits, and what the stages change in them is added
+    as before. Part affinity fields, middles and offsets stay as they are.
+
+    Args:
+        model: a `bodypose-s` of ours.
+        out: the `.keras` file to write, and its record.
+        scale: of height and width; the copy's sides are rounded to multiples of 32.
+
+    Raises:
+        PyramidError: a network without such heads, or one that has a pyramid already.
+
+    Source: weights shared between scales are those of Chen et al. 2016 (arXiv:1511.03339), whose
+    mean of scores this is; their attention to scale would have to be trained.
+    """
+    check_keras_name(out)
+    network, pipeline, parent = load_network(model)
+    names = {layer.name for layer in network.layers}
+    if _HEAD not in names or _LARGER in names:
+        got = "one with it" if _LARGER in names else network.name
+        raise PyramidError(f"{model}: expected a bodypose-s without a pyramid, got {got}")
+    heatmaps = Fields.of(network.outputs).heatmaps
+    last = next(layer for layer in network.layers if layer.output is heatmaps[-1])
+    logits, own = last.input, network.get_layer(_HEAD).output
+    moved = InCellsOf(name="heat_larger")([_of_larger(network, scale), own])
+    more = layers.Subtract(dtype="float32", name="heat_more")([moved, own])
+    half = layers.Rescaling(0.5, dtype="float32", name="heat_half")(more)
+    mean = layers.Add(dtype="float32", name="heat_both_logits")([logits, half])
+    outputs = list(network.outputs)
+    outputs[len(heatmaps) - 1] = layers.Activation("sigmoid", dtype="float32", name="heat_both")(
+        mean
+    )
+    made = keras.Model(network.inputs, outputs, name=network.name)
+    settings = {**parent.settings, "val": None, "image_pyramid": {"scale": scale}}
+    return save_network(made, out, "add-pyramid", pipeline, parent, settings=settings)
+
+
+def _of_larger(network: keras.Model, scale: float) -> Any:
+    """The head's logits for a larger copy of the image: the same layers, called once more."""
+    images = network.get_layer("normalize").output
+    said: dict[str, Any] = {}
+
+    def call(layer: layers.Layer, *args: Any, **kwargs: Any) -> Any:
+        said[layer.name] = layer(*args, **kwargs)
+        return said[layer.name]
+
+    keras.models.clone_model(
+        keras.Model(images, network.get_layer(_HEAD).output),
+        input_tensors=LargerCopy(scale, name=_LARGER)(images),
+        clone_function=lambda layer: layer,
+        call_function=call,
+    )
+    return said[_HEAD]

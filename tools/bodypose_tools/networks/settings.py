@@ -1,0 +1,36 @@
+"""The part of a training spec that describes a network."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+HeatmapLoss = Literal["cross_entropy", "focal"]
+
+
+class Section(BaseModel):
+    """Base of every section: unknown keys are errors, values do not change after reading."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class NetworkConfig(Section):
+    architecture: Literal["bodypose-s", "bodypose-vgg19"] = "bodypose-s"
+    backbone: Literal["movenet", "efficientnet-lite0"] = Field(
+        "movenet", description="of bodypose-s; pretrained_weights must be of the same"
+    )
+    stages: int = Field(3, ge=2, le=7, description="initial prediction + 1..6 refinements")
+    heatmap_loss: HeatmapLoss = Field(
+        "cross_entropy",
+        description="of bodypose-s; focal keeps the high peaks of frozen MoveNet heads, and places"
+        " joints that are learnt from nothing worse",
+    )
+    kernel_regularization_factor: float = Field(0.0, ge=0)
+    regularization_type: Literal["l1", "l2"] = "l1"
+
+    @model_validator(mode="after")
+    def _squared_errors_are_not_focal(self) -> NetworkConfig:
+        if self.architecture == "bodypose-vgg19" and self.heatmap_loss == "focal":
+            raise ValueError("heatmap_loss: bodypose-vgg19 has the squared error; leave it out")
+        return self

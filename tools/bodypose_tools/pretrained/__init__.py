@@ -1,0 +1,1 @@
+"""Published weights: from their package to ours, and back towards them after training."""

@@ -1,0 +1,1 @@
+"""Whole channels leave a network: scored, cut, retrained in a loop, traded against AP."""

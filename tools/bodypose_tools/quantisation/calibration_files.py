@@ -1,0 +1,159 @@
+"""TAO's calibration files: the cache of ranges and the data file of images."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from bodypose_tools.data.photos import IMAGE_SUFFIXES
+from bodypose_tools.files.artifacts import Artifact, atomic_path
+from pose_runtime.errors import ImageError
+from pose_runtime.images import network_pixels
+from pose_runtime.spec import ImageLimits
+
+from .calibration import (
+    CalibrationError,
+    Pixels,
+)
+from .settings import Method
+
+_DATASET = "pixels"
+
+
+def images_of(folder: Path, count: int, network_hw: tuple[int, int]) -> Iterator[Pixels]:
+    """The first `count` images of a folder, by name, as the server would see them: (H, W, 3).
+
+    Raises:
+        CalibrationError: fewer images, or one that cannot be decoded.
+    """
+    paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    if len(paths) < count:
+        raise CalibrationError(
+            f"{folder}: expected batches x batch_size = {count} images, got {len(paths)}; lower"
+            f" --batches or --batch_size, or run `tools sample-calibration-images -n {count}`"
+        )
+    for path in paths[:count]:
+        try:
+            yield network_pixels(path.read_bytes(), network_hw, ImageLimits())[0]
+        except ImageError as error:
+            raise CalibrationError(f"{path}: {error}") from error
+
+
+def write_data_file(path: Path, images: Iterable[Pixels], network_hw: tuple[int, int]) -> None:
+    """Keep calibration pixels as HDF5: data set `pixels` (N, H, W, 3) uint8, image by image."""
+    with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
+        stored = file.create_dataset(
+            _DATASET,
+            shape=(0, *network_hw, 3),
+            maxshape=(None, *network_hw, 3),
+            chunks=(1, *network_hw, 3),
+            dtype=np.uint8,
+            compression="gzip",
+            compression_opts=1,
+            track_times=False,
+        )
+        for row, image in enumerate(images):
+            stored.resize(row + 1, axis=0)
+            stored[row] = image
+
+
+def images_in_data_file(path: Path, count: int, network_hw: tuple[int, int]) -> Iterator[Pixels]:
+    """The first `count` images of a `cal_data_file`.
+
+    Raises:
+        CalibrationError: not such a file, of another input size, or with fewer images.
+    """
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise CalibrationError(f"{path}: expected an HDF5 cal_data_file, got {error}") from error
+    with file:
+        stored = file.get(_DATASET)
+        shape = None if stored is None else stored.shape
+        if shape is None or shape[1:] != (*network_hw, 3):
+            height, width = network_hw
+            raise CalibrationError(
+                f"{path}: expected pixels (N, {height}, {width}, 3), got {shape}; delete it, and"
+                " give --cal_image_dir to make it again"
+            )
+        if shape[0] < count:
+            raise CalibrationError(
+                f"{path}: expected batches x batch_size = {count} images, got {shape[0]}; delete"
+                " it and give --cal_image_dir to make it again, or lower --batches"
+            )
+        for row in range(count):
+            yield stored[row]
+
+
+# `trtexec --calib` reads the cache with this calibrator and ignores a cache of another one.
+_HEADER = "TRT-101600-EntropyCalibration2"
+
+
+def write_cache(
+    path: Path,
+    scales: dict[str, float],
+    method: Method,
+    *parents: Artifact,
+    images: int,
+    network_hw: tuple[int, int],
+    graph: str,
+) -> Artifact:
+    """Scales as TensorRT <= 10 reads them, and a record that says what they belong to.
+
+    A line is `tensor: hex`, the hex digits of a big-endian float32. `graph` is the sha256 of the
+    graph that was calibrated: the parent's, equalised.
+    """
+    lines = [_HEADER, *(f"{n}: {struct.pack('>f', s).hex()}" for n, s in scales.items())]
+    with atomic_path(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n")
+    settings = {"method": str(method), "images": images, "network_hw": list(network_hw)}
+    return Artifact.record(path, "export", *parents, settings={**settings, "graph": graph})
+
+
+def read_cache(
+    path: Path, names: Sequence[str], model: Artifact, network_hw: tuple[int, int], graph: str
+) -> dict[str, float]:
+    """The scales of `names`, from a file of `write_cache` or of TensorRT.
+
+    Raises:
+        CalibrationError: not such a file, a tensor is missing, or it was made for another model.
+        StaleArtifactError: the file changed after `tools export` wrote it.
+    """
+    artifact = Artifact.open(path)
+    again = "delete it to calibrate again"
+    if artifact.parents and model.sha256 not in artifact.parents:
+        raise CalibrationError(
+            f"{path}: expected scales of {model.path.name}, got another's; {again}"
+        )
+    made_for = artifact.settings.get("network_hw", list(network_hw))
+    if made_for != list(network_hw):
+        raise CalibrationError(f"{path}: expected input size {network_hw}, got {made_for}; {again}")
+    if artifact.parents and artifact.settings.get("graph") != graph:
+        raise CalibrationError(
+            f"{path}: expected scales of the equalised graph {graph[:12]}, got those of"
+            f" {str(artifact.settings.get('graph'))[:12]} (other calibration images?); {again}"
+        )
+    header, *lines = path.read_text().splitlines() or [""]
+    if not header.startswith("TRT-"):
+        raise CalibrationError(
+            f"{path}: expected a TensorRT calibration cache, got {header[:40]!r}"
+        )
+    scales = {}
+    for number, line in enumerate(filter(None, lines), start=2):
+        name, _, digits = line.rpartition(": ")
+        try:
+            (scales[name],) = struct.unpack(">f", bytes.fromhex(digits))
+        except (ValueError, struct.error) as error:
+            raise CalibrationError(
+                f"{path}:{number}: expected `tensor: hex`, got {line!r}"
+            ) from error
+    if missing := [name for name in names if name not in scales]:
+        raise CalibrationError(
+            f"{path}: expected a scale of {missing[0]} (and {len(missing) - 1} more), got none;"
+            f" {again}"
+        )
+    return {name: scales[name] for name in names}

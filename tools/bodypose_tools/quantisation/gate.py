@@ -1,0 +1,165 @@
+"""Owns the question whether a lower-precision graph still finds the float graph's people.
+
+Two answers: how many joints of a few images stay where they were (fast, no labels), and how much
+COCO AP is lost on a split.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bodypose_tools.evaluation.offline import evaluate_model
+from bodypose_tools.files.artifacts import Artifact, atomic_path
+from bodypose_tools.runtimes.predictor import Predictor
+from bodypose_tools.runtimes.predictors import open_predictor
+from bodypose_tools.runtimes.settings import GraphRuntime
+from pose_runtime.errors import PoseError
+
+from .settings import MAX_JOINT_SHIFT
+
+# Peaks this close to grouping's threshold may be on either side of it.
+_SCORE_MARGIN = 0.05
+
+Floats = NDArray[np.float32]
+Judge = Callable[[Path], "Verdict"]
+
+
+class AccuracyGateError(PoseError):
+    """A graph of lower precision does not find what the float graph finds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a gate measured, and what it asked for."""
+
+    measure: str
+    value: float
+    limit: float
+    passed: bool
+
+    def __str__(self) -> str:
+        return f"{self.measure} {self.value:.4f}, limit {self.limit:g}"
+
+
+def peak_agreement(ours: Floats, theirs: Floats, min_score: float) -> float:
+    """Share of clear peaks of either side that the other has within `MAX_JOINT_SHIFT`; 0..1.
+
+    Args:
+        ours: (B, J, P, 3).
+        theirs: the same, of the same images.
+        min_score: grouping's; peaks up to a margin above it count for neither side.
+
+    Returns:
+        1 when neither side has a clear peak.
+    """
+    kept = total = 0
+    for one, other in ((ours, theirs), (theirs, ours)):
+        clear = one[..., 2] >= min_score + _SCORE_MARGIN
+        gaps = np.linalg.norm(one[..., :, None, :2] - other[..., None, :, :2], axis=-1)
+        gaps = np.where(other[..., None, :, 2] > 0, gaps, np.inf)
+        kept += int((clear & (gaps.min(axis=-1) <= MAX_JOINT_SHIFT)).sum())
+        total += int(clear.sum())
+    return kept / total if total else 1.0
+
+
+def peaks_of(predict: Predictor, images: NDArray[np.uint8]) -> Floats:
+    """(B, J, P, 3), image by image."""
+    return np.concatenate([predict(image[None])[0] for image in images])
+
+
+def agreement_with(
+    float_model: Path, images: NDArray[np.uint8], runtime: GraphRuntime
+) -> Callable[[Path], float]:
+    """Measures a graph by the share of joints in `images` (B, H, W, 3) that stay; 0..1."""
+    predict, spec, _ = open_predictor(float_model, runtime)
+    expected = peaks_of(predict, images)
+
+    def agreement(candidate: Path) -> float:
+        got = peaks_of(open_predictor(candidate, runtime)[0], images)
+        return peak_agreement(expected, got, spec.grouping.min_peak_score)
+
+    return agreement
+
+
+def agreement_judge(
+    float_model: Path, images: NDArray[np.uint8], limit: float, runtime: GraphRuntime
+) -> Judge:
+    """Judges a graph by the joints it finds in `images` (B, H, W, 3)."""
+    agreement = agreement_with(float_model, images, runtime)
+
+    def judge(candidate: Path) -> Verdict:
+        share = agreement(candidate)
+        return Verdict("share of joints that stay", share, limit, share >= limit)
+
+    return judge
+
+
+def ap_judge(
+    float_model: Path, annotations: Path, images: Path, limit: float, runtime: GraphRuntime
+) -> Judge:
+    """Judges a graph by the AP that it loses against the float graph."""
+    predict, spec, _ = open_predictor(float_model, runtime)
+    expected = evaluate_model(predict, spec, annotations, images).numbers["AP"]
+
+    def judge(candidate: Path) -> Verdict:
+        got = evaluate_model(open_predictor(candidate, runtime)[0], spec, annotations, images)
+        drop = expected - got.numbers["AP"]
+        return Verdict(f"AP drop from {expected:.4f}", drop, limit, drop <= limit)
+
+    return judge
+
+
+def first_miss(judges: list[Judge], candidate: Path) -> list[Verdict]:
+    """The verdicts in order, up to the first that did not pass."""
+    verdicts = []
+    for judge in judges:
+        verdicts.append(judge(candidate))
+        if not verdicts[-1].passed:
+            break
+    return verdicts
+
+
+def compare_ap(
+    float_model: Path,
+    candidate: Path,
+    annotations: Path,
+    images: Path,
+    limit: float,
+    runtime: GraphRuntime = GraphRuntime.ONNX_RUNTIME,
+) -> dict[str, Any]:
+    """Both models' ten COCO numbers, and the verdict on the AP lost, as a record for JSON.
+
+    The float model computes in float32 whatever `runtime` is: bfloat16 may lose AP, too.
+    """
+    sides: dict[str, Any] = {}
+    for role, path, by in (
+        ("float", float_model, runtime.in_float32),
+        ("candidate", candidate, runtime),
+    ):
+        predict, spec, artifact = open_predictor(path, by)
+        metrics = evaluate_model(predict, spec, annotations, images, progress=path.name)
+        sides[role] = {"model": _named(artifact), "metrics": metrics.numbers}
+    drop = sides["float"]["metrics"]["AP"] - sides["candidate"]["metrics"]["AP"]
+    verdict = Verdict("AP drop", drop, limit, drop <= limit)
+    record: dict[str, Any] = {
+        "schema": "bodypose-gate/1",
+        "split": annotations.name,
+        "runtime": str(runtime),
+    }
+    return {**record, **sides, "verdict": asdict(verdict)}
+
+
+def _named(artifact: Artifact) -> dict[str, str]:
+    return {"name": artifact.path.name, "sha256": artifact.sha256}
+
+
+def write_record(path: Path, record: dict[str, Any]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n")

@@ -1,0 +1,210 @@
+"""Owns where INT8 starts and ends in a graph: explicit Q/DQ that TensorRT and OpenVINO fuse.
+
+The rules, each with its test; they follow NVIDIA's for TensorRT's explicit quantisation:
+
+1. Q/DQ stands on the *inputs* of convolutions, matrix products, pools and residual additions, and
+   nowhere else: activation functions and resizes are fused or pass INT8 through.
+2. Weights: symmetric per output channel, constant only. Activations: symmetric per tensor. No
+   zero point other than 0, no quantised bias. Only where asked for (`unsigned`), activations that
+   are never negative have the levels 0..255, half as far apart: CPUs take them, TensorRT does not.
+3. The heads (an output is reached from them past no other weights, whoever else reads them) and
+   what leads from them to the outputs, so all decoding layers, stay float.
+4. A residual addition gets Q/DQ on its skip input only: the convolution on the other side then
+   fuses with it. Additions of constants get none.
+5. Tensors that meet in a concatenation share the largest of their scales. For its quantised
+   readers it joins INT8: Q before it, DQ behind it. From Q/DQ behind it, or before it, OpenVINO
+   2026.4 makes whole numbers (1.7 becomes 2). Float readers have a float concatenation.
+6. Convolutions with fewer than 16 channels on a side stay float, unless the other side fills
+   whole vectors.
+7. The first convolution stays float: little work, and the most to lose.
+8. Batch norm is folded before (`onnx_graph.fold_batch_norm`).
+9. A ReLU6 that only quantisers read becomes a ReLU: a quantiser that saturates at 6 clips already.
+   OpenVINO 2026.4 computes nonsense from a float convolution, a clip and a quantiser in a row.
+10. A bias takes back what the rounding of the weights adds on average.
+
+Sources: placement rules of NVIDIA Model Optimizer 0.47 as described in the project's notes; for
+the bias Nagel et al. 2019 (arXiv:1906.04721), section 4.2, with means of real images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
+
+import onnx
+
+from bodypose_tools.graphs.batch_norm import fold_batch_norm
+from bodypose_tools.graphs.index import OnnxGraph, attribute
+from pose_runtime.errors import PoseError
+
+_POOLS = ("MaxPool", "AveragePool", "GlobalAveragePool")
+_MIN_CHANNELS = 16
+_VECTOR = 8  # channels that a kernel handles at once
+_OPSET = 13  # the first with an axis in DequantizeLinear
+
+
+class QuantizeError(PoseError):
+    """A graph that cannot be quantised as asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where Q/DQ goes: by node and input for activations, by node for weights."""
+
+    layers: tuple[str, ...]  # nodes with INT8 weights
+    inputs: frozenset[tuple[str, int]]  # (node, input) that read a quantised activation
+    tensors: tuple[str, ...]  # the activations, in the graph's order: what calibration measures
+    shared: tuple[frozenset[str], ...] = field(default=())  # activations with one common scale
+    unsigned: frozenset[str] = frozenset()  # activations with levels 0..255
+
+
+def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A float graph ready for calibration: every node named, batch norm folded.
+
+    Raises:
+        QuantizeError: an older opset, or a graph that is quantised already.
+    """
+    opset = next((entry.version for entry in model.opset_import if not entry.domain), 0)
+    if opset < _OPSET:
+        raise QuantizeError(f"expected opset {_OPSET} or newer, got {opset}; run `tools export`")
+    if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
+        raise QuantizeError("expected a float graph, got one with QuantizeLinear")
+    return fold_batch_norm(model)
+
+
+def place(
+    model: onnx.ModelProto, float_layers: Collection[str] = (), *, unsigned: bool = False
+) -> Placement:
+    """Apply the rules to a prepared graph.
+
+    Args:
+        model: from `prepare`.
+        float_layers: names of nodes that keep float weights and inputs.
+        unsigned: whether activations that are never negative have the levels 0..255.
+
+    Raises:
+        QuantizeError: one of `float_layers` does not exist.
+    """
+    graph = OnnxGraph(model)
+    if strays := set(float_layers) - {node.name for node in graph.nodes}:
+        raise QuantizeError(f"expected names of nodes to keep in float, got {sorted(strays)}")
+    inside = graph.leading_to_weights() & graph.following_weights()
+    inside -= graph.leading_to_outputs() | set(float_layers)
+    layers = [
+        node.name for node in graph.nodes if node.name in inside and _fills_vectors(graph, node)
+    ]
+    inputs = {(name, 0) for name in layers}
+    for node in graph.nodes:
+        if node.name in inside and node.op_type in _POOLS:
+            inputs.add((node.name, 0))
+        elif node.name in inside and node.op_type == "Add":
+            inputs |= {(node.name, index) for index in _skip_inputs(graph, node, layers)}
+    by_name = {node.name: node for node in graph.nodes}
+    read = {by_name[name].input[index] for name, index in inputs}
+    joined = set()
+    for node in reversed(graph.nodes):
+        if node.op_type == "Concat" and node.output[0] in read:
+            if any(graph.is_constant(name) for name in node.input):
+                continue
+            inputs |= {(node.name, index) for index in range(len(node.input))}
+            read.update(node.input)
+            joined.add(node.output[0])
+    made = [value.name for value in model.graph.input]
+    made += [name for node in graph.nodes for name in node.output]
+    tensors = tuple(name for name in made if name in read - joined)
+    shared = _shared(graph, {*tensors, *joined})
+    positive = _never_negative(graph) & {*tensors, *joined} if unsigned else set()
+    for group in shared:
+        if not group <= positive:
+            positive -= group
+    return Placement(tuple(layers), frozenset(inputs), tensors, shared, frozenset(positive))
+
+
+def _never_negative(graph: OnnxGraph) -> set[str]:
+    """The tensors without values below 0, as far as nodes say it."""
+    found: set[str] = set()
+    for node in graph.nodes:
+        made = node.op_type in ("Relu", "Sigmoid")
+        if node.op_type == "Clip" and len(node.input) > 1 and graph.is_constant(node.input[1]):
+            made = float(graph.constant(node.input[1])) >= 0
+        if node.op_type in ("Concat", "Add"):
+            made = found.issuperset(node.input)
+        if node.op_type in (*_POOLS, "Identity") or _interpolates(node):
+            made = node.input[0] in found
+        if made:
+            found.update(node.output)
+    return found
+
+
+def _interpolates(node: onnx.NodeProto) -> bool:
+    """A resize that stays between its values; a cubic one overshoots."""
+    return node.op_type == "Resize" and attribute(node, "mode", b"nearest") != b"cubic"
+
+
+def _fills_vectors(graph: OnnxGraph, node: onnx.NodeProto) -> bool:
+    """A weighted node whose channels make INT8 worth while (rule 6)."""
+    if not graph.is_weighted(node):
+        return False
+    if node.op_type not in ("Conv", "ConvTranspose"):
+        return True
+    groups = attribute(node, "group", 1)
+    first, second, *kernel = graph.constant(node.input[1]).shape
+    transposed = node.op_type == "ConvTranspose"
+    ends = (first, second * groups)[:: -1 if transposed else 1]
+    if min(ends) >= _MIN_CHANNELS:
+        return True
+    square = len(set(kernel)) == 1
+    return bool(
+        groups == 1
+        and square
+        and max(ends) >= _MIN_CHANNELS
+        and any(n % _VECTOR == 0 for n in ends)
+    )
+
+
+def _skip_inputs(graph: OnnxGraph, node: onnx.NodeProto, layers: Collection[str]) -> Iterable[int]:
+    """Which inputs of an addition get Q/DQ (rule 4): those that no convolution fuses with."""
+    if any(graph.is_constant(name) for name in node.input):
+        return ()
+    fusing = [
+        index
+        for index, name in enumerate(node.input)
+        if name in graph.producer
+        and graph.is_weighted(graph.producer[name])
+        and len(graph.consumers[name]) == 1
+    ]
+    if not fusing:
+        return range(len(node.input))
+    last = max(fusing, key=lambda index: graph.nodes.index(graph.producer[node.input[index]]))
+    if graph.producer[node.input[last]].name not in layers:
+        return ()
+    return (index for index in range(len(node.input)) if index != last)
+
+
+def _is_read_in_int8(
+    graph: OnnxGraph, node: onnx.NodeProto, inputs: Collection[tuple[str, int]]
+) -> bool:
+    """Whether a node's only output is read by quantised inputs, and by nothing else."""
+    (tensor,) = node.output
+    return tensor not in graph.outputs and all(
+        (reader.name, index) in inputs
+        and (reader.op_type != "Concat" or _is_read_in_int8(graph, reader, inputs))
+        for reader in graph.consumers.get(tensor, ())
+        for index, name in enumerate(reader.input)
+        if name == tensor
+    )
+
+
+def _shared(graph: OnnxGraph, tensors: Collection[str]) -> tuple[frozenset[str], ...]:
+    """Sets of activations that concatenations join (rule 5)."""
+    groups: list[set[str]] = []
+    for node in graph.nodes:
+        if node.op_type != "Concat":
+            continue
+        group = {*node.input, *node.output} & set(tensors)
+        for other in [other for other in groups if other & group]:
+            groups.remove(other)
+            group |= other
+        if len(group) > 1:
+            groups.append(group)
+    return tuple(frozenset(group) for group in groups)

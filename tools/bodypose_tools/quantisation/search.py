@@ -1,0 +1,291 @@
+"""Owns the way from a float ONNX graph to an INT8 one that passed its gates.
+
+Equalise, calibrate, place Q/DQ, judge. When a gate is missed: measure what each layer alone loses,
+and (with `OnMiss.MIX`) leave layers in float until it passes, those first that lose much for the
+multiplications they save.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from bodypose_client.progress import with_progress
+from bodypose_tools.files.artifacts import Artifact, record_path
+from bodypose_tools.graphs.index import macs_of
+from bodypose_tools.runtimes.cpu import onnx_session
+
+from .calibration import Activations, CalibrationError, Pixels, channel_means, scales_of
+from .calibration_files import (
+    images_in_data_file,
+    images_of,
+    read_cache,
+    write_cache,
+    write_data_file,
+)
+from .equalisation import channel_ranges, equalise, scalable_tensors
+from .gate import AccuracyGateError, Judge, Verdict, first_miss
+from .placement import Placement, place
+from .qdq import quantize
+from .settings import Calibration, OnMiss
+
+MAX_GATE_IMAGES = 64
+SENSITIVITY_IMAGES = 12  # some 1,000 peaks; every layer costs a look at them
+_REPORTED_LAYERS = 10
+_MOST_RETURNS = 16  # layers that are tried in INT8 again; each costs a whole gate
+
+Say = Callable[[str], None]
+Loss = Callable[[Path], float]  # what a graph loses: 0 is nothing
+
+
+@dataclass(frozen=True, slots=True)
+class Quantised:
+    """An INT8 graph, and how it came about."""
+
+    model: onnx.ModelProto
+    int8_layers: int
+    float_layers: tuple[str, ...]  # that could have been INT8
+    macs_share: float  # of the network's multiplications that are INT8
+    verdicts: tuple[Verdict, ...]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+def calibration_images(
+    calibration: Calibration, network_hw: tuple[int, int], say: Say
+) -> Callable[[], Iterator[Pixels]]:
+    """The calibration images, as often as they are asked for; makes the data file when missing.
+
+    Raises:
+        CalibrationError: neither folder nor data file, or too few images.
+        StaleArtifactError: the data file changed after it was written.
+    """
+    folder, data_file, count = calibration.image_dir, calibration.data_file, calibration.images
+    if data_file is not None and data_file.is_file():
+        Artifact.open(data_file)
+        say(f"calibration: {count} images of {data_file}")
+        return lambda: images_in_data_file(data_file, count, network_hw)
+    if folder is None:
+        raise CalibrationError(
+            "expected --cal_image_dir with training images, or an existing --cal_data_file, got"
+            " neither (a cache alone does not do: the gate compares joints on them); run `tools"
+            " sample-calibration-images` for a folder"
+        )
+    say(f"calibration: {count} images of {folder}")
+    if data_file is None:
+        return lambda: images_of(folder, count, network_hw)
+    write_data_file(data_file, images_of(folder, count, network_hw), network_hw)
+    settings = {"folder": folder.name, "images": count, "network_hw": network_hw}
+    Artifact.record(data_file, "export", settings=settings)
+    return lambda: images_in_data_file(data_file, count, network_hw)
+
+
+def gate_images(images: Callable[[], Iterator[Pixels]]) -> NDArray[np.uint8]:
+    """The calibration images that a gate looks at: (B, H, W, 3) with B <= `MAX_GATE_IMAGES`."""
+    return np.stack(list(islice(images(), MAX_GATE_IMAGES)))
+
+
+def equalised(
+    prepared: onnx.ModelProto,
+    calibration: Calibration,
+    images: NDArray[np.uint8],
+    say: Say,
+) -> onnx.ModelProto:
+    """The graph with channels' ranges alike on images (B, H, W, 3), for INT8 to fit.
+
+    A cache without a record is another tool's and knows the channels as they are: they stay so.
+    """
+    cache = calibration.cache_file
+    if cache is not None and cache.is_file() and not record_path(cache).is_file():
+        say(f"equalisation: none, because {cache} was not written by `tools export`")
+        return prepared
+    names = scalable_tensors(prepared, place(prepared).tensors)
+    return equalise(prepared, channel_ranges(names, activations(prepared, names), images))
+
+
+def calibrated_scales(
+    prepared: onnx.ModelProto,
+    source: Artifact,
+    calibration: Calibration,
+    images: Callable[[], Iterator[Pixels]],
+    network_hw: tuple[int, int],
+    say: Say,
+) -> tuple[dict[str, float], dict[str, Any]]:
+    """Scales of every tensor that may be quantised, and how they were found; from the cache
+    file when there is one.
+    """
+    names = place(prepared).tensors
+    graph = sha256(prepared.SerializeToString(deterministic=True)).hexdigest()
+    cache = calibration.cache_file
+    if cache is not None and cache.is_file():
+        say(f"calibration: scales of {cache}")
+        scales = read_cache(cache, names, source, network_hw, graph)
+        given = Artifact.open(cache).settings if record_path(cache).is_file() else {}
+        return scales, {"cache": cache.name, **given}
+    method, count = calibration.method, calibration.images
+    seen = with_progress(images(), count, "calibration")
+    scales = scales_of(names, activations(prepared, names), seen, method)
+    if cache is not None:
+        write_cache(cache, scales, method, source, images=count, network_hw=network_hw, graph=graph)
+    return scales, {"method": str(method), "images": count}
+
+
+def input_means(
+    prepared: onnx.ModelProto, images: NDArray[np.uint8]
+) -> dict[str, NDArray[np.float32]]:
+    """Mean of every channel that an INT8 convolution may read, on images (B, H, W, 3)."""
+    layers = place(prepared).layers
+    read = {n.input[0] for n in prepared.graph.node if n.name in layers and n.op_type == "Conv"}
+    names = sorted(read - {pixels.name for pixels in prepared.graph.input})
+    return channel_means(names, activations(prepared, names), images)
+
+
+def activations(model: onnx.ModelProto, names: Sequence[str]) -> Activations:
+    """Runs a graph on one image and returns the tensors of these names."""
+    observed = onnx.ModelProto()
+    observed.CopyFrom(model)
+    for name in set(names) - {output.name for output in model.graph.output}:
+        value = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
+        observed.graph.output.append(value)
+    session = onnx_session(observed.SerializeToString())
+    (pixels,) = model.graph.input
+    return lambda image: session.run(list(names), {pixels.name: image[None]})
+
+
+def quantise(
+    prepared: onnx.ModelProto,
+    scales: dict[str, float],
+    means: Mapping[str, NDArray[np.float32]],
+    judges: list[Judge],
+    on_miss: OnMiss,
+    loss: Loss,
+    say: Say,
+    float_layers: Sequence[str] = (),
+    *,
+    unsigned: bool = False,
+) -> Quantised:
+    """An INT8 graph that passes every judge.
+
+    Args:
+        prepared: float graph from `quantize.prepare`.
+        scales: of every tensor that `place` names.
+        means: by channel, from `input_means`.
+        judges: asked in order.
+        on_miss: report, or leave layers in float until the judges agree.
+        loss: for the sensitivity of the layers, should a gate be missed.
+        say: hears about progress.
+        float_layers: left in float from the start.
+        unsigned: as in `quantize.place`.
+
+    Raises:
+        AccuracyGateError: a gate was missed; names the most sensitive layers.
+    """
+    macs = macs_of(prepared)
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "candidate.onnx"
+
+        def attempt(moved: Sequence[str]) -> Quantised:
+            placement = place(prepared, (*float_layers, *moved), unsigned=unsigned)
+            model = quantize(prepared, placement, scales, means)
+            onnx.save(model, path)
+            verdicts = tuple(first_miss(judges, path))
+            share = sum(macs[name] for name in placement.layers) / max(sum(macs.values()), 1)
+            say(
+                f"{len(placement.layers)} INT8 layers, {share:.0%} of the MACs:"
+                f" {'; '.join(map(str, verdicts))}"
+            )
+            kept = (*float_layers, *moved)
+            return Quantised(model, len(placement.layers), kept, share, verdicts)
+
+        made = attempt(())
+        if _passed(made):
+            return made
+        losses = layer_sensitivity(prepared, scales, means, loss, float_layers, unsigned=unsigned)
+        report = ", ".join(f"{n} {e:.3f}" for n, e in list(losses.items())[:_REPORTED_LAYERS])
+        say(f"loss with one INT8 layer: {report}")
+        if on_miss is OnMiss.MIX:
+            # Halfway, on a logarithmic scale, between the greatest loss and the greatest loss per
+            # multiplication: the second alone soon picks tiny layers whose loss is noise.
+            order = sorted(losses, key=lambda name: (-losses[name] / macs[name] ** 0.5, macs[name]))
+            mixed = _fewest_moved(attempt, order)
+            if mixed is not None:
+                return _fewer_moved(attempt, mixed, set(float_layers), macs)
+    raise AccuracyGateError(
+        f"expected {made.verdicts[-1].measure} within {made.verdicts[-1].limit:g}, got"
+        f" {made.verdicts[-1].value:.4f}; most sensitive layers: {report}; try --auto-mixed or"
+        " another --cal_method"
+    )
+
+
+def _passed(made: Quantised) -> bool:
+    return all(verdict.passed for verdict in made.verdicts)
+
+
+def _fewest_moved(
+    attempt: Callable[[Sequence[str]], Quantised], order: Sequence[str]
+) -> Quantised | None:
+    """The passing graph with the fewest first layers of `order` in float."""
+    best = None
+    low, high = 0, 1  # `low` layers in float do not pass
+    while best is None:
+        made = attempt(order[:high])
+        if _passed(made):
+            best = made
+        elif high >= len(order):
+            return None
+        else:
+            low, high = high, min(2 * high, len(order))
+    while high - low > 1:
+        middle = (low + high) // 2
+        made = attempt(order[:middle])
+        if _passed(made):
+            best, high = made, middle
+        else:
+            low = middle
+    return best
+
+
+def _fewer_moved(
+    attempt: Callable[[Sequence[str]], Quantised],
+    best: Quantised,
+    given: set[str],
+    macs: Mapping[str, int],
+) -> Quantised:
+    """Back to INT8 with each moved layer that the judges can spare, the most costly first."""
+    moved = [name for name in best.float_layers if name not in given]
+    for name in sorted(moved, key=lambda name: -macs[name])[:_MOST_RETURNS]:
+        fewer = [other for other in moved if other != name]
+        made = attempt(fewer)
+        if _passed(made):
+            best, moved = made, fewer
+    return best
+
+
+def layer_sensitivity(
+    prepared: onnx.ModelProto,
+    scales: dict[str, float],
+    means: Mapping[str, NDArray[np.float32]],
+    loss: Loss,
+    float_layers: Sequence[str] = (),
+    *,
+    unsigned: bool = False,
+) -> dict[str, float]:
+    """What each layer alone in INT8 loses, the worst layer first."""
+    layers = place(prepared, float_layers).layers
+    losses = {}
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "alone.onnx"
+        for layer in with_progress(layers, len(layers), "layers in INT8, one at a time"):
+            others = [name for name in layers if name != layer]
+            alone: Placement = place(prepared, (*float_layers, *others), unsigned=unsigned)
+            onnx.save(quantize(prepared, alone, scales, means), path)
+            losses[layer] = loss(path)
+    return dict(sorted(losses.items(), key=lambda entry: -entry[1]))

@@ -1,0 +1,37 @@
+"""What a person may choose of INT8: calibration, what to do on a miss, how much may be lost."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+MAX_JOINT_SHIFT = 4.0  # network pixels: half a cell of the fields
+MIN_AGREEMENT = 0.99  # share of joints that may not be further away, or gone
+MAX_AP_DROP = 0.005
+
+
+class Method(StrEnum):
+    """How the largest kept absolute value is chosen from a histogram."""
+
+    ENTROPY = "entropy"  # least Kullback-Leibler divergence; clips rare values
+    PERCENTILE = "percentile"  # 99.99 % of all values
+    MAX = "max"  # every value
+
+
+class OnMiss(StrEnum):
+    """What to do when a gate is missed."""
+
+    REPORT = "report"
+    MIX = "mix"
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Where the scales come from."""
+
+    images: int  # batches x batch_size
+    method: Method
+    image_dir: Path | None = None
+    data_file: Path | None = None  # read when it exists, else written
+    cache_file: Path | None = None  # read when it exists, else written

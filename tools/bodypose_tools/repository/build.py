@@ -1,0 +1,305 @@
+"""Owns the built model repository: what is in it, where it comes from, and that it stays so.
+
+`build/model_repository` has its record in `build/model_repository.json`: the sha256 of every file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from importlib import metadata
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+import pose_runtime
+from bodypose_tools.files.artifacts import (
+    Artifact,
+    RecordError,
+    atomic_path,
+    disk_errors,
+    read_record,
+    record_path,
+    sha256_of,
+)
+from bodypose_tools.files.shipped import MODEL_SOURCES
+from bodypose_tools.graphs.contract import spec_in_onnx
+from pose_runtime.errors import PoseError
+from pose_runtime.integrity import write_manifest
+from pose_runtime.letterbox import Letterbox
+from pose_runtime.spec import PipelineSpec
+
+from .lock import RepositoryInUse, is_served, writing
+from .pbtxt import ENSEMBLE, NETWORK, ensemble_of, read_config, render_config
+from .releases import TritonVersion
+from .settings import NetworkBackend, Target
+from .targets import MODEL_FILES, Serving
+
+RUNTIME = Path(pose_runtime.__file__).parent
+
+CONFIG, PIPELINE = "config.pbtxt", "pipeline.json"
+ONNX = MODEL_FILES[NetworkBackend.PYTHON]
+FIRST_VERSION = 1
+_STAGE = "build-repo"
+
+
+class RepositoryError(PoseError):
+    """A repository cannot be built from, or is not, what it should be."""
+
+
+def build_repository(
+    model: Path,
+    output: Path,
+    serving: Serving | None = None,
+    limits: Mapping[str, Any] = MappingProxyType({}),
+) -> Path:
+    """Everything that a server needs to serve `model`, in the folder `output`.
+
+    Same inputs, same bytes. A build that fails leaves an older repository at `output` as it was.
+
+    Args:
+        model: from `tools export`; for a server with a GPU from `tools build-engine`.
+        output: a new folder, or one built before.
+        serving: for which server; the embedded one by default.
+        limits: of images, where they differ from the model's: fields of `ImageLimits`.
+
+    Returns:
+        The record of the repository.
+    """
+    serving = serving or Serving()
+    with writing(output):
+        _refuse_foreign_folder(output)
+        if is_served(output):
+            raise RepositoryInUse(
+                f"{output}: expected a folder that nobody serves, got one under a running server;"
+                " add a version with `tools build-repo --version 2`, or stop the server"
+            )
+        network, spec = network_of(model, serving)
+        spec = spec.with_limits(spec.limits, limits)
+        with disk_errors(output), _replacing(output) as folder:
+            write_version(folder, FIRST_VERSION, model, spec, serving)
+            write_configs(folder, spec, serving)
+            _write_warmup(folder, spec)
+        return write_record(output, _record_of(output, network, serving))
+
+
+def write_version(
+    folder: Path, version: int, model: Path, spec: PipelineSpec, serving: Serving
+) -> None:
+    """`folder`/<model>/<version> of every model of the pipeline, complete in itself."""
+    for source in sorted(MODEL_SOURCES.glob(f"*/{FIRST_VERSION}/*")):
+        if source.is_file():
+            copy = folder / source.parents[1].name / str(version) / source.name
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(source, copy)
+    place = folder / NETWORK / str(version)
+    if serving.backend is not NetworkBackend.PYTHON:
+        (place / "model.py").unlink()
+    (place / PIPELINE).write_text(spec.to_json())
+    shutil.copyfile(model, place / serving.model_file)
+    if serving.backend is NetworkBackend.TENSORRT:  # so that `check-repo` knows its version
+        shutil.copyfile(record_path(model), record_path(place / serving.model_file))
+    for model_py in folder.glob(f"*/{version}/model.py"):
+        _copy_python(RUNTIME, model_py.parent / RUNTIME.name)
+        (model_py.parent / PIPELINE).write_text(spec.to_json())
+        write_manifest(model_py.parent)
+
+
+def network_of(model: Path, serving: Serving) -> tuple[Artifact, PipelineSpec]:
+    if serving.backend is NetworkBackend.TENSORRT:
+        from .plans import open_plan
+
+        plan, spec, _ = open_plan(model)
+        return plan, spec
+    onnx = Artifact.open(model)
+    if model.suffix == Path(MODEL_FILES[NetworkBackend.TENSORRT]).suffix:
+        raise RepositoryError(f"{model}: a plan needs a GPU; run `tools build-repo --target gpu`")
+    return onnx, spec_in_onnx(model).with_model(onnx.sha256)
+
+
+def write_configs(folder: Path, spec: PipelineSpec, serving: Serving | None = None) -> None:
+    """config.pbtxt of every model of the pipeline, into `folder`/<model>/."""
+    serving = serving or Serving()
+    ensemble = ensemble_of(spec, serving)
+    for model in (*ensemble.steps, ensemble):
+        (folder / model.name / CONFIG).write_text(render_config(model, serving.triton))
+
+
+def built_for(repository: Path) -> dict[str, str]:
+    """`target` and `triton_version` of a built repository; the embedded ones without a record."""
+    embedded = Serving()
+    known = {"target": str(embedded.target), "triton_version": str(embedded.triton)}
+    with contextlib.suppress(RecordError):
+        known |= record_of(repository)["settings"]
+    return known
+
+
+def is_int8(repository: Path) -> bool:
+    """Whether an ONNX graph in it, of whatever version, has quantised layers."""
+    graphs = (repository / NETWORK).glob("*/*.onnx")
+    return any(b"QuantizeLinear" in graph.read_bytes() for graph in graphs)
+
+
+def serving_of(repository: Path) -> Serving:
+    """How a repository was built to be served.
+
+    Raises:
+        RecordError: there is no such record.
+    """
+    settings = record_of(repository)["settings"]
+    try:
+        return Serving(
+            Target(settings["target"]),
+            NetworkBackend(settings["network_backend"]),
+            TritonVersion.parse(settings["triton_version"]),
+            read_config(repository / ENSEMBLE / CONFIG).max_batch_size,
+        )
+    except (KeyError, ValueError) as error:
+        raise RecordError(
+            f"{record_path(repository)}: expected the settings of `tools build-repo`, got {error}"
+        ) from error
+
+
+def record_of(repository: Path) -> dict[str, Any]:
+    """What the build, and every promotion since, wrote down.
+
+    Raises:
+        RecordError: there is no such record.
+    """
+    keys = {"stage": str, "settings": dict, "parents": list, "files": dict, "served": list}
+    record = read_record(record_path(repository), keys)
+    if not record["served"] or not all(isinstance(each, int) for each in record["served"]):
+        raise RecordError(f"{record_path(repository)}: expected versions in `served`, got none")
+    return record
+
+
+def version_in_use(repository: Path) -> int:
+    """The one that answers; the first without a record."""
+    try:
+        return int(record_of(repository)["served"][-1])
+    except RecordError:
+        return FIRST_VERSION
+
+
+def changes_since_build(repository: Path, besides: int | None = None) -> list[str]:
+    """One line for each file that is not as `tools build-repo` left it; empty when all are.
+
+    Files of the version `besides` do not count.
+    """
+    if not repository.is_dir():
+        return [f"{repository}: expected a model repository, got nothing; run `tools build-repo`"]
+    try:
+        recorded = record_of(repository)["files"]
+    except RecordError as error:
+        return [f"{error}; run `tools build-repo`"]
+    present = _files(repository)
+    changes = dict.fromkeys(recorded.keys() - present.keys(), "is missing")
+    changes |= dict.fromkeys(present.keys() - recorded.keys(), "does not belong there")
+    for name in recorded.keys() & present.keys():
+        if sha256_of(present[name]) != recorded[name]:
+            changes[name] = "changed after the build"
+    return [
+        f"{repository / name} {changes[name]}; run `tools build-repo`"
+        for name in sorted(changes)
+        if name.split("/")[1:2] != [str(besides)]
+    ]
+
+
+def _refuse_foreign_folder(output: Path) -> None:
+    if output.is_file() or (output.is_dir() and any(output.iterdir())):
+        try:
+            stage = read_record(record_path(output), {"stage": str})["stage"]
+        except RecordError:
+            stage = None
+        if stage != _STAGE:
+            raise RepositoryError(
+                f"{output}: expected a new folder or one that `tools {_STAGE}` made, got other"
+                " files there; choose another with --output"
+            )
+
+
+@contextlib.contextmanager
+def _replacing(output: Path) -> Iterator[Path]:
+    """An empty folder beside `output` that takes its place when the block ends without an error."""
+    output.parent.mkdir(parents=True, exist_ok=True)
+    workplace = Path(tempfile.mkdtemp(dir=output.parent, prefix=f".{output.name}-"))
+    try:
+        fresh, old = workplace / "new", workplace / "old"
+        fresh.mkdir()
+        yield fresh
+        if output.exists():
+            output.rename(old)
+        try:
+            fresh.rename(output)
+        except OSError:
+            if old.exists():
+                old.rename(output)
+            raise
+    finally:
+        shutil.rmtree(workplace)
+
+
+def _copy_python(package: Path, copy: Path) -> None:
+    copy.mkdir()
+    for source in sorted(package.glob("*.py")):
+        shutil.copyfile(source, copy / source.name)
+
+
+def _write_warmup(folder: Path, spec: PipelineSpec) -> None:
+    data = {
+        spec.image.name: _warmup_image(spec.network_hw),
+        spec.geometry.name: Letterbox.fit(spec.network_hw, spec.network_hw).to_geometry().tobytes(),
+    }
+    for model in ensemble_of(spec).steps:
+        for name in model.warmup_files:
+            path = folder / model.name / "warmup" / name
+            path.parent.mkdir()
+            path.write_bytes(data[name])
+
+
+def _warmup_image(network_hw: tuple[int, int]) -> bytes:
+    """A JPEG twice the network's size, as Triton stores a string: length, then bytes."""
+    import simplejpeg
+
+    rows, columns = np.mgrid[: 2 * network_hw[0], : 2 * network_hw[1]]
+    pixels = np.stack([rows, columns, rows + columns], axis=2).astype(np.uint8)
+    jpeg = bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=90))
+    return len(jpeg).to_bytes(4, "little") + jpeg
+
+
+def _files(repository: Path) -> dict[str, Path]:
+    """Every file by its name inside the repository, without what Python leaves when it runs."""
+    return {
+        path.relative_to(repository).as_posix(): path
+        for path in sorted(repository.rglob("*"))
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def _record_of(repository: Path, model: Artifact, serving: Serving) -> dict[str, Any]:
+    return {
+        "file": repository.name,
+        "stage": _STAGE,
+        "parents": [{"file": model.path.name, "sha256": model.sha256}],
+        "settings": {
+            "target": str(serving.target),
+            "network_backend": str(serving.backend),
+            "triton_version": str(serving.triton),
+        },
+        "versions": {"bodypose-triton": metadata.version("bodypose-triton")},
+        "served": [FIRST_VERSION],  # versions, as `tools promote` went through them
+    }
+
+
+def write_record(repository: Path, record: dict[str, Any]) -> Path:
+    """The record with the sha256 of every file as it is now."""
+    files = {name: sha256_of(path) for name, path in _files(repository).items()}
+    record = {**record, "files": files}
+    with atomic_path(record_path(repository)) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n")
+    return record_path(repository)

@@ -1,0 +1,202 @@
+"""Owns the question whether a repository will load: every problem in one line, without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format
+
+from bodypose_tools.files.artifacts import sha256_of
+from bodypose_tools.graphs.contract import spec_in_onnx
+from pose_runtime.errors import PoseError
+from pose_runtime.integrity import MANIFEST
+from pose_runtime.spec import ModelSpec, PipelineSpec
+
+from .build import CONFIG, ONNX, PIPELINE, RUNTIME, built_for, changes_since_build, version_in_use
+from .pbtxt import NETWORK, data_type_name, ensemble_of, read_config
+from .plans import plan_problems
+from .releases import TritonVersion, knows
+
+REBUILD = "run `tools build-repo`"
+Signature = dict[str, tuple[str, tuple[int, ...]]]  # tensor -> dtype, dims
+
+
+def problems_of(repository: Path, triton: TritonVersion | None = None) -> list[str]:
+    """One line for everything that would not load or not fit together; empty when it is sound.
+
+    Args:
+        repository: from `tools build-repo`.
+        triton: release of the server; the one that the repository was built for by default.
+    """
+    problems = changes_since_build(repository)
+    triton = triton or TritonVersion.parse(built_for(repository)["triton_version"])
+    configs, unreadable = _configs_in(repository)
+    problems += unreadable
+    for config in configs.values():
+        problems += _folder_problems(repository / config.name, config)
+        if config.HasField("ensemble_scheduling"):
+            problems += _wiring_problems(config, configs)
+    problems += _pipeline_problems(repository, configs)
+    problems += _network_problems(repository)
+    batch = configs[NETWORK].max_batch_size if NETWORK in configs else 0
+    problems += plan_problems(repository, triton, batch)
+    problems += _release_problems(configs, triton)
+    return problems
+
+
+def _release_problems(configs: dict[str, Any], triton: TritonVersion) -> Iterator[str]:
+    """Fields that this release of Triton would refuse."""
+    for config in configs.values():
+        limit = config.ensemble_scheduling.max_inflight_requests
+        if limit and not knows(triton, "max_inflight_requests"):
+            yield (
+                f"{config.name}: expected no max_inflight_requests for Triton {triton}, got"
+                f" {limit}; run `tools build-repo --triton-version {triton}`"
+            )
+
+
+def _configs_in(repository: Path) -> tuple[dict[str, Any], list[str]]:
+    configs, problems = {}, []
+    for path in sorted(repository.glob(f"*/{CONFIG}")):
+        try:
+            config = read_config(path)
+        except (text_format.ParseError, UnicodeDecodeError) as error:
+            problems.append(
+                f"{path}: expected a config that Triton reads, got `{error}`; {REBUILD}"
+            )
+            continue
+        if config.name != path.parent.name:
+            problems.append(
+                f"{path}: expected the name of its folder, got `{config.name}`; {REBUILD}"
+            )
+        configs[path.parent.name] = config
+    return configs, problems
+
+
+def _folder_problems(folder: Path, config: Any) -> Iterator[str]:
+    """What a model's folder lacks: its version, its runtime, its warm-up files."""
+    versions = [path for path in folder.glob("*") if path.is_dir() and path.name.isdigit()]
+    if not versions:
+        yield f"{folder}: expected a version folder such as `1`, got none; {REBUILD}"
+    for warmup in config.model_warmup:
+        for data in warmup.inputs.values():
+            if data.input_data_file and not (folder / "warmup" / data.input_data_file).is_file():
+                yield f"{folder}/warmup/{data.input_data_file}: expected a file; {REBUILD}"
+    if config.backend != "python":
+        return
+    needed = [
+        "model.py",
+        MANIFEST,
+        PIPELINE,
+        *(f"{RUNTIME.name}/{path.name}" for path in RUNTIME.glob("*.py")),
+    ]
+    for version in versions:
+        for name in sorted(needed):
+            if not (version / name).is_file():
+                yield f"{version / name}: expected a file, got nothing; {REBUILD}"
+
+
+def _wiring_problems(ensemble: Any, configs: dict[str, Any]) -> Iterator[str]:
+    """Where the tensors of an ensemble and of its steps do not meet."""
+    flowing = _signature(ensemble.input)
+    for step in ensemble.ensemble_scheduling.step:
+        where = f"{ensemble.name}, step {step.model_name}"
+        if step.model_name not in configs:
+            yield f"{where}: expected a model of that name, got none; {REBUILD}"
+            continue
+        model = configs[step.model_name]
+        if model.max_batch_size < ensemble.max_batch_size:
+            yield (
+                f"{where}: expected max_batch_size of at least {ensemble.max_batch_size},"
+                f" got {model.max_batch_size}; {REBUILD}"
+            )
+        inputs, outputs = _signature(model.input), _signature(model.output)
+        given = {name: flowing.get(source) for name, source in step.input_map.items()}
+        yield from _differences(f"{where}, inputs", inputs, given)
+        made = {name: outputs.get(name) for name in step.output_map}
+        yield from _differences(f"{where}, outputs", {n: outputs.get(n) for n in made}, made)
+        flowing |= {
+            target: outputs[name] for name, target in step.output_map.items() if name in outputs
+        }
+    answers = _signature(ensemble.output)
+    yield from _differences(
+        f"{ensemble.name}, outputs", answers, {name: flowing.get(name) for name in answers}
+    )
+
+
+def _signature(tensors: Iterable[Any]) -> Signature:
+    return {
+        tensor.name: (data_type_name(tensor.data_type), tuple(tensor.dims)) for tensor in tensors
+    }
+
+
+def _differences(where: str, expected: Any, got: Any) -> Iterator[str]:
+    for name in sorted(expected.keys() | got.keys()):
+        if expected.get(name) != got.get(name) or expected.get(name) is None:
+            yield (
+                f"{where}: expected `{name}` {_text(expected.get(name))}, got"
+                f" {_text(got.get(name))}; {REBUILD}"
+            )
+
+
+def _text(tensor: tuple[str, tuple[int, ...]] | None) -> str:
+    return f"{tensor[0]} {list(tensor[1])}" if tensor else "nothing"
+
+
+def _pipeline_problems(repository: Path, configs: dict[str, Any]) -> Iterator[str]:
+    """Where configs and pipeline.json disagree, or two pipeline.json of one version."""
+    version = version_in_use(repository)
+    versions = {path.parent.name for path in repository.glob(f"*/*/{PIPELINE}")}
+    for name in sorted(versions, key=lambda name: (name != str(version), name)):
+        yield from _version_problems(repository, name, configs if name == str(version) else None)
+
+
+def _version_problems(
+    repository: Path, version: str, configs: dict[str, Any] | None
+) -> Iterator[str]:
+    first: tuple[Path, PipelineSpec] | None = None
+    for path in sorted(repository.glob(f"*/{version}/{PIPELINE}")):
+        try:
+            spec = PipelineSpec.load(path)
+        except (PoseError, UnicodeDecodeError) as error:
+            yield f"{path}: {error}"
+            continue
+        if first is None:
+            first = path, spec
+            if configs is not None:
+                yield from _config_problems(ensemble_of(spec), configs)
+        elif spec != first[1]:
+            yield f"{path}: expected the same pipeline as {first[0]}, got another; {REBUILD}"
+
+
+def _config_problems(ensemble: ModelSpec, configs: dict[str, Any]) -> Iterator[str]:
+    for model in (*ensemble.steps, ensemble):
+        config = configs.get(model.name)
+        if config is None:
+            yield f"{model.name}: expected this model, got none that can be read; {REBUILD}"
+            continue
+        for kind, tensors, declared in (
+            ("inputs", model.inputs, config.input),
+            ("outputs", model.outputs, config.output),
+        ):
+            wanted = {tensor.name: (tensor.dtype, tensor.dims) for tensor in tensors}
+            yield from _differences(f"{model.name}, {kind}", wanted, _signature(declared))
+
+
+def _network_problems(repository: Path) -> Iterator[str]:
+    """Where the ONNX file is not the one that pipeline.json describes."""
+    for path in sorted(repository.glob(f"*/*/{ONNX}")):
+        try:
+            described = spec_in_onnx(path)
+            spec = PipelineSpec.load(path.with_name(PIPELINE))
+        except (PoseError, OSError) as error:
+            yield str(error)
+            continue
+        # Limits are a choice of `build-repo`.
+        if described.with_model(sha256_of(path)).with_limits(spec.limits, {}) != spec:
+            yield (
+                f"{path}: expected the model that {PIPELINE} beside it names, got another;"
+                f" {REBUILD}"
+            )

@@ -1,0 +1,233 @@
+"""The commands `tools build-repo` and `tools check-repo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from bodypose_tools.files.shipped import MODEL_SOURCES, SHIPPED_MODEL
+from bodypose_tools.runtimes.settings import Precision
+
+from .settings import DEFAULT_REPOSITORY, NetworkBackend, Target
+
+if TYPE_CHECKING:
+    from .targets import Serving
+
+
+def _in_a_container(backend: NetworkBackend) -> NetworkBackend:
+    """Triton's backends that `--target cpu` can name."""
+    if backend not in (NetworkBackend.ONNXRUNTIME, NetworkBackend.OPENVINO):
+        raise typer.BadParameter(f"expected onnxruntime or openvino, got {backend}")
+    return backend
+
+
+def build_repo(
+    model: Annotated[
+        Path | None,
+        typer.Argument(
+            help="ONNX file from `tools export`; plan from `tools build-engine` with --target gpu.",
+            show_default="the shipped model",
+        ),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Folder to write.")
+    ] = DEFAULT_REPOSITORY,
+    target: Annotated[
+        Target,
+        typer.Option(help="Server that will load it: `tools serve`, or a stock container."),
+    ] = Target.EMBEDDED,
+    triton_version: Annotated[
+        str | None,
+        typer.Option(
+            "--triton-version",
+            "--triton_version",
+            metavar="YY.MM",
+            help="Release of the container; fields it does not know are left out.",
+            show_default="26.07",
+        ),
+    ] = None,
+    network_backend: Annotated[
+        NetworkBackend,
+        typer.Option(
+            metavar="[onnxruntime|openvino]",
+            callback=_in_a_container,
+            help="Triton backend of the network with --target cpu.",
+        ),
+    ] = NetworkBackend.ONNXRUNTIME,
+    version: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Add this version to the repository at --output; `tools promote` lets it answer.",
+            show_default="a new repository with version 1",
+        ),
+    ] = None,
+    tuning: Annotated[
+        Path | None,
+        typer.Option(
+            help="Settings from `tools tune`, with --target embedded.", show_default="defaults"
+        ),
+    ] = None,
+    precision: Annotated[
+        Precision | None,
+        typer.Option(
+            help="Of the network, with --target embedded; bf16 where the CPU has it.",
+            show_default="that of --tuning, or f32",
+        ),
+    ] = None,
+    max_image_bytes: Annotated[
+        int | None, typer.Option(min=1, help="Of one encoded image.", show_default="16777216")
+    ] = None,
+    max_image_pixels: Annotated[
+        int | None, typer.Option(min=1, help="Height x width.", show_default="40000000")
+    ] = None,
+    max_decode_ms: Annotated[
+        int | None,
+        typer.Option(min=1, help="Time to decode one image, estimated before.", show_default="500"),
+    ] = None,
+    image_formats: Annotated[
+        str | None,
+        typer.Option(metavar="NAME[,NAME]...", help="Accepted.", show_default="JPEG,PNG,WebP,BMP"),
+    ] = None,
+    refresh_configs: Annotated[
+        bool,
+        typer.Option(
+            "--refresh-configs",
+            help="Only rewrite the config.pbtxt snapshots in model_repository/.",
+        ),
+    ] = False,
+) -> None:
+    """Build the folder that Triton loads from one ONNX file or plan.
+
+    Example: `tools build-repo build/model.onnx -o build/model_repository`
+
+    Example: `tools build-repo build/better.onnx --version 2 -o build/model_repository`
+
+    Example: `tools build-repo build/model.plan --target gpu --triton-version 26.07 -o build/gpu`
+
+    Example: `tools build-repo build/int8.onnx --precision bf16`
+
+    Example: `tools build-repo --max-image-pixels 8000000 --image-formats JPEG,PNG`
+    """
+    from pose_runtime.spec import PipelineSpec
+
+    from . import build as repository
+
+    if refresh_configs:
+        repository.write_configs(MODEL_SOURCES, PipelineSpec())
+        typer.echo(f"{MODEL_SOURCES}: config.pbtxt of every model rewritten")
+        return
+    limits = _limits(max_image_bytes, max_image_pixels, max_decode_ms, image_formats)
+    if version is not None:
+        if target is not Target.EMBEDDED or triton_version or tuning or precision:
+            raise typer.BadParameter(
+                "target, release, tuning and precision are those of the repository",
+                param_hint="--version",
+            )
+        from . import versions
+
+        versions.add_version(model or SHIPPED_MODEL, output, version, limits)
+        typer.echo(f"{output}  version {version} is there; `tools promote {version}` starts it")
+        return
+    serving = _serving(target, model, triton_version, network_backend)
+    if tuning or precision:
+        if target is not Target.EMBEDDED:
+            raise typer.BadParameter(
+                "is for the embedded server; leave it out",
+                param_hint="--tuning" if tuning else "--precision",
+            )
+        serving = _tuned(tuning, precision)
+    record = repository.build_repository(model or SHIPPED_MODEL, output, serving, limits)
+    typer.echo(f"{output}  target {target}, files and their sha256 in {record}")
+    if target is not Target.EMBEDDED:
+        typer.echo(f"for {serving.triton.image}; the line that starts it is in docs/deploying.md")
+
+
+def _tuned(tuning: Path | None, precision: Precision | None) -> Serving:
+    from dataclasses import replace
+
+    from .targets import tuned
+    from .tuning import UNTUNED, Tuning
+
+    settings = Tuning.load(tuning) if tuning else UNTUNED
+    return tuned(replace(settings, precision=str(precision)) if precision else settings)
+
+
+def _limits(
+    max_bytes: int | None, max_pixels: int | None, max_decode_ms: int | None, formats: str | None
+) -> dict[str, Any]:
+    """The fields of `ImageLimits` that were given."""
+    given: dict[str, Any] = {
+        "max_bytes": max_bytes,
+        "max_pixels": max_pixels,
+        "max_decode_ms": max_decode_ms,
+        "formats": None if formats is None else tuple(map(_format_name, formats.split(","))),
+    }
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _format_name(name: str) -> str:
+    from pose_runtime.spec import IMAGE_FORMATS
+
+    spelled = {known.lower(): known for known in IMAGE_FORMATS} | {"jpg": "JPEG"}
+    return spelled.get(name.strip().lower(), name)
+
+
+def _serving(
+    target: Target, model: Path | None, triton_version: str | None, backend: NetworkBackend
+) -> Serving:
+    from . import targets as serving_targets
+    from .releases import RECENT, TritonVersion
+
+    if target is Target.EMBEDDED:
+        if triton_version is not None:
+            raise typer.BadParameter(
+                "the embedded server has one; give it with --target cpu or gpu",
+                param_hint="--triton-version",
+            )
+        return serving_targets.Serving()
+    triton = RECENT if triton_version is None else TritonVersion.parse(triton_version)
+    if target is Target.CPU:
+        return serving_targets.cpu(triton, backend)
+    if model is None:
+        raise typer.BadParameter(
+            "expected a plan from `tools build-engine`; none is shipped, because a plan belongs to"
+            " one GPU",
+            param_hint="MODEL",
+        )
+    from .plans import serving_of
+
+    return serving_of(model, triton)
+
+
+def check_repo(
+    repository: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder from `tools build-repo`.")
+    ] = DEFAULT_REPOSITORY,
+    triton_version: Annotated[
+        str | None,
+        typer.Option(
+            "--triton-version",
+            "--triton_version",
+            metavar="YY.MM",
+            help="Of the server that will load it.",
+            show_default="as it was built for",
+        ),
+    ] = None,
+) -> None:
+    """Say what of a repository would not load or not fit together, and why.
+
+    Example: `tools check-repo build/model_repository`
+    """
+    from . import check as repository_check
+    from .releases import TritonVersion
+
+    triton = None if triton_version is None else TritonVersion.parse(triton_version)
+    problems = repository_check.problems_of(repository, triton)
+    for problem in problems:
+        typer.echo(problem, err=True)
+    if problems:
+        raise typer.Exit(1)
+    typer.echo(f"{repository}  OK")

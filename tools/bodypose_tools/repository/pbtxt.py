@@ -1,0 +1,202 @@
+"""Owns config.pbtxt: the pipeline's models described for Triton, through Triton's own protobuf."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from google.protobuf import text_format
+from tritonclient.grpc import model_config_pb2 as triton
+
+from pose_runtime.spec import ModelSpec, PipelineSpec, TensorSpec
+
+from .releases import EMBEDDED, TritonVersion, knows
+from .settings import NetworkBackend
+from .targets import MODEL_FILES, Serving
+
+ENSEMBLE = "bodypose"
+PREPROCESS = "bodypose_preprocess"
+NETWORK = "bodypose_network"
+GROUPING = "bodypose_grouping"
+
+# Images that may be between preprocessing and grouping; more are refused at once, so that a client
+# learns of overload and the network's inputs (0.3 MB an image) do not pile up.
+MAX_IMAGES_UNDER_WAY = 64
+# Requests in the whole ensemble, where Triton has such a limit: a bound of what waits in front.
+_MAX_REQUESTS_IN_FLIGHT = 4 * MAX_IMAGES_UNDER_WAY
+# As many threads as the server may use where it runs; TensorRT needs none, ours are in `Tuning`.
+_NETWORK_PARAMETERS = {
+    NetworkBackend.PYTHON: {},
+    NetworkBackend.ONNXRUNTIME: {"intra_op_thread_count": "0"},
+    NetworkBackend.OPENVINO: {"NUM_STREAMS": "1"},
+    NetworkBackend.TENSORRT: {},
+}
+
+
+def ensemble_of(spec: PipelineSpec, serving: Serving | None = None, version: int = 1) -> ModelSpec:
+    """The ensemble, with its three steps: everything that a repository holds.
+
+    Its steps are pinned to its own version: no answer comes from two while one follows another.
+    """
+    serving = serving or Serving()
+    python, batch = NetworkBackend.PYTHON, serving.max_batch_size
+    image, geometry = (spec.image.name,), (spec.geometry.name,)
+    fields, people = (spec.peaks, spec.limb_scores), (spec.keypoints, spec.scores, spec.num_people)
+    steps = (
+        _step(PREPROCESS, python, batch, (spec.image,), (spec.pixels, spec.geometry), image),
+        _step(NETWORK, serving.backend, batch, (spec.pixels,), fields, ()),
+        _step(GROUPING, python, batch, (*fields, spec.geometry), people, geometry),
+    )
+    return ModelSpec(
+        ENSEMBLE,
+        "",
+        steps[0].inputs,
+        steps[-1].outputs,
+        batch,
+        parameters=ensemble_parameters(spec),
+        steps=tuple(replace(_tuned(step, serving), versions=(version,)) for step in steps),
+        versions=(version,),
+    )
+
+
+def ensemble_parameters(spec: PipelineSpec) -> dict[str, str]:
+    """What a client learns from the ensemble's config."""
+    return {
+        "pipeline": json.dumps(json.loads(spec.to_json()), separators=(",", ":")),
+        "model_sha256": spec.model_sha256,
+        "version": metadata.version("bodypose-triton"),
+    }
+
+
+def render_config(model: ModelSpec, triton_version: TritonVersion = EMBEDDED) -> str:
+    """The text of one model's config.pbtxt: same spec, same text."""
+    config = triton.ModelConfig(
+        name=model.name,
+        max_batch_size=model.max_batch_size,
+        input=[_tensor(triton.ModelInput, tensor) for tensor in model.inputs],
+        output=[_tensor(triton.ModelOutput, tensor) for tensor in model.outputs],
+    )
+    config.version_policy.specific.versions.extend(model.versions)
+    for key, value in model.parameters.items():
+        config.parameters[key].string_value = value
+    if model.steps:
+        config.platform = "ensemble"
+        config.ensemble_scheduling.step.extend(map(_ensemble_step, model.steps))
+        if knows(triton_version, "max_inflight_requests"):
+            config.ensemble_scheduling.max_inflight_requests = _MAX_REQUESTS_IN_FLIGHT
+    else:
+        config.backend = model.backend
+        if model.backend != NetworkBackend.PYTHON:
+            config.default_model_filename = MODEL_FILES[NetworkBackend(model.backend)]
+        _schedule(config, model)
+    return config_text(config)
+
+
+def config_text(config: Any) -> str:
+    """The text of a config in protobuf: equal ones have equal texts."""
+    return f"# Written by `tools build-repo`.\n{text_format.MessageToString(config)}"
+
+
+def read_config(path: Path) -> Any:
+    """A config.pbtxt as protobuf.
+
+    Raises:
+        text_format.ParseError: with the line and what Triton would not understand.
+    """
+    return text_format.Parse(path.read_text(), triton.ModelConfig())
+
+
+def data_type_name(data_type: int) -> str:
+    """KServe's name ("UINT8", "BYTES") of a config's data type."""
+    name = str(triton.DataType.Name(data_type)).removeprefix("TYPE_")
+    return "BYTES" if name == "STRING" else name
+
+
+def _step(
+    name: str,
+    backend: NetworkBackend,
+    max_batch_size: int,
+    inputs: tuple[TensorSpec, ...],
+    outputs: tuple[TensorSpec, ...],
+    warmup_files: tuple[str, ...],
+) -> ModelSpec:
+    parameters = {
+        PREPROCESS: {"max_images_under_way": str(MAX_IMAGES_UNDER_WAY)},
+        NETWORK: _NETWORK_PARAMETERS[backend],
+    }
+    return ModelSpec(
+        name,
+        str(backend),
+        inputs,
+        outputs,
+        max_batch_size,
+        # Python models compute image by image: in a batch the first would wait for the last.
+        batches_requests=backend is not NetworkBackend.PYTHON,
+        warmup_files=warmup_files,
+        parameters=parameters.get(name, {}),
+    )
+
+
+def _tuned(step: ModelSpec, serving: Serving) -> ModelSpec:
+    tuning = serving.tuning
+    if step.name != NETWORK:
+        instances = {
+            PREPROCESS: tuning.preprocess_instances,
+            GROUPING: tuning.grouping_instances,
+        }
+        return replace(step, instances=instances[step.name])
+    step = replace(
+        step, instances=tuning.network_instances, max_queue_delay_us=tuning.queue_delay_us
+    )
+    if serving.backend is NetworkBackend.PYTHON:
+        parameters = {
+            "threads": str(tuning.threads),
+            "precision": tuning.precision,
+            "batch": str(tuning.network_batch),
+        }
+        batches = tuning.network_batch > 1
+        step = replace(step, parameters=parameters, batches_requests=batches)
+    return step
+
+
+def _schedule(config: Any, model: ModelSpec) -> None:
+    """Instances, dynamic batching and warm-up: an ensemble may have none of them."""
+    on_gpu = model.backend == NetworkBackend.TENSORRT
+    kinds = triton.ModelInstanceGroup
+    group = config.instance_group.add(
+        count=model.instances, kind=kinds.KIND_GPU if on_gpu else kinds.KIND_CPU
+    )
+    if on_gpu:
+        group.profile.append("0")  # `tools build-engine` writes one
+    if model.batches_requests:
+        config.dynamic_batching.max_queue_delay_microseconds = model.max_queue_delay_us
+    for batch_size in sorted({1, model.max_batch_size}):
+        warmup = config.model_warmup.add(name=f"batch of {batch_size}", batch_size=batch_size)
+        for tensor in model.inputs:
+            data = warmup.inputs[tensor.name]
+            data.data_type, data.dims[:] = _data_type(tensor), tensor.dims
+            if tensor.name in model.warmup_files:
+                data.input_data_file = tensor.name
+            else:
+                data.zero_data = True
+
+
+def _tensor(kind: Any, tensor: TensorSpec) -> Any:
+    return kind(name=tensor.name, data_type=_data_type(tensor), dims=tensor.dims)
+
+
+def _data_type(tensor: TensorSpec) -> int:
+    name = "STRING" if tensor.dtype == "BYTES" else tensor.dtype
+    return int(triton.DataType.Value(f"TYPE_{name}"))
+
+
+def _ensemble_step(model: ModelSpec) -> Any:
+    return triton.ModelEnsembling.Step(
+        model_name=model.name,
+        model_version=model.versions[0],
+        input_map={tensor.name: tensor.name for tensor in model.inputs},
+        output_map={tensor.name: tensor.name for tensor in model.outputs},
+    )

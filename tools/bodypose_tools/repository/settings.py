@@ -1,0 +1,25 @@
+"""What a person may choose of a model repository: its folder, target, and network backend."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+
+DEFAULT_REPOSITORY = Path("build/model_repository")
+
+
+class Target(StrEnum):
+    """What will serve a repository."""
+
+    EMBEDDED = "embedded"  # the tritonserver of the nvidia-pytriton wheel
+    CPU = "cpu"  # the stock image
+    GPU = "gpu"  # the stock image, with a plan
+
+
+class NetworkBackend(StrEnum):
+    """Triton's backend of the network step."""
+
+    PYTHON = "python"  # OpenVINO inside model.py
+    ONNXRUNTIME = "onnxruntime"
+    OPENVINO = "openvino"
+    TENSORRT = "tensorrt"

@@ -1,0 +1,51 @@
+"""Owns the targets of `tools build-repo`: which server, and what runs the network there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from .releases import EMBEDDED, RECENT, TritonVersion
+from .settings import NetworkBackend, Target
+from .tuning import UNTUNED, Tuning
+
+# File of the network in its version folder.
+MODEL_FILES: Final = {
+    NetworkBackend.PYTHON: "model.onnx",
+    NetworkBackend.ONNXRUNTIME: "model.onnx",
+    NetworkBackend.OPENVINO: "model.onnx",
+    NetworkBackend.TENSORRT: "model.plan",
+}
+MAX_BATCH_SIZE: Final = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """One way to serve a network."""
+
+    target: Target = Target.EMBEDDED
+    backend: NetworkBackend = NetworkBackend.PYTHON
+    triton: TritonVersion = EMBEDDED
+    max_batch_size: int = MAX_BATCH_SIZE
+    tuning: Tuning = UNTUNED
+
+    @property
+    def model_file(self) -> str:
+        return MODEL_FILES[self.backend]
+
+
+def tuned(tuning: Tuning) -> Serving:
+    """The embedded server with the settings of `tools tune`."""
+    return Serving(tuning=tuning)
+
+
+def cpu(
+    triton: TritonVersion = RECENT, backend: NetworkBackend = NetworkBackend.ONNXRUNTIME
+) -> Serving:
+    """A stock container without a GPU."""
+    return Serving(Target.CPU, backend, triton)
+
+
+def gpu(max_batch_size: int, triton: TritonVersion = RECENT) -> Serving:
+    """A stock container with a GPU; the batch is the plan's."""
+    return Serving(Target.GPU, NetworkBackend.TENSORRT, triton, max_batch_size)

@@ -1,0 +1,1 @@
+"""Running and timing any model file here: Keras, ONNX Runtime, OpenVINO, TensorRT."""

@@ -1,0 +1,108 @@
+"""Predictors for every kind of model file: `.keras`, ONNX and TensorRT engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bodypose_tools.files.artifacts import Artifact
+from bodypose_tools.graphs.contract import spec_in_onnx
+from pose_runtime.spec import PipelineSpec
+
+from .cpu import onnx_session, openvino_model
+from .predictor import Floats, Predictor
+from .settings import GraphRuntime
+
+if TYPE_CHECKING:
+    import keras
+
+
+ENGINE_SUFFIXES = (".plan", ".engine")
+
+
+def network_predictor(network: keras.Model, spec: PipelineSpec) -> Predictor:
+    """A predictor that shares a network's weights and decodes inside the graph."""
+    import keras
+
+    from bodypose_tools.networks.decoding import DecodeSettings, decode_fields
+    from bodypose_tools.networks.fields import Fields
+
+    pixels = keras.Input((*spec.network_hw, 3), dtype="uint8")
+    fields = Fields.of(network(pixels, training=False))
+    settings = DecodeSettings(max_peaks=spec.max_peaks)
+    decoder = keras.Model(pixels, decode_fields(fields, spec.skeleton, settings, spec.network_hw))
+
+    def predict(batch: NDArray[np.uint8]) -> tuple[Floats, Floats]:
+        peaks, limb_scores = decoder.predict_on_batch(batch)
+        return np.asarray(peaks), np.asarray(limb_scores)
+
+    return predict
+
+
+def open_predictor(
+    model: Path, runtime: GraphRuntime = GraphRuntime.ONNX_RUNTIME
+) -> tuple[Predictor, PipelineSpec, Artifact]:
+    """How to run a `.keras`, `.onnx` or `.plan` file, its pipeline, and the file.
+
+    `runtime` is that of `.onnx` files; but for `OPENVINO_BF16`, what is not quantised is computed
+    in float32.
+
+    Raises:
+        ModelFileError, OnnxError: not a model of ours.
+        EngineError: an engine that cannot run here; says what to install or where to run.
+        MissingArtifactError, StaleArtifactError: no such file, or it changed after it was made.
+    """
+    if model.suffix == ".onnx":
+        artifact = Artifact.open(model)
+        spec = spec_in_onnx(model)
+        match runtime:
+            case GraphRuntime.ONNX_RUNTIME:
+                predictor = onnx_predictor(model, spec)
+            case GraphRuntime.OPENVINO:
+                predictor = openvino_predictor(model, spec)
+            case GraphRuntime.OPENVINO_BF16:
+                predictor = openvino_predictor(model, spec, "bf16")
+        return predictor, spec, artifact
+    if model.suffix in ENGINE_SUFFIXES:
+        from .engine import open_engine
+
+        return open_engine(model)
+    from bodypose_tools.networks.keras_files import load_network
+
+    network, spec, artifact = load_network(model)
+    return network_predictor(network, spec), spec, artifact
+
+
+def onnx_predictor(path: Path, spec: PipelineSpec) -> Predictor:
+    """A predictor that runs an exported graph in ONNX Runtime."""
+    session = onnx_session(path)
+    outputs = [spec.peaks.name, spec.limb_scores.name]
+
+    def predict(batch: NDArray[np.uint8]) -> tuple[Floats, Floats]:
+        peaks, limb_scores = session.run(outputs, {spec.pixels.name: batch})
+        return peaks, limb_scores
+
+    return predict
+
+
+def openvino_predictor(path: Path, spec: PipelineSpec, precision: str = "f32") -> Predictor:
+    """A predictor that runs an exported graph in OpenVINO, as the embedded server does.
+
+    It takes image by image, and the shapes are fixed: with free ones OpenVINO fuses INT8 otherwise.
+    """
+    compiled = openvino_model(path, precision, shapes=[[1, *spec.pixels.dims]])
+    request = compiled.create_infer_request()
+    outputs = [compiled.output(tensor.name) for tensor in (spec.peaks, spec.limb_scores)]
+
+    def predict(batch: NDArray[np.uint8]) -> tuple[Floats, Floats]:
+        found: list[list[Floats]] = []
+        for image in batch:
+            results = request.infer({spec.pixels.name: image[None]})
+            found.append([np.array(results[output]) for output in outputs])
+        peaks, limb_scores = (np.concatenate(each) for each in zip(*found, strict=True))
+        return peaks, limb_scores
+
+    return predict

@@ -1,0 +1,25 @@
+"""Which runtime executes a graph, in which arithmetic."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class GraphRuntime(StrEnum):
+    """What runs an ONNX file to judge it."""
+
+    ONNX_RUNTIME = "onnxruntime"
+    OPENVINO = "openvino"  # as served
+    OPENVINO_BF16 = "openvino-bf16"  # as served with `build-repo --precision bf16`
+
+    @property
+    def in_float32(self) -> GraphRuntime:
+        """The same runtime, for the side that others are held against."""
+        return GraphRuntime.OPENVINO if self is GraphRuntime.OPENVINO_BF16 else self
+
+
+class Precision(StrEnum):
+    """Arithmetic in which OpenVINO runs the network."""
+
+    F32 = "f32"
+    BF16 = "bf16"

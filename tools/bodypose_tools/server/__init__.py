@@ -1,0 +1,1 @@
+"""The embedded tritonserver: command line, process, life and end."""

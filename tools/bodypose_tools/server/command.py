@@ -1,0 +1,109 @@
+"""Owns the command line of the embedded tritonserver: who may come, where it listens."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import secrets
+import socket
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+
+from .settings import Outside, Ports, ServerError
+
+HOST = "127.0.0.1"
+# Shared memory of one Python model: a batch of 8 network inputs takes 2.7 MB; it grows on demand.
+_SHM_BYTES = 8 * 2**20
+# APIs that could change the server from outside; nobody here needs them.
+CLOSED_APIS = ("shared-memory", "model-repository", "trace", "logging")
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach `host`."""
+    if host == "localhost":
+        return True
+    with contextlib.suppress(ValueError):
+        return ipaddress.ip_address(host).is_loopback
+    return False
+
+
+def grpc_host(outside: Outside | None) -> str:
+    return HOST if outside is None else outside.host
+
+
+def http_host(outside: Outside | None) -> str:
+    return HOST if outside is None or outside.tls else outside.host
+
+
+def metrics_host(outside: Outside | None) -> str:
+    """Always loopback: nobody else needs to know how busy the server is."""
+    return HOST
+
+
+def free_ports(wanted: Ports, outside: Outside | None = None) -> Ports:
+    """`wanted` with every 0 replaced by a free port.
+
+    Raises:
+        ServerError: a port that was asked for is taken, or the address is not this machine's.
+    """
+    hosts = {"http": http_host(outside), "grpc": grpc_host(outside), "metrics": HOST}
+    chosen: dict[str, int] = {}
+    with contextlib.ExitStack() as held:  # all at once, so that no port is given twice
+        for field in fields(wanted):
+            port, host = getattr(wanted, field.name), hosts[field.name]
+            listener = held.enter_context(socket.socket())
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                listener.bind((host, port))
+            except OSError as error:
+                at = "" if host == HOST else f" on {host}"
+                raise ServerError(
+                    f"port {port}: expected a free port{at} for {field.name}, got"
+                    f" `{error.strerror}`; stop what listens there or pass --{field.name}-port"
+                ) from error
+            chosen[field.name] = listener.getsockname()[1]
+    return Ports(**chosen)
+
+
+def server_command(
+    wheel: Path,
+    models: Path,
+    backends: Path,
+    name: str,
+    ports: Ports,
+    closed_apis: Sequence[str],
+    outside: Outside | None,
+) -> list[str | Path]:
+    """What to run.
+
+    Args:
+        wheel: from `find_wheel`.
+        models: folder that the server follows, see `served_folder`.
+        backends: folder with the Python backend.
+        name: of this server, unique on this machine.
+        ports: all of them chosen.
+        closed_apis: need a key that nobody is told.
+        outside: who else may come.
+    """
+    closed = ",".join(closed_apis)
+    tls = outside.tls.options() if outside and outside.tls else []
+    return [
+        wheel / "bin" / "tritonserver",
+        f"--id={name}",
+        f"--backend-directory={backends}",
+        f"--model-repository={models}",
+        *("--model-control-mode=poll", "--repository-poll-secs=1"),
+        "--disable-auto-complete-config",
+        *("--exit-on-error=true", "--strict-readiness=true", "--exit-timeout-secs=3"),
+        *(f"--http-address={http_host(outside)}", f"--http-port={ports.http}"),
+        *(f"--grpc-address={grpc_host(outside)}", f"--grpc-port={ports.grpc}", *tls),
+        *(f"--metrics-address={metrics_host(outside)}", f"--metrics-port={ports.metrics}"),
+        f"--http-restricted-api={closed}:closed={secrets.token_hex(16)}",
+        f"--grpc-restricted-protocol={closed}:closed={secrets.token_hex(16)}",
+        *("--log-info=false", "--log-verbose=0"),
+        *("--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"),
+        f"--backend-config=python,shm-default-byte-size={_SHM_BYTES}",
+        f"--backend-config=python,shm-growth-byte-size={_SHM_BYTES}",
+        f"--backend-config=python,shm-region-prefix-name={name}",
+    ]

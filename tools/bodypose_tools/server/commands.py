@@ -1,0 +1,209 @@
+"""The commands `tools serve`, `demo`, `promote` and `rollback`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+
+from bodypose_tools.repository.settings import DEFAULT_REPOSITORY, Target
+
+from .settings import Outside, Ports, ServerError, Tls, Updates
+
+DEFAULT_URL = "http://127.0.0.1:8000"
+_SERVER_URL = typer.Option(
+    metavar="URL",
+    help="HTTP address of the server that serves the folder in poll mode.",
+    show_default=f"{DEFAULT_URL} when `tools serve` serves it, else no server",
+)
+_PORTS: Final = {"min": 0, "max": 65535}
+
+
+def serve(
+    repository: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder from `tools build-repo`.")
+    ] = DEFAULT_REPOSITORY,
+    http_port: Annotated[int, typer.Option(help="HTTP; 0: any free port.", **_PORTS)] = 8000,
+    grpc_port: Annotated[int, typer.Option(help="gRPC; 0: any free port.", **_PORTS)] = 8001,
+    metrics_port: Annotated[int, typer.Option(help="Metrics; 0: any free port.", **_PORTS)] = 8002,
+    host: Annotated[
+        str,
+        typer.Option(
+            help="Address to listen on. Beyond this machine it takes --tls-cert and --tls-key (only"
+            " gRPC listens there) or --insecure (HTTP, too); metrics stay on 127.0.0.1."
+        ),
+    ] = "127.0.0.1",
+    tls_cert: Annotated[Path | None, typer.Option(help="PEM; encrypts gRPC.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM, of --tls-cert.")] = None,
+    tls_client_ca: Annotated[
+        Path | None, typer.Option(help="PEM; only clients with a certificate of it may come.")
+    ] = None,
+    insecure: Annotated[
+        bool, typer.Option("--insecure", help="Let everyone who reaches --host in, unencrypted.")
+    ] = False,
+    model_control_mode: Annotated[
+        Updates, typer.Option(help="poll: follow `tools promote` while serving.")
+    ] = Updates.NONE,
+) -> None:
+    """Run Triton on 127.0.0.1 until Ctrl-C: for development and tests, not for the open network.
+
+    Example: `tools serve build/model_repository --http-port 8000 --model-control-mode poll`
+
+    Example: `tools serve --host 192.0.2.7 --tls-cert server.pem --tls-key server.key`
+    """
+    from bodypose_tools.repository import build as built
+    from bodypose_tools.runtimes.cpu import int8_warning
+
+    from . import embedded as server
+    from .command import is_loopback
+
+    outside = _outside(host, _tls(tls_cert, tls_key, tls_client_ca), insecure)
+    if changes := built.changes_since_build(repository):
+        more = f" (and {len(changes) - 1} more)" if changes[1:] else ""
+        raise built.RepositoryError(f"{changes[0]}{more}")
+    if (target := built.built_for(repository)["target"]) != Target.EMBEDDED:
+        raise built.RepositoryError(
+            f"{repository}: expected a repository for the embedded server, got one for {target};"
+            " start a container with it, see docs/deploying.md"
+        )
+    if not is_loopback(host):
+        _speak(
+            f"warning: {host}: tritonserver 2.51 has published vulnerabilities, two of them rated"
+            " 9.8: see docs/security.md, and use a container of 26.07 or newer for anything real"
+        )
+    if (warning := int8_warning()) and built.is_int8(repository):
+        _speak(f"warning: {warning}")
+    ports = Ports(http_port, grpc_port, metrics_port)
+    starting = server.embedded_server(
+        repository, ports, _speak, outside=outside, updates=model_control_mode
+    )
+    with server.until_interrupted(), starting as running:
+        typer.echo(f"models   {', '.join(running.models)}")
+        typer.echo(f"HTTP     http://{running.http_url}")
+        typer.echo(f"gRPC     {running.grpc_url}")
+        typer.echo(f"metrics  http://{running.metrics_url}/metrics")
+        typer.echo("ready; Ctrl-C stops it")
+        running.wait()
+    typer.echo("stopped")
+
+
+def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> Tls | None:
+    from .settings import Tls
+
+    if cert is None and key is None and client_ca is None:
+        return None
+    if cert is None or key is None:
+        raise typer.BadParameter(
+            "expected both, and --tls-client-ca only with them", param_hint="--tls-cert, --tls-key"
+        )
+    return Tls(cert, key, client_ca)
+
+
+def _outside(host: str, tls: Tls | None, insecure: bool) -> Outside | None:
+    """Who may come, when that is not this machine alone without encryption."""
+    from .command import HOST, is_loopback
+    from .settings import Outside
+
+    if not is_loopback(host) and tls is None and not insecure:
+        raise typer.BadParameter(
+            f"{host} is not loopback: expected --tls-cert and --tls-key, or --insecure to let"
+            " everyone in",
+            param_hint="--host",
+        )
+    if tls and insecure:
+        raise typer.BadParameter("expected one of TLS and --insecure", param_hint="--insecure")
+    return None if host == HOST and tls is None else Outside(host, tls)
+
+
+def _speak(line: str) -> None:
+    typer.echo(line, err=True)
+
+
+def demo(
+    photo: Annotated[
+        Path | None,
+        typer.Argument(
+            metavar="PHOTO",
+            help="JPEG, PNG, WebP or BMP.",
+            show_default="an astronaut from scikit-image",
+        ),
+    ] = None,
+    output: Annotated[Path, typer.Option("--output", "-o", help="Picture to write.")] = Path(
+        "build/demo.png"
+    ),
+) -> None:
+    """Serve the shipped model for one photo, and draw the people found in it.
+
+    Example: `tools demo photo.jpg -o people.png`
+    """
+    from bodypose_client.formats import DISPLAY_MIN_JOINT
+
+    from .demo import show_people
+
+    shown = show_people(photo, output, say=typer.echo)
+    count = len(shown.poses)
+    typer.echo(f"{count} {'person' if count == 1 else 'people'} in {shown.request_ms:.0f} ms:")
+    for score, keypoints in zip(shown.poses.scores, shown.poses.keypoints, strict=True):
+        names = [
+            joint
+            for joint, found in zip(shown.skeleton.joints, keypoints[:, 2], strict=True)
+            if found >= DISPLAY_MIN_JOINT
+        ]
+        typer.echo(f"  score {score:.2f}: {', '.join(names).replace('_', ' ')}")
+    typer.echo(f"drawn in {shown.picture}; the server is stopped")
+
+
+def promote(
+    version: Annotated[int, typer.Argument(min=1, help="From `tools build-repo --version`.")],
+    repository: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder from `tools build-repo`.")
+    ] = DEFAULT_REPOSITORY,
+    url: Annotated[str | None, _SERVER_URL] = None,
+) -> None:
+    """Let another version of a repository answer; a server in poll mode misses no request.
+
+    A version that is damaged, or that the server does not get ready, is refused: the one before
+    keeps answering.
+
+    Example: `tools promote 2 build/model_repository --url http://127.0.0.1:8000`
+    """
+    from bodypose_tools.repository import versions
+
+    versions.promote(repository, version, _ready_at(repository, url))
+    typer.echo(f"{repository}  version {version} answers; `tools rollback` goes back")
+
+
+def rollback(
+    repository: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder from `tools build-repo`.")
+    ] = DEFAULT_REPOSITORY,
+    url: Annotated[str | None, _SERVER_URL] = None,
+) -> None:
+    """Let the version answer that did before the last `tools promote`.
+
+    Example: `tools rollback build/model_repository`
+    """
+    from bodypose_tools.repository import versions
+
+    version = versions.rollback(repository, _ready_at(repository, url))
+    typer.echo(f"{repository}  version {version} answers")
+
+
+def _ready_at(repository: Path, url: str | None) -> Callable[[str, int], bool] | None:
+    """Asks the server that follows the repository; None when there is none."""
+    from bodypose_tools.repository.lock import is_served
+
+    from . import readiness
+
+    if url is None and not is_served(repository):
+        return None
+    url = url or DEFAULT_URL
+    if not readiness.answers(url):
+        raise ServerError(
+            f"{url}: expected the server of {repository}, got no answer; give its HTTP address"
+            " with --url"
+        )
+    return partial(readiness.is_ready, url)

@@ -1,0 +1,70 @@
+"""Owns the first minute: one photo through a real Triton, from an empty folder to a picture."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from bodypose_client.files.picture_file import write_picture
+from bodypose_client.formats import DISPLAY_MIN_SCORE
+from bodypose_client.image_bytes import read_image_file
+from bodypose_client.pictures.drawing import draw_poses
+from bodypose_client.pose_client import PoseClient
+from bodypose_tools.files.shipped import SHIPPED_MODEL
+from bodypose_tools.repository.build import build_repository
+from pose_runtime.images import decode_image
+from pose_runtime.poses import Poses
+from pose_runtime.skeleton import Skeleton
+
+from .embedded import embedded_server
+
+REPOSITORY = Path("build/demo_repository")
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What the demo found and drew."""
+
+    poses: Poses
+    skeleton: Skeleton
+    picture: Path
+    request_ms: float
+
+
+def show_people(photo: Path | None, picture: Path, say: Callable[[str], None]) -> Shown:
+    """Build a repository from the shipped model, serve it, find the people of a photo, draw them.
+
+    Args:
+        photo: an image file; None takes scikit-image's photo of an astronaut.
+        picture: the file to write.
+        say: gets a line as each step begins.
+
+    Raises:
+        FileError, RequestRejected: the photo cannot be read.
+        RepositoryError, ServerError: something is missing; the message says what to run.
+    """
+    data = _packaged_photo() if photo is None else read_image_file(photo)
+    say(f"building {REPOSITORY} from {SHIPPED_MODEL.name}")
+    build_repository(SHIPPED_MODEL, REPOSITORY)
+    say("starting tritonserver on loopback")
+    with embedded_server(REPOSITORY) as server, PoseClient(f"grpc://{server.grpc_url}") as client:
+        say(f"sending {len(data)} bytes of {photo or 'an astronaut'} to grpc://{server.grpc_url}")
+        started = time.perf_counter()
+        poses = client.infer(data).above(DISPLAY_MIN_SCORE)
+        request_ms = (time.perf_counter() - started) * 1000
+        skeleton = client.skeleton
+        pixels = decode_image(data, client.spec.limits)
+    write_picture(picture, draw_poses(pixels, poses, skeleton, min_score=0))
+    return Shown(poses, skeleton, picture, request_ms)
+
+
+def _packaged_photo() -> bytes:
+    from skimage import data
+
+    photo = cv2.cvtColor(np.asarray(data.astronaut()), cv2.COLOR_RGB2BGR)
+    return bytes(cv2.imencode(".jpg", photo, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes())

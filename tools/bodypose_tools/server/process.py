@@ -1,0 +1,210 @@
+"""Owns one run of tritonserver: its process, what it says, its end, its dead models."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO
+
+from . import guard as server_guard
+from .readiness import is_ready
+from .settings import ServerError
+
+_START_TIMEOUT_S = 120
+_STOP_TIMEOUT_S = 9
+_ABOUT_MISSING_GPU = ("CUDA", "Cuda", "pinned", "DCGM", "NVML")
+
+Report = Callable[[str], None]
+_LOCK_OF_A_DEAD_PROCESS = "boost::interprocess::lock_exception"
+_LAST_WORDS_S = 1.0
+
+
+def ignore(line: str) -> None:
+    """The default receiver of the server's warnings and errors."""
+
+
+class TritonProcess:
+    """Started on construction; `stop` or `kill` must follow.
+
+    Args:
+        command: from `server_command`.
+        environment: from `server_environment`.
+        name: the server's id, with which its shared memory begins.
+        shown: a path of the server's, and what to call it in what a person reads.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str | Path],
+        environment: dict[str, str],
+        name: str,
+        shown: tuple[str, str],
+    ) -> None:
+        self._name = name
+        self._models: dict[int, str] = {}  # by the process that runs them
+        self._process = subprocess.Popen(
+            command,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            errors="replace",
+            start_new_session=True,  # Ctrl-C in the terminal is ours to handle; one group to end
+        )
+        self._log = _Log(self._process, shown)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._process.poll()
+
+    @property
+    def was_taken_along(self) -> bool:
+        """Whether it ended because a Python model was killed while it held a lock of both."""
+        return self.exit_code == -signal.SIGABRT and self._log.says(_LOCK_OF_A_DEAD_PROCESS)
+
+    def reason(self) -> str:
+        """Why it gave up, in one line."""
+        return self._log.reason()
+
+    def report_to(self, report: Report) -> None:
+        """Who gets its warnings and errors from now on, from another thread."""
+        self._log.report = report
+
+    def wait_until_ready(self, url: str, models: Sequence[str], cancelled: threading.Event) -> None:
+        """Raises: ServerError: it ended, or took too long."""
+        waiting = list(models)
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while waiting and not cancelled.is_set():
+            if self.exit_code is not None:
+                self._log.thread.join()
+                raise ServerError(self.reason())
+            if time.monotonic() > deadline:
+                raise ServerError(
+                    f"server: expected every model ready within {_START_TIMEOUT_S} s, still"
+                    f" waiting for {', '.join(waiting)} ({self.reason()})"
+                )
+            if is_ready(url, waiting[0]):
+                waiting.pop(0)
+            else:
+                time.sleep(0.05)
+        self.dead_models()  # a look at who runs what, before one can be killed
+
+    def dead_models(self) -> dict[int, str]:
+        """Python models whose process has ended without being asked to; Triton does not notice."""
+        dead = {}
+        for pid, state, _ in _children(self.pid, server_guard.STUB):
+            if state == "Z":
+                dead[pid] = self._models.get(pid, "a model")
+            elif pid not in self._models:
+                self._models[pid] = _model_of(pid)
+        return dead
+
+    def models(self) -> dict[str, int]:
+        """The process that runs each Python model."""
+        return {
+            _model_of(pid): pid
+            for pid, state, _ in _children(self.pid, server_guard.STUB)
+            if state != "Z"
+        }
+
+    def work_done(self) -> int:
+        """Processor time that its Python models have used, in ticks of 10 ms."""
+        return sum(ticks for _, _, ticks in _children(self.pid, server_guard.STUB))
+
+    def stop(self) -> None:
+        """Let it answer what it has accepted; whatever is left after that is removed."""
+        self.report_to(ignore)
+        try:
+            self._process.terminate()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_STOP_TIMEOUT_S)
+        finally:
+            self.kill()
+
+    def kill(self) -> None:
+        """At once, with everything that belongs to it."""
+        self.report_to(ignore)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, signal.SIGKILL)
+        self._process.wait()
+        server_guard.remove_shared_memory(self._name)
+        self._log.thread.join()
+
+
+class _Log:
+    """The server's output, read by a thread: warnings and errors are reported, the end is kept."""
+
+    def __init__(self, process: subprocess.Popen[str], shown: tuple[str, str]) -> None:
+        self._shown = shown
+        self.report: Report = ignore  # while it starts and stops
+        self._lines: deque[str] = deque(maxlen=200)
+        self.thread = threading.Thread(target=self._read, args=(process.stdout,), daemon=True)
+        self.thread.start()
+
+    def _read(self, output: IO[str]) -> None:
+        with output:
+            for line in output:
+                if any(word in line for word in _ABOUT_MISSING_GPU):
+                    continue
+                line = line.rstrip().replace(*self._shown)
+                self._lines.append(line)
+                if re.match(r"[WE]\d{4} ", line):
+                    self.report(line)
+
+    def says(self, words: str) -> bool:
+        """Whether an ended server said so in its last lines."""
+        self.thread.join(_LAST_WORDS_S)  # not for ever: its models may still hold the pipe
+        return any(words in line for line in list(self._lines))
+
+    def reason(self) -> str:
+        """Why the server gave up, in one line."""
+        return reason_in_log(list(self._lines))
+
+
+def reason_in_log(lines: Sequence[str]) -> str:
+    """The one line of a server's log that says why a model, or the server, did not start."""
+    for line in lines:
+        if found := re.search(
+            r"failed to load '(\S+)' version \d+: (?:[A-Z][a-z ]+: )?(.+)\"", line
+        ):
+            why = found[2].split(r"\n\nAt:")[0].replace(r"\n", " ").replace(r"\"", '"').strip()
+            why = re.sub(r"Exception from \S+: ", "", why)  # OpenVINO's own source lines
+            return f"{found[1]} does not load: {why}"
+    errors = [line for line in lines if re.match(r"E\d{4} ", line)] or list(lines)
+    return errors[0].split('] "')[-1].rstrip('"') if errors else "it said nothing"
+
+
+def _children(parent: int, program: str) -> list[tuple[int, str, int]]:
+    """Number, state and processor time of a process's children of this name; see proc(5)."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            pid, rest = path.read_text().split(" (", 1)
+            name, text = rest.rsplit(") ", 1)
+            fields = text.split()
+            if int(fields[1]) == parent and program.startswith(name):  # cut off at 15 letters
+                found.append((int(pid), fields[0], int(fields[11]) + int(fields[12])))
+    return found
+
+
+def _model_of(pid: int) -> str:
+    """Whose model.py a Python process runs: `<repository>/<model>/<version>/model.py`."""
+    with contextlib.suppress(OSError):
+        for part in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
+            if part.endswith("/model.py"):
+                return Path(part).parts[-3]
+    return "a model"

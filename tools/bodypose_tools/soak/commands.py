@@ -1,0 +1,62 @@
+"""The commands for a repository that is served: promote, rollback, soak."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bodypose_tools.repository.settings import DEFAULT_REPOSITORY
+
+
+def soak(
+    repository: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder from `tools build-repo`.")
+    ] = DEFAULT_REPOSITORY,
+    minutes: Annotated[float, typer.Option(min=0.1, help="How long.")] = 60,
+    knee: Annotated[
+        float | None,
+        typer.Option(
+            min=0.1,
+            help="Requests a second that the server can just answer, from `pose-loadtest run`.",
+            show_default="measured first, with 8 callers",
+        ),
+    ] = None,
+    share: Annotated[float, typer.Option(min=0.01, max=1, help="Of the knee, to send.")] = 0.7,
+    hostile: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of images that must be refused.")
+    ] = 0.05,
+    kill_every: Annotated[
+        float, typer.Option(min=5, help="Seconds between kills of a Python model.")
+    ] = 300,
+    output: Annotated[Path, typer.Option("--output", "-o", help="JSON to write.")] = Path(
+        "build/soak.json"
+    ),
+) -> None:
+    """Load a server of our own for long, with hostile images and killed models; nothing may go.
+
+    Exit code 1 when an answer was lost, doubled or wrong, or when memory, files, shared memory or
+    zombies became more.
+
+    Example: `tools soak --minutes 60 --output docs/results/soak.json`
+    """
+    from .run import run_soak
+    from .settings import Plan
+
+    report = run_soak(
+        repository,
+        output,
+        lambda rate: Plan(minutes * 60, rate, hostile, kill_every),
+        knee,
+        share,
+    )
+    typer.echo(
+        f"{output}  {report['sent']} sent, {report['answered']} answered,"
+        f" {report['hostile_refused']} refused as they should, {report['lost']} lost,"
+        f" {report['wrong']} wrong, {len(report['kills_at_s'])} kills"
+    )
+    for problem in report["problems"]:
+        typer.echo(problem, err=True)
+    if not report["passed"]:
+        raise typer.Exit(1)

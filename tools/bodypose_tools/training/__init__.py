@@ -1,0 +1,1 @@
+"""From a spec to the best checkpoint: samples, loss, optimizer, run, resume."""

@@ -1,0 +1,93 @@
+"""Owns what a run can be resumed from: weights, optimizer and rows as they were after an epoch.
+
+A checkpoint is two files: weights with the optimizer's state, and the JSON that names them. The
+JSON is replaced last and at once, and the weights that it names are never written to again, so a
+run that is killed at any moment has one whole checkpoint. The interrupted epoch starts anew and,
+as batches depend on seed, epoch and step only, has the batches that it had.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from bodypose_tools.files.artifacts import atomic_path
+from pose_runtime.errors import PoseError
+
+from .spec import TrainSpec
+
+STATE_FILE = "checkpoint.json"
+_WEIGHTS_FILES = ("0.checkpoint.weights.h5", "1.checkpoint.weights.h5")
+
+
+class TrainingError(PoseError):
+    """Training cannot start or go on; the message says what to change."""
+
+
+@dataclass
+class RunState:
+    """What a resumed run must know besides the weights."""
+
+    epoch: int = 0  # epochs done
+    best_ap: float = -1.0
+    rows: list[dict[str, Any]] = field(default_factory=list)  # of log.csv
+    weights: str = ""  # the file of this checkpoint
+
+
+def restore(model: keras.Model, results_dir: Path) -> RunState:
+    """Load the last whole checkpoint into a compiled model; a new state when there is none.
+
+    Raises:
+        TrainingError: it is of another network.
+    """
+    state_file = results_dir / STATE_FILE
+    if not state_file.exists():
+        return RunState()
+    raw = json.loads(state_file.read_text())
+    try:
+        model.load_weights(results_dir / raw["weights"])
+    except ValueError as error:
+        raise TrainingError(
+            f"{results_dir}: expected the spec that its run began with (spec.json), got one of"
+            " another network; take that, or choose another -r"
+        ) from error
+    return RunState(**raw)
+
+
+class Checkpoint(keras.callbacks.Callback):
+    """Writes all that `restore` needs.
+
+    The weights are saved before the moving average takes their place for validation, the state
+    that names them by `commit` when the epoch's validation is in it.
+    """
+
+    def __init__(self, spec: TrainSpec, results_dir: Path, state: RunState) -> None:
+        super().__init__()
+        self._spec, self._folder, self._state = spec, results_dir, state
+        self._saved: str | None = None
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        done = epoch + 1
+        if done % self._spec.checkpoint_n_epoch and done != self._spec.num_epoch:
+            return
+        for variable in self.model.trainable_variables:
+            if not np.isfinite(keras.ops.convert_to_numpy(variable)).all():
+                raise TrainingError(
+                    f"{variable.path}: expected numbers after epoch {done}, got NaN or infinity;"
+                    " lower base_learning_rate and --resume from the checkpoint before"
+                )
+        self._saved = next(name for name in _WEIGHTS_FILES if name != self._state.weights)
+        self.model.save_weights(self._folder / self._saved)
+
+    def commit(self) -> None:
+        """Make what was saved the checkpoint."""
+        if self._saved is not None:
+            self._state.weights = self._saved
+            with atomic_path(self._folder / STATE_FILE) as temporary:
+                temporary.write_text(json.dumps(asdict(self._state)))
+            self._saved = None

@@ -1,0 +1,74 @@
+"""The training side of the `tools` command: what is asked on the command line, and what is said."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bodypose_tools.options import JsonOption, KeyOption, SpecOption, say_that_keys_do_nothing
+
+
+def train(
+    spec: SpecOption,
+    results: Annotated[
+        Path, typer.Option("-r", "--results_dir", "--results-dir", help="Folder of the run.")
+    ],
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on from the folder's last checkpoint.")
+    ] = False,
+    fraction: Annotated[
+        float | None,
+        typer.Option(
+            "--train-fraction",
+            min=0.001,
+            max=1,
+            help="Only this share of the images, and more epochs for the same number of steps.",
+        ),
+    ] = None,
+    key: KeyOption = None,
+) -> None:
+    """Train a network, keeping the checkpoint with the best AP on the validation split.
+
+    Example: `tools train -e specs/bodypose-s.yaml -r build/runs/bodypose-s`
+    """
+    from .spec import load_train_spec, on_fraction
+
+    checked = load_train_spec(spec)
+    if fraction is not None:
+        checked = on_fraction(checked, fraction)
+    say_that_keys_do_nothing(key)
+    from . import train as stage
+
+    best = stage.train(checked, results, resume=resume, say=typer.echo)
+    typer.echo(f"{best.path}  {best.sha256[:12]}")
+
+
+def profile_input(
+    spec: SpecOption,
+    steps: Annotated[int, typer.Option(min=1, help="Batches of a timed stretch.")] = 60,
+    json_out: JsonOption = None,
+) -> None:
+    """Measure whether training waits for its images: the step with real data and with data that
+    is on the device already.
+
+    Example: `tools profile-input -e specs/bodypose-s.yaml --json input.json`
+
+    A share of 0.9 or more is good; below it, more `workers` or an `image_cache_mib` help.
+    """
+    from bodypose_tools.files.artifacts import atomic_path
+
+    from .spec import load_train_spec
+
+    checked = load_train_spec(spec)
+    from .input_profile import profile_input as measure
+
+    record = measure(checked, steps, typer.echo)
+    for name, rate in record["images_per_second"].items():
+        typer.echo(f"{name:18} {rate:8.1f} images/s")
+    typer.echo(f"{'share':18} {record['share']:8.3f}  of {record['device']}")
+    if json_out:
+        with atomic_path(json_out) as temporary:
+            temporary.write_text(json.dumps(record, indent=2) + "\n")

@@ -1,0 +1,201 @@
+"""Owns training specs: YAML with TAO's key names, checked here and nowhere else.
+
+Keys that BodyPoseNet had and that mean the same here keep their names and sections; what it
+ignored, or what only TensorFlow 1 needed, is refused by name (`extra="forbid"`).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, model_validator
+
+from bodypose_tools.data.skeletons import ConfigError, load_skeleton, small_text
+from bodypose_tools.networks.settings import NetworkConfig, Section
+from pose_runtime.skeleton import BODYPOSE_18, Skeleton
+
+
+class ImageDims(Section):
+    height: int = Field(288, multiple_of=8, gt=0)
+    width: int = Field(384, multiple_of=8, gt=0)
+
+
+class PoseConfig(Section):
+    pose_config_path: Path | None = None  # a skeleton's JSON; None: BODYPOSE_18
+
+
+class Split(Section):
+    """One part of a COCO-format data set; paths are relative to `root_data_path`."""
+
+    annotation_path: Path
+    images_root_dir_path: Path
+
+
+class DatasetConfig(Section):
+    root_data_path: Path = Path()
+    train_data: Split
+    val_data: Split | None = None
+    train_fraction: float = Field(
+        1.0, gt=0, le=1, description="share of the training images, seeded; less is part of more"
+    )
+
+
+class AugmentationConfig(Section):
+    """Random affine and colour changes of each training image.
+
+    An image is first letterboxed as in serving; zoom, rotation and shift are relative to that.
+    """
+
+    flip_lr_prob: float = Field(0.5, ge=0, le=1)
+    rotate_deg_max: float = Field(30.0, ge=0, le=180)
+    zoom_ratio_min: float = Field(0.6, gt=0)
+    zoom_ratio_max: float = Field(1.8, gt=0)
+    translate_max: float = Field(0.2, ge=0, description="share of the network's input size")
+    person_centric_prob: float = Field(0.5, ge=0, le=1, description="centre on a random person")
+    color_jitter: float = Field(0.3, ge=0, le=1, description="brightness, contrast, saturation")
+    gray_prob: float = Field(0.05, ge=0, le=1)
+    mosaic_prob: float = Field(
+        0.0, ge=0, le=1, description="four images of half the size in one; YOLOv4's mosaic"
+    )
+    identity: bool = Field(False, description="no augmentation at all: for overfit tests")
+
+    @model_validator(mode="after")
+    def _zoom_is_a_range(self) -> AugmentationConfig:
+        if self.zoom_ratio_min > self.zoom_ratio_max:
+            raise ValueError("zoom_ratio_min must not exceed zoom_ratio_max")
+        return self
+
+
+class LabelProcessorConfig(Section):
+    heatmap_gaussian_sigma: float = Field(5.0, gt=0, description="network pixels, of a shoulder")
+    paf_ortho_dist_thresh: float = Field(1.0, gt=0, description="field cells")
+
+
+class DataloaderConfig(Section):
+    batch_size: int = Field(16, gt=0)
+    workers: int = Field(2, gt=0, description="processes that decode, augment and draw labels")
+    image_cache_mib: int = Field(
+        0, ge=0, description="decoded images kept in shared memory; 0: read from disk every time"
+    )
+    image_config: ImageDims = ImageDims()
+    pose_config: PoseConfig = PoseConfig()
+    dataset_config: DatasetConfig
+    augmentation_config: AugmentationConfig = AugmentationConfig()
+    label_processor_config: LabelProcessorConfig = LabelProcessorConfig()
+
+    @model_validator(mode="after")
+    def _mosaics_have_whole_cells(self) -> DataloaderConfig:
+        sides = self.image_config.height, self.image_config.width
+        if self.augmentation_config.mosaic_prob > 0 and any(side % 16 for side in sides):
+            raise ValueError("mosaic_prob: needs an image_config whose sides are multiples of 16")
+        return self
+
+
+class LearningRateSchedule(Section):
+    """Log-linear ramp up to `soft_start`, flat to `annealing`, log-linear down to the end."""
+
+    soft_start: float = Field(0.05, gt=0, lt=1)
+    annealing: float = Field(0.5, gt=0, lt=1)
+    base_learning_rate: float = Field(1e-3, gt=0)
+    min_learning_rate: float = Field(1e-5, gt=0)
+
+
+class OptimizerConfig(Section):
+    name: Literal["adamw", "sgd"] = "adamw"
+    relative_steps: bool = Field(
+        False,
+        description="steps in proportion to the size of each filter; for backbones with folded "
+        "batch norms, such as MoveNet's",
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
+    weight_decay: float = Field(1e-4, ge=0)
+    clip_norm: float = Field(10.0, gt=0, description="largest global norm of a gradient")
+    ema_momentum: float = Field(0.999, ge=0, lt=1, description="0: no moving average of weights")
+    grad_weights_dict: dict[str, float] = Field(
+        default_factory=dict,
+        description="learning-rate multiplier of the layers whose names start with the key; 0: "
+        "frozen",
+    )
+    learning_rate_schedule: LearningRateSchedule = LearningRateSchedule()
+
+
+class DistillationConfig(Section):
+    """A frozen network whose fields are a second target."""
+
+    teacher: Path = Field(description="a .keras file, such as the unpruned network")
+    weight: float = Field(0.5, gt=0, le=1, description="of the teacher; labels have the rest")
+
+
+class TrainSpec(Section):
+    """A whole training spec, the file given to `tools train -e`."""
+
+    random_seed: int = 42
+    num_epoch: int = Field(100, gt=0)
+    checkpoint_n_epoch: int = Field(5, gt=0, description="epochs between resumable checkpoints")
+    validation_every_n_epoch: int = Field(5, gt=0)
+    draw_every_n_epoch: int | None = Field(
+        None, ge=0, description="epochs between sample predictions; 0: never; None: as validation"
+    )
+    devices: int = Field(1, ge=0, description="GPUs that share each batch (JAX); 0: all")
+    pretrained_weights: Path | None = None
+    load_graph: bool = Field(False, description="take the graph, too, from pretrained_weights")
+    mixed_precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"
+    dataloader: DataloaderConfig
+    model: NetworkConfig = NetworkConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    distillation: DistillationConfig | None = None
+
+    @model_validator(mode="after")
+    def _graph_needs_weights(self) -> TrainSpec:
+        if self.load_graph and self.pretrained_weights is None:
+            raise ValueError("load_graph: needs pretrained_weights, a .keras file")
+        return self
+
+    def validates_after(self, epoch: int) -> bool:
+        """Whether the run validates at the end of this epoch; they count from 0."""
+        return (epoch + 1) % self.validation_every_n_epoch == 0 or epoch + 1 == self.num_epoch
+
+    def draws_after(self, epoch: int) -> bool:
+        """Whether it draws sample predictions then."""
+        if self.draw_every_n_epoch is None:
+            return self.validates_after(epoch)
+        return self.draw_every_n_epoch > 0 and (epoch + 1) % self.draw_every_n_epoch == 0
+
+    @property
+    def skeleton(self) -> Skeleton:
+        path = self.dataloader.pose_config.pose_config_path
+        return BODYPOSE_18 if path is None else load_skeleton(path)
+
+
+def load_train_spec(path: Path) -> TrainSpec:
+    """Read and check a YAML spec. Relative paths in it count from the current folder.
+
+    Raises:
+        ConfigError: naming the key's path, what was expected and what came.
+    """
+    if not path.is_file():
+        raise ConfigError(f"{path}: expected a YAML spec, got nothing there")
+    try:
+        raw: Any = yaml.safe_load(small_text(path))
+        return TrainSpec.model_validate(raw)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path}: expected YAML, got {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}, got {problem['input']!r:.60}"
+            for problem in error.errors()
+        )
+        raise ConfigError(f"{path}: {problems}") from error
+
+
+def on_fraction(spec: TrainSpec, fraction: float) -> TrainSpec:
+    """The same recipe on a share of the training images: as many steps, so more epochs."""
+    data = spec.dataloader.dataset_config.model_copy(update={"train_fraction": fraction})
+    loader = spec.dataloader.model_copy(update={"dataset_config": data})
+    scaled: dict[str, Any] = {
+        name: max(1, round(getattr(spec, name) / fraction))
+        for name in ("num_epoch", "checkpoint_n_epoch", "validation_every_n_epoch")
+    }
+    return spec.model_copy(update={"dataloader": loader, **scaled})
