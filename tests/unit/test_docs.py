@@ -90,3 +90,26 @@ def test_commands_in_the_documents_exist(page):
 
 def test_the_readme_is_one_page():
     assert len((ROOT / "README.md").read_text().splitlines()) <= 80
+
+
+def test_the_picture_of_the_rooms_is_of_today():
+    from tests.rooms_picture import PICTURE, rooms_svg
+
+    assert PICTURE.read_text() == rooms_svg(), "run python -m tests.rooms_picture"
+
+
+def test_every_room_imports_only_what_is_drawn_below_it():
+    from tests.rooms_picture import rooms_drawn_too_low
+
+    assert not rooms_drawn_too_low()
+
+
+@pytest.mark.parametrize(
+    ("package", "page"), [("bodypose_tools", "rooms.svg"), ("bodypose_client", "code.md")]
+)
+def test_every_room_is_on_the_map(package, page):
+    folder = ROOT / package.removeprefix("bodypose_") / package
+    rooms = {path.parent.name for path in folder.glob("*/__init__.py")}
+    text = (ROOT / "docs" / page).read_text()
+    assert rooms
+    assert not {room for room in rooms if not re.search(rf"[`>]{room}[`<]", text)}
