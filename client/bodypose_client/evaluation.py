@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from bodypose_client.scoring.coco_eval import (
     load_annotations,
 )
 from bodypose_client.scoring.oks_matches import OksMatches
+from bodypose_client.scoring.record import evaluation_record
 from bodypose_client.wire.address import Address
 from pose_runtime.skeleton import Skeleton
 
@@ -29,8 +30,6 @@ from .errors import AnnotationError, FileError, RequestRejected
 from .formats import ServedModel
 from .in_flight import map_in_order
 from .pose_client import PoseClient
-
-SCHEMA = "bodypose-evaluation/1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,27 +111,20 @@ class Evaluation:
         return len(self.answers) / self.seconds
 
     def to_json(self) -> dict[str, Any]:
-        return {
-            "schema": SCHEMA,
-            "split": self.split,
-            "images": self.metrics.images,
-            "people": self.metrics.people,
-            "metrics": self.metrics.numbers,
-            "by_people_per_image": {
+        return evaluation_record(
+            self.metrics,
+            self.split,
+            asdict(self.model),
+            by_people_per_image={
                 group.name: {"AP": group.ap, "images": group.images, "people": group.people}
                 for group in self.by_people
             },
-            "model": {
-                "name": self.model.name,
-                "version": self.model.version,
-                "sha256": self.model.sha256,
-            },
-            "url": str(self.address),
-            "protocol": self.address.protocol.value,
-            "seconds": round(self.seconds, 3),
-            "images_per_s": round(self.images_per_s, 2),
-            "refused": [answer.image.path.name for answer in self.refused],
-        }
+            url=str(self.address),
+            protocol=self.address.protocol.value,
+            seconds=round(self.seconds, 3),
+            images_per_s=round(self.images_per_s, 2),
+            refused=[answer.image.path.name for answer in self.refused],
+        )
 
 
 def open_split(annotations: Path, folder: Path, limit: int | None) -> Split:

@@ -18,7 +18,6 @@ from bodypose_client.wire.address import Address, Protocol
 
 _TIMEOUT_S = 10
 _STEPS = ("queue", "compute_input", "compute_infer", "compute_output")
-_STUB = "GRPCInferenceServiceStub"
 
 Counters = Mapping[str, Mapping[str, int]]  # model -> counter -> value since the server started
 

@@ -22,15 +22,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
-from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from bodypose_client.evaluation import Split, ask, open_split
 from bodypose_client.files.output_file import write_file
 from bodypose_client.in_flight import map_in_order
 from bodypose_client.pose_client import PoseClient
-from bodypose_client.wire.tensor_bytes import wire_bytes
+from bodypose_tools.benchmark.load import grpc_stub, image_request
 from bodypose_tools.repository.build import build_repository
 from bodypose_tools.server.embedded import embedded_server
 
@@ -120,9 +118,8 @@ def evaluate(client: PoseClient, split: Split, in_flight: int) -> Side:
 
 def generate(url: str, split: Split, in_flight: int) -> Side:
     """All requests once, `in_flight` threads that each ask for the next one."""
-    requests = _requests(split)
-    with grpc.insecure_channel(url, options=[("grpc.enable_http_proxy", 0)]) as channel:
-        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+    requests = [image_request(image.path.read_bytes()) for image in split.images]
+    with grpc_stub(url) as stub:
         left, lock = itertools.count(), threading.Lock()
 
         def ask_on() -> None:
@@ -141,18 +138,6 @@ def generate(url: str, split: Split, in_flight: int) -> Side:
             thread.join()
         seconds = time.perf_counter() - started
         return Side(len(requests), seconds, time.process_time() - before)
-
-
-def _requests(split: Split) -> list[Any]:
-    requests = []
-    for image in split.images:
-        payload = np.empty((1, 1), np.object_)
-        payload[0, 0] = image.path.read_bytes()
-        request = service_pb2.ModelInferRequest(model_name="bodypose")
-        request.inputs.add(name="image", datatype="BYTES", shape=[1, 1])
-        request.raw_input_contents.append(wire_bytes(payload))
-        requests.append(request)
-    return requests
 
 
 def _options() -> argparse.Namespace:

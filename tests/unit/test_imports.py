@@ -221,6 +221,21 @@ def test_scoring_needs_neither_wire_nor_clients():
                       "pose_runtime.poses", "pose_runtime.skeleton"}  # fmt: skip
 
 
+def test_the_load_generator_stands_behind_a_wall():
+    """It runs in a process that gevent has patched, and is started as one, never imported."""
+    patched = ("bodypose_loadtest.generator", "bodypose_loadtest.locustfile")
+    inside = {name for name in modules() if name.startswith(patched)}
+    libraries = {"gevent", "geventhttpclient", "locust"}
+    assert len(inside) > 2
+    strays = {
+        f"{name}:{line} imports {other}"
+        for name in set(modules()) - inside
+        for line, other in imported(name)
+        if other.startswith(patched) or other.split(".")[0] in libraries
+    }
+    assert not strays
+
+
 def test_the_command_line_loads_nothing_heavy():
     listing = "import sys, bodypose_tools.cli; print(*{name.split('.')[0] for name in sys.modules})"
 

@@ -226,15 +226,9 @@ def _say_metrics(metrics: CocoMetrics, annotations: Path) -> None:
 def _write_metrics(
     out: Path, metrics: CocoMetrics, annotations: Path, model: Mapping[str, Any]
 ) -> None:
+    from bodypose_client.scoring.record import evaluation_record
     from bodypose_tools.files.artifacts import atomic_path
 
-    record = {
-        "schema": "bodypose-evaluation/1",
-        "split": annotations.name,
-        "images": metrics.images,
-        "people": metrics.people,
-        "metrics": metrics.numbers,
-        "model": model,
-    }
+    record = evaluation_record(metrics, annotations.name, model)
     with atomic_path(out) as temporary:
         temporary.write_text(json.dumps(record, indent=2) + "\n")
