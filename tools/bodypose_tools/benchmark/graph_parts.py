@@ -1,4 +1,4 @@
-"""Owns the cut of an exported graph behind its last convolutions: network, then decoding layers."""
+"""An exported graph in two parts: the network up to its last convolutions, and the decoding."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import onnx
 
-from bodypose_tools.graphs.index import CONVOLUTIONS
+from bodypose_tools.graphs.index import OnnxGraph
 from pose_runtime.errors import PoseError
 
 
@@ -23,21 +23,11 @@ def after_the_convolutions(model: Path) -> tuple[bytes, bytes]:
         OnnxPartsError: the outputs do not come from convolutions.
     """
     graph = onnx.shape_inference.infer_shapes(onnx.load(model))
-    maker = {name: node for node in graph.graph.node for name in node.output}
+    index = OnnxGraph(graph)
+    behind = index.leading_to_outputs()
+    heads = [node for node in index.nodes if node.name in behind and index.is_weighted(node)]
+    fields = [name for node in heads for name in node.output]
     outputs = [output.name for output in graph.graph.output]
-    fields, seen, waiting = [], set(outputs), list(outputs)
-    while waiting:
-        name = waiting.pop()
-        node = maker.get(name)
-        if node is None:
-            continue
-        if node.op_type in CONVOLUTIONS:
-            fields.append(name)
-            continue
-        for source in node.input:
-            if source not in seen:
-                seen.add(source)
-                waiting.append(source)
     if not fields:
         raise OnnxPartsError(f"{model}: expected convolutions before its outputs, got none")
     extractor = onnx.utils.Extractor(graph)

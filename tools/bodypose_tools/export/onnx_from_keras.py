@@ -23,10 +23,10 @@ from bodypose_tools.graphs.contract import PIPELINE_KEY
 from bodypose_tools.graphs.node_names import name_by_place
 from bodypose_tools.graphs.pixel_scale import fold_pixel_scale
 from bodypose_tools.graphs.storage import (
-    _copy_shared_biases,
-    _rename,
-    _round_scales_up,
-    _store_as_float16,
+    copy_shared_biases,
+    rename_outputs,
+    round_scales_up,
+    store_as_float16,
 )
 from bodypose_tools.networks.decoding import DecodeSettings, decode_fields
 from bodypose_tools.networks.fields import Fields
@@ -130,13 +130,15 @@ def _convert(
         lambda pixels: served(pixels, training=False), input_signature=[signature]
     )
     graph, _ = tf2onnx.convert.from_function(function, input_signature=[signature], opset=OPSET)
-    for output, name in zip(graph.graph.output, names, strict=True):
-        _rename(graph.graph, output.name, name)
-    _store_as_float16(graph.graph)
-    _round_scales_up(graph.graph)
-    fold_pixel_scale(graph.graph)
-    _copy_shared_biases(graph.graph)
-    name_by_place(graph.graph)
+    graph = rename_outputs(graph, names)
+    for rewrite in (
+        store_as_float16,
+        round_scales_up,
+        fold_pixel_scale,
+        copy_shared_biases,
+        name_by_place,
+    ):
+        graph = rewrite(graph)
     helper.set_model_props(graph, {PIPELINE_KEY: pipeline.to_json()})
     graph.producer_name, graph.producer_version = "bodypose-triton", ""
     onnx.checker.check_model(graph, full_check=True)

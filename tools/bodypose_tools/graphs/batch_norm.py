@@ -1,6 +1,8 @@
-"""Batch normalisation folded into the convolution before it."""
+"""The pass that folds batch normalisation into the convolution before it."""
 
 from __future__ import annotations
+
+from copy import deepcopy
 
 import numpy as np
 import onnx
@@ -10,9 +12,12 @@ from .index import OnnxGraph, attribute, replace_nodes
 
 
 def fold_batch_norm(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same function with every batch norm that follows a convolution folded into it."""
-    folded = onnx.ModelProto()
-    folded.CopyFrom(model)
+    """The graph with every batch norm folded that alone reads a convolution.
+
+    The convolution computes the same function: `weights * factor` and `(bias - mean) * factor +
+    shift`, where `factor` is `scale / sqrt(variance + epsilon)` by output channel.
+    """
+    folded = deepcopy(model)
     graph = OnnxGraph(folded)
     made: list[onnx.TensorProto] = []
     renamed: dict[str, str] = {}
@@ -37,7 +42,7 @@ def fold_batch_norm(model: onnx.ModelProto) -> onnx.ModelProto:
         maker.input[1:] = names
         renamed[node.output[0]] = maker.output[0]
     for node in nodes:
-        # The convolution takes the name that the graph's readers and outputs know.
+        # The convolution takes the name by which the graph's readers and outputs know the result.
         for old, new in renamed.items():
             node.output[:] = [old if name == new else name for name in node.output]
     replace_nodes(folded, nodes, made)

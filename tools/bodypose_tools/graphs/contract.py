@@ -1,4 +1,4 @@
-"""Owns what the server asks of an ONNX file: its pipeline description, its inputs and outputs."""
+"""What the server requires of an ONNX file: a pipeline description, its inputs and outputs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pose_runtime.errors import PoseError, SpecError
 from pose_runtime.spec import NUMPY_DTYPES, PipelineSpec, TensorSpec
 
 PIPELINE_KEY = "pipeline"
-_MAX_BYTES = 2**30  # forty times the largest of ours
+_MAX_BYTES = 2**30  # forty times the largest file of this project
 
 
 class OnnxError(PoseError):
@@ -18,10 +18,10 @@ class OnnxError(PoseError):
 
 
 def spec_in_onnx(path: Path) -> PipelineSpec:
-    """The pipeline that an ONNX file describes, when its inputs and outputs agree with it.
+    """The pipeline in the metadata of an ONNX file, whose inputs and outputs must agree with it.
 
     Raises:
-        OnnxError: the file is no ONNX model, or has no or another pipeline's tensors.
+        OnnxError: the file is not an ONNX model, describes no pipeline, or has other tensors.
     """
     model = _load(path)
     described = {entry.key: entry.value for entry in model.metadata_props}
@@ -61,7 +61,7 @@ def _load(path: Path) -> Any:
 
 
 def _refuse_other_files(path: Path, graph: Any) -> None:
-    """A model is one file: a path in it would be read from wherever it points to."""
+    """Refuse weights in another file: a path in a model may point to any file of the machine."""
     import onnx
 
     constants = [attribute.t for node in graph.node for attribute in node.attribute]
@@ -70,7 +70,7 @@ def _refuse_other_files(path: Path, graph: Any) -> None:
             location = next((e.value for e in tensor.external_data if e.key == "location"), "")
             raise OnnxError(
                 f"{path}: expected all weights inside the file, got those of `{tensor.name}` in"
-                f" another, {location!r}; run `tools export`"
+                f" the file {location!r}; run `tools export`"
             )
     for node in graph.node:
         for attribute in node.attribute:
@@ -100,7 +100,7 @@ def _check_tensors(
 
 
 def _dtype_and_sides(tensor_type: Any) -> tuple[str, list[int | None]]:
-    """KServe's dtype, and the sides of the shape; None where a side is dynamic."""
+    """The dtype by its KServe name, and the sides of the shape; None where a side is dynamic."""
     from onnx import helper
 
     numpy_dtype = helper.tensor_dtype_to_np_dtype(tensor_type.elem_type)

@@ -1,4 +1,4 @@
-"""Owns float16: a typed graph whose network computes in float16 between float32 inputs and outputs.
+"""The pass that makes the network compute in float16 between float32 inputs and outputs.
 
 The decoding layers stay in float32: cell indices above 2048 are not float16 numbers.
 """
@@ -13,12 +13,12 @@ from .batch_norm import fold_batch_norm
 from .index import OnnxGraph, replace_nodes
 
 _FLOAT, _HALF = onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16
-# Inputs whose type the operator fixes, whatever it computes in.
+# Inputs that ONNX defines as float32, whatever type the operator computes in.
 _FIXED_INPUTS = {"Resize": (1, 2, 3)}
 
 
 def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The graph with everything up to and including its heads in float16."""
+    """The graph with batch norm folded and every float operator up to its heads in float16."""
     half = fold_batch_norm(model)
     graph = OnnxGraph(half)
     leading = graph.leading_to_weights()
@@ -59,7 +59,7 @@ def to_half(model: onnx.ModelProto) -> onnx.ModelProto:
 def _back_to_float(
     graph: OnnxGraph, node: onnx.NodeProto, region: set[str]
 ) -> list[onnx.NodeProto]:
-    """Keep a tensor's name for float32 readers outside; what is inside reads float16."""
+    """Casts that keep a tensor's name for float32 readers outside the region."""
     casts = []
     for index, name in enumerate(node.output):
         readers = graph.consumers.get(name, [])

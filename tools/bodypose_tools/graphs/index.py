@@ -1,4 +1,4 @@
-"""Owns finding one's way in an ONNX graph: who makes a tensor, who reads it, what is constant."""
+"""An index of an ONNX graph: which node makes a tensor, which read it, what is constant."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ WEIGHTED = (*CONVOLUTIONS, "Gemm", "MatMul")
 
 
 class OnnxGraph:
-    """An index of a graph's nodes and constants; nodes in topological order, each with a name."""
+    """The nodes and constants of a graph; nodes in topological order.
+
+    A node without a name gets one, in the model itself.
+    """
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self.nodes: list[onnx.NodeProto] = list(model.graph.node)
@@ -35,7 +38,7 @@ class OnnxGraph:
         self.outputs = {output.name for output in model.graph.output}
 
     def is_constant(self, name: str) -> bool:
-        """An initializer, or one that is stored in another type and cast."""
+        """Whether a tensor is an initializer, or an initializer behind a Cast."""
         if name in self._initializers:
             return True
         node = self.producer.get(name)
@@ -50,10 +53,11 @@ class OnnxGraph:
         return numpy_helper.to_array(self._initializers[node.input[0]]).astype(to)
 
     def is_weighted(self, node: onnx.NodeProto) -> bool:
-        """A convolution or matrix product with constant weights."""
+        """Whether a node is a convolution or matrix product with constant weights."""
         return node.op_type in WEIGHTED and self.is_constant(node.input[1])
 
     def readers(self, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+        """The nodes that read an output of `node`."""
         for name in node.output:
             yield from self.consumers.get(name, ())
 
@@ -88,6 +92,7 @@ class OnnxGraph:
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
+    """The value of an attribute; `default` where the node has none of this name."""
     for entry in node.attribute:
         if entry.name == name:
             return onnx.helper.get_attribute_value(entry)
@@ -95,7 +100,10 @@ def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:
 
 
 def macs_of(model: onnx.ModelProto) -> dict[str, int]:
-    """Multiplications of one image by weighted node; a node of unknown size counts its weights."""
+    """Multiply-accumulates of one image by weighted node.
+
+    A node whose output has unknown sides counts as many as it has weights.
+    """
     known = onnx.shape_inference.infer_shapes(model).graph
     values = (*known.input, *known.value_info, *known.output)
     shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in values}
@@ -104,7 +112,7 @@ def macs_of(model: onnx.ModelProto) -> dict[str, int]:
     for node in graph.nodes:
         if graph.is_weighted(node):
             weights = graph.constant(node.input[1])
-            # Each weight meets every cell of a convolution's output, of a transposed one's input.
+            # Each weight is used once a cell of the output, or of a transposed convolution's input.
             seen = node.input[0] if node.op_type == "ConvTranspose" else node.output[0]
             cells = [size for size in shapes.get(seen, [])[2:] if size]
             macs[node.name] = int(weights.size * np.prod(cells, dtype=np.int64))
@@ -114,7 +122,10 @@ def macs_of(model: onnx.ModelProto) -> dict[str, int]:
 def replace_nodes(
     model: onnx.ModelProto, nodes: list[onnx.NodeProto], initializers: list[onnx.TensorProto]
 ) -> None:
-    """Give a graph these nodes and more initializers, without what nobody reads any more."""
+    """Give a model, in place, these nodes and more initializers, without what no output needs.
+
+    For passes, on the copy that they return.
+    """
     needed = {output.name for output in model.graph.output}
     kept = []
     for node in reversed(nodes):

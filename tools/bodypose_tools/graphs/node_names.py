@@ -1,6 +1,6 @@
-"""Owns the names and the order of an exported graph's nodes: the same network gives the same bytes.
+"""The pass that names and orders an exported graph's nodes: the same network gives the same bytes.
 
-tf2onnx walks through sets of names, whose order is another one in every process: which of two equal
+tf2onnx iterates over sets of names, whose order differs between processes: which of two equal
 constants stays, how nodes are numbered and in which order they are written is left to chance.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from copy import deepcopy
 from typing import TYPE_CHECKING
 
 from .index import CONVOLUTIONS
@@ -19,20 +20,23 @@ BATCH = "batch"
 _COUNTER = re.compile(r"__\d+$")  # of tf2onnx
 
 
-def name_by_place(graph: onnx.GraphProto) -> None:
-    """Order nodes by what the outputs need first, and name all but the graph's ends by that order.
+def name_by_place(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph ordered by what the outputs need first, with nodes and tensors named by that order.
 
-    Sides that are not known, those of the batch, are called `BATCH`. A node that no output needs is
-    dropped, and so is a constant that no node reads.
+    Inputs and outputs of the graph keep their names. Sides that are not known, those of the batch,
+    are called `BATCH`. A node that no output needs is dropped, and so is a constant that no node
+    reads.
     """
+    named = deepcopy(model)
+    graph = named.graph
     nodes = list(_in_order(graph))
     names = {tensor.name: tensor.name for tensor in (*graph.input, *graph.output)}
-    names[""] = ""  # an input or output that a node has not
+    names[""] = ""  # an optional input or output that a node leaves out
     stored = {tensor.name: tensor for tensor in graph.initializer}
     taken: set[str] = set()
     constants = []
     for number, node in enumerate(nodes):
-        # Convolutions keep the names of their layers, which reports show to people.
+        # Convolutions keep the names of their layers, which reports show.
         layer = _COUNTER.sub("", node.name) if node.op_type in CONVOLUTIONS else ""
         name = layer if layer and layer not in taken else f"{layer or node.op_type}_{number}"
         taken.add(name)
@@ -57,10 +61,11 @@ def name_by_place(graph: onnx.GraphProto) -> None:
     del graph.node[:], graph.initializer[:], graph.value_info[:]
     graph.node.extend(nodes)
     graph.initializer.extend(constants)
+    return named
 
 
 def _in_order(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
-    """Each node behind those that it reads, in the order of its inputs."""
+    """The nodes that the outputs need, each after those that it reads in the order of inputs."""
     makers = {name: node for node in graph.node for name in node.output if name}
     done: set[str] = set()
     waiting = [makers[output.name] for output in reversed(graph.output)]

@@ -1,48 +1,50 @@
-"""Owns the first steps of an exported graph: how bytes become what the first convolution takes.
+"""The pass that moves the scale of the pixels into the kernel of the first convolution.
 
-Keras writes `transpose(float(pixels) * scale + offset)`. The same numbers come out in one pass less
-when the scale is in the kernel. Resizing, which is linear, may lie between.
+Keras writes `transpose(float(pixels) * scale + offset)`. With the scale in the kernel the same
+numbers come out of one operator less. Resizing, which is linear, may lie between.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from copy import deepcopy
 
 import numpy as np
 import onnx
-from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-_CHAIN = ("Conv", "Transpose", "Add", "Mul", "Cast")  # from the convolution back to the input
+from .index import OnnxGraph, replace_nodes
+
+_CHAIN = ("Transpose", "Add", "Mul", "Cast")  # from the first convolution back to the input
 
 
-def fold_pixel_scale(graph: onnx.GraphProto) -> bool:
-    """Rewrite the graph's start in place; False, and nothing is changed, when it is another one.
+def fold_pixel_scale(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph without the multiplication of its pixels; unchanged when it starts otherwise.
 
     With a scale that is a power of two, as ours, every product and sum stays the same number.
     """
-    makers = {name: node for node in graph.node for name in node.output}
-    conv = next((node for node in graph.node if node.op_type == _CHAIN[0]), None)
-    chain = _chain_before(conv, makers) if conv is not None else None
-    if conv is None or chain is None:
-        return False
+    folded = deepcopy(model)
+    graph = OnnxGraph(folded)
+    conv = next((node for node in graph.nodes if node.op_type == "Conv"), None)
+    chain = [] if conv is None else _chain_before(graph, conv)
+    if conv is None or len(chain) < len(_CHAIN) or not graph.is_constant(conv.input[1]):
+        return folded
     transpose, add, mul, cast = chain
-    readers, convs = _readers(transpose.output[0], graph)
-    stored = {tensor.name: tensor for tensor in graph.initializer}
-    scale, offset = (_constant(node, stored) for node in (mul, add))
-    kernel = _kernel(conv, makers, stored)
-    same = all(n.op_type == _CHAIN[0] and n.input[1] == conv.input[1] for n in convs)
-    if scale is None or offset is None or kernel is None or not same:
-        return False
+    readers = graph.consumers[transpose.output[0]]
+    copies = {node.output[0] for node in readers if node.op_type == "Resize"}
+    convs = [node for node in readers if node.op_type != "Resize"]
+    convs += [node for node in graph.nodes if copies & set(node.input)]
+    scale, offset = _only_constant(graph, mul), _only_constant(graph, add)
+    same = all(node.op_type == "Conv" and node.input[1] == conv.input[1] for node in convs)
+    if scale is None or offset is None or not same:
+        return folded
+    kernel = graph.constant(conv.input[1]).astype(np.float64)
     names = [f"{conv.name}/{part}" for part in ("kernel_of_bytes", "offset_of_bytes")]
-    graph.initializer.extend(
-        [
-            numpy_helper.from_array((kernel * scale).astype(np.float32), names[0]),
-            numpy_helper.from_array(np.float32(offset / scale), names[1]),
-        ]
-    )
+    constants = [
+        numpy_helper.from_array((kernel * scale).astype(np.float32), names[0]),
+        numpy_helper.from_array(np.float32(offset / scale), names[1]),
+    ]
     start = [
-        # TensorRT takes bytes into a Cast and into nothing else.
+        # TensorRT accepts uint8 as the input of a Cast and of no other operator.
         helper.make_node("Cast", [cast.input[0]], ["floats"], to=onnx.TensorProto.FLOAT),
         helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
         helper.make_node("Add", ["planes", names[1]], ["centred"]),
@@ -51,64 +53,24 @@ def fold_pixel_scale(graph: onnx.GraphProto) -> bool:
         node.input[0] = "centred"
     for node in convs:
         node.input[1] = names[0]
-    nodes = [*start, *(node for node in graph.node if node not in (transpose, add, mul, cast))]
-    del graph.node[:]
-    graph.node.extend(_used(nodes, graph))
-    _drop_unused(graph)
-    return True
+    replace_nodes(folded, [*start, *(node for node in graph.nodes if node not in chain)], constants)
+    return folded
 
 
-def _chain_before(
-    conv: onnx.NodeProto, makers: dict[str, onnx.NodeProto]
-) -> tuple[onnx.NodeProto, ...] | None:
-    chain, node = [], conv
-    for kind in _CHAIN[1:]:
-        before = [makers[name] for name in node.input if name in makers]
+def _chain_before(graph: OnnxGraph, node: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """The nodes of `_CHAIN` that lead to `node`, the nearest first, as far as they are there."""
+    chain: list[onnx.NodeProto] = []
+    for kind in _CHAIN:
+        before = [graph.producer[name] for name in node.input if name in graph.producer]
         found = [maker for maker in before if maker.op_type == kind]
         if len(found) != 1:
-            return None
+            break
         node = found[0]
         chain.append(node)
-    return tuple(chain)
+    return chain
 
 
-def _readers(
-    tensor: str, graph: onnx.GraphProto
-) -> tuple[list[onnx.NodeProto], list[onnx.NodeProto]]:
-    """What reads the network's input, and the same with what reads its resized copies instead."""
-    readers = [node for node in graph.node if tensor in node.input]
-    copies = {node.output[0] for node in readers if node.op_type == "Resize"}
-    direct = [node for node in readers if node.op_type != "Resize"]
-    return readers, [*direct, *(node for node in graph.node if copies & set(node.input))]
-
-
-def _constant(node: onnx.NodeProto, stored: dict[str, onnx.TensorProto]) -> np.float64 | None:
-    """The one number that a node adds or multiplies by."""
-    values = [numpy_helper.to_array(stored[name]) for name in node.input if name in stored]
+def _only_constant(graph: OnnxGraph, node: onnx.NodeProto) -> np.float64 | None:
+    """The one number that a node adds or multiplies by; None when it has another operand."""
+    values = [graph.constant(name) for name in node.input if graph.is_constant(name)]
     return np.float64(values[0].item()) if len(values) == 1 and values[0].size == 1 else None
-
-
-def _kernel(
-    conv: onnx.NodeProto,
-    makers: dict[str, onnx.NodeProto],
-    stored: dict[str, onnx.TensorProto],
-) -> NDArray[np.float64] | None:
-    """The convolution's kernel, stored as it is or as float16 and a Cast."""
-    name = conv.input[1]
-    if name in makers and makers[name].op_type == "Cast":
-        name = makers[name].input[0]
-    return numpy_helper.to_array(stored[name]).astype(np.float64) if name in stored else None
-
-
-def _used(nodes: Sequence[onnx.NodeProto], graph: onnx.GraphProto) -> list[onnx.NodeProto]:
-    """Without the Cast of the old kernel."""
-    read = {name for node in nodes for name in node.input}
-    read |= {output.name for output in graph.output}
-    return [node for node in nodes if read & set(node.output)]
-
-
-def _drop_unused(graph: onnx.GraphProto) -> None:
-    read = {name for node in graph.node for name in node.input}
-    kept = [tensor for tensor in graph.initializer if tensor.name in read]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)

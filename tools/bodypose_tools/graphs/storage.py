@@ -1,8 +1,10 @@
-"""How an ONNX graph is stored: float16 weights, rounded scales, biases and names of its own."""
+"""How an exported graph is stored: names of outputs, float16 kernels, scales, biases."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
+from copy import deepcopy
 
 import numpy as np
 import onnx
@@ -10,35 +12,38 @@ from onnx import helper, numpy_helper
 
 from .index import CONVOLUTIONS
 
-# Convolution kernels of at least this many numbers are stored as float16 and cast when loaded.
-_MIN_HALF_SIZE = 256
-
-
+_MIN_FLOAT16_SIZE = 256  # numbers; a smaller kernel stays float32
 _SCALE_MARGIN = 1e-6  # of a scale: less than a cell of any image, more than float32's rounding
 
 
-def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
+def rename_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelProto:
+    """The graph with `names` for its outputs, in their order."""
+    renamed = deepcopy(model)
+    graph = renamed.graph
+    new = {output.name: name for output, name in zip(graph.output, names, strict=True)}
     for node in graph.node:
-        node.input[:] = [new if name == old else name for name in node.input]
-        node.output[:] = [new if name == old else name for name in node.output]
+        node.input[:] = [new.get(name, name) for name in node.input]
+        node.output[:] = [new.get(name, name) for name in node.output]
     for output in graph.output:
-        if output.name == old:
-            output.name = new
+        output.name = new[output.name]
+    return renamed
 
 
-def _store_as_float16(graph: onnx.GraphProto) -> None:
-    """Halve the file: large convolution kernels become float16 and a Cast that loaders fold.
+def store_as_float16(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with large convolution kernels as float16 and a Cast that loaders fold.
 
-    Networks of `save_network` hold float16 values already; what the converter folded into them
-    (batch norm) is rounded here, by at most 1 part in 2048.
+    This halves the file. Networks of `save_network` hold float16 values already; what the converter
+    folded into them (batch norm) is rounded here, by at most 1 part in 2048.
     """
+    halved = deepcopy(model)
+    graph = halved.graph
     casts = []
     kernels = {node.input[1] for node in graph.node if node.op_type == "Conv"}
     for initializer in graph.initializer:
         if initializer.name not in kernels:
             continue
         values = numpy_helper.to_array(initializer)
-        if values.dtype != np.float32 or values.size < _MIN_HALF_SIZE:
+        if values.dtype != np.float32 or values.size < _MIN_FLOAT16_SIZE:
             continue
         name = initializer.name
         stored = numpy_helper.from_array(values.astype(np.float16), f"{name}_float16")
@@ -47,34 +52,43 @@ def _store_as_float16(graph: onnx.GraphProto) -> None:
     nodes = [*casts, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
+    return halved
 
 
-def _round_scales_up(graph: onnx.GraphProto) -> None:
-    """Resize makes floor(side * scale) cells, and float32 has 352 / 288 * 288 below 352."""
-    scales = {node.input[2] for node in graph.node if node.op_type == "Resize"}
-    for initializer in graph.initializer:
+def round_scales_up(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with the fractional scales of each Resize a little larger.
+
+    A Resize makes floor(side * scale) cells, and in float32 352 / 288 * 288 is below 352.
+    """
+    rounded = deepcopy(model)
+    scales = {node.input[2] for node in rounded.graph.node if node.op_type == "Resize"}
+    for initializer in rounded.graph.initializer:
         if initializer.name in scales:
             values = numpy_helper.to_array(initializer)
             above = np.where(values % 1 == 0, values, values * (1 + _SCALE_MARGIN))
             initializer.CopyFrom(
                 numpy_helper.from_array(above.astype(np.float32), initializer.name)
             )
+    return rounded
 
 
-def _copy_shared_biases(graph: onnx.GraphProto) -> None:
-    """Of a layer that runs several times, each convolution gets a bias of its own.
+def copy_shared_biases(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with a bias of its own for each convolution of a layer that runs several times.
 
     OpenVINO 2026.4 makes a bias and the activation behind it a part of the convolution only where
     nothing else reads the constant; otherwise both are one more pass over its output.
     """
+    copied = deepcopy(model)
+    graph = copied.graph
     stored = {tensor.name: tensor for tensor in graph.initializer}
-    read: Counter[str] = Counter()
+    readers: Counter[str] = Counter()
     for node in graph.node:
         if node.op_type not in CONVOLUTIONS or len(node.input) < 3:
             continue
         bias = node.input[2]
-        read[bias] += 1
-        if read[bias] > 1 and bias in stored:
-            node.input[2] = f"{bias}/{read[bias]}"
+        readers[bias] += 1
+        if readers[bias] > 1 and bias in stored:
+            node.input[2] = f"{bias}/{readers[bias]}"
             copy = numpy_helper.from_array(numpy_helper.to_array(stored[bias]), node.input[2])
             graph.initializer.append(copy)
+    return copied
