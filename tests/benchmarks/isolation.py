@@ -29,7 +29,7 @@ import numpy as np
 from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from bodypose_client.wire.tensor_bytes import wire_bytes
-from bodypose_tools.files.artifacts import atomic_path
+from bodypose_tools.files.json_records import write_record
 from bodypose_tools.repository.build import build_repository
 from bodypose_tools.repository.pbtxt import ENSEMBLE
 from bodypose_tools.server.embedded import embedded_server
@@ -58,8 +58,7 @@ def main() -> int:
             rate = options.rate or SHARE_OF_SERIAL_RATE * _serial_rate(stub, good)
             rounds = measure(stub, good, rate, options)
     result = summary(rounds, rate, options)
-    with atomic_path(options.out) as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n")
+    write_record(options.out, result)
     sys.stdout.write(json.dumps(result, indent=2) + "\n")
     return 0 if result["within_1_5"] and result["changed_answers"] == 0 else 1
 

@@ -22,7 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from bodypose_tools.files.artifacts import atomic_path
+from bodypose_tools.files.json_records import write_record
 from bodypose_tools.repository.build import build_repository
 from tests.fuzz import hostile_images
 from tests.fuzz.limits import MAX_INPUT_BYTES, SPEC
@@ -74,8 +74,7 @@ def main() -> int:
         "versions": {name: metadata.version(name) for name in _VERSIONS},
         "python": ".".join(map(str, sys.version_info[:3])),
     }
-    with atomic_path(options.out) as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n")
+    write_record(options.out, result)
     sys.stdout.write(json.dumps(result, indent=2) + "\n")
     return 1 if findings else 0
 

@@ -80,11 +80,12 @@ def benchmark(
     import os
     from functools import partial
 
+    from bodypose_tools.files.json_records import write_record
     from bodypose_tools.files.shipped import SHIPPED_MODEL
 
     from .conditions import Setting
     from .rivals import Contest
-    from .run import read_results, run_benchmark, write_results
+    from .run import read_results, run_benchmark
     from .settings import Effort
 
     effort = Effort.QUICK if quick else Effort.FULL
@@ -100,7 +101,7 @@ def benchmark(
         raise typer.BadParameter("expected --images with --annotations, got none")
     contest = Contest(movenet, int8, annotations)
     known = read_results(output) if subject and output.exists() else None
-    run_benchmark(setting, subject or (), contest, partial(write_results, output), known)
+    run_benchmark(setting, subject or (), contest, partial(write_record, output), known)
     typer.echo(f"{output}  {effort} run; `tools benchmark-report {output}` makes the page")
 
 
@@ -120,7 +121,7 @@ def benchmark_report(
 
     Example: `tools benchmark-report docs/results/performance.json -o docs/performance.md`
     """
-    from bodypose_tools.files.artifacts import atomic_path
+    from bodypose_tools.files.atomic_files import atomic_path
 
     from .plots import draw
     from .report import report, rows_of

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -11,7 +10,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bodypose_tools.files.artifacts import Artifact, atomic_path
+from bodypose_tools.files.artifacts import Artifact
+from bodypose_tools.files.json_records import RecordError, read_record
 from bodypose_tools.runtimes.machine import machine
 from pose_runtime.errors import PoseError
 
@@ -102,24 +102,19 @@ def _refuse_missing_packages() -> None:
             )
 
 
-def write_results(path: Path, record: dict[str, Any]) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(record, indent=1) + "\n")
-
-
 def read_results(path: Path) -> dict[str, Any]:
-    """What `write_results` wrote.
+    """The record that `tools benchmark` wrote.
 
     Raises:
         BenchmarkError: no such file, or not the benchmark's.
     """
     try:
-        record: dict[str, Any] = json.loads(path.read_text())
+        record = read_record(path, {"schema": str})
         if record["schema"] != SCHEMA:
-            raise KeyError(record["schema"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+            raise RecordError(f"schema {record['schema']}")
+    except RecordError as error:
         raise BenchmarkError(
-            f"{path}: expected results of `tools benchmark`, got {error!r}; run `tools benchmark"
+            f"{path}: expected results of `tools benchmark`, got `{error}`; run `tools benchmark"
             f" -o {path}`"
         ) from error
     return record

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bodypose_tools.files.artifacts import Artifact, atomic_path
+from bodypose_tools.files.artifacts import Artifact
+from bodypose_tools.files.atomic_files import atomic_path
+from bodypose_tools.files.json_records import write_record
 from bodypose_tools.repository.tuning import UNTUNED, Tuning
 from bodypose_tools.runtimes.machine import machine
 from pose_runtime.errors import PoseError
@@ -161,8 +162,7 @@ def write_tuning(path: Path, trials: list[Trial], model: Path, goal: Goal) -> Pa
         ],
     }
     everything = path.with_suffix(".trials.json")
-    with atomic_path(everything) as temporary:
-        temporary.write_text(json.dumps(record, indent=1) + "\n")
+    write_record(everything, record)
     return everything
 
 

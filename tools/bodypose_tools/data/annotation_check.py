@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bodypose_client.scoring.coco_eval import PIXEL_CENTRE
-from bodypose_tools.files.artifacts import atomic_path
+from bodypose_tools.files.atomic_files import atomic_path
 from pose_runtime.skeleton import Skeleton
 
 from .coco import DatasetError, ImageRecord, open_coco, record_of

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from bodypose_tools.files.artifacts import Artifact, atomic_path
+from bodypose_tools.files.artifacts import Artifact
+from bodypose_tools.files.atomic_files import atomic_path
 from bodypose_tools.graphs.contract import spec_in_onnx
 
 from .inspector import int8_layers_that_fell_back, layer_counts

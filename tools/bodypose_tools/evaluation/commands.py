@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -110,7 +109,7 @@ def tune_grouping(
     With `--keep` every later command has them: export writes them into the ONNX file, from where
     build-repo gives them to the server.
     """
-    from bodypose_tools.files.artifacts import atomic_path
+    from bodypose_tools.files.json_records import write_record
     from bodypose_tools.runtimes.predictors import open_predictor
 
     from .tune_grouping import check_can_keep
@@ -124,8 +123,7 @@ def tune_grouping(
     for name, value in tuning.person_scores.items():
         typer.echo(f"person score {name}: AP {value:.4f}")
     if output:
-        with atomic_path(output) as temporary:
-            temporary.write_text(json.dumps(tuning.to_json(), indent=2) + "\n")
+        write_record(output, tuning.to_json())
     if keep:
         from bodypose_tools.networks.keras_files import keep_grouping
 
@@ -227,8 +225,6 @@ def _write_metrics(
     out: Path, metrics: CocoMetrics, annotations: Path, model: Mapping[str, Any]
 ) -> None:
     from bodypose_client.scoring.record import evaluation_record
-    from bodypose_tools.files.artifacts import atomic_path
+    from bodypose_tools.files.json_records import write_record
 
-    record = evaluation_record(metrics, annotations.name, model)
-    with atomic_path(out) as temporary:
-        temporary.write_text(json.dumps(record, indent=2) + "\n")
+    write_record(out, evaluation_record(metrics, annotations.name, model))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,7 @@ from bodypose_client.files.picture_file import write_picture
 from bodypose_client.formats import DISPLAY_MIN_SCORE, ImageInfo, ServedModel, image_record
 from bodypose_client.pictures.drawing import draw_poses
 from bodypose_client.progress import with_progress
-from bodypose_tools.files.artifacts import atomic_path
+from bodypose_tools.files.json_records import write_record
 from bodypose_tools.runtimes.predictor import Predictor
 from bodypose_tools.runtimes.predictors import open_predictor
 from pose_runtime.errors import ImageError
@@ -59,8 +58,7 @@ def infer_files(
         records.append(image_record(poses, info, described, {}))
         if draw is not None:
             draw(out / "images_annotated" / file.name, data, poses, spec)
-    with atomic_path(out / DETECTIONS) as temporary:
-        temporary.write_text(json.dumps(records, indent=1) + "\n")
+    write_record(out / DETECTIONS, records)
     return len(files) - len(records)
 
 

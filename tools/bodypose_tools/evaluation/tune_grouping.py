@@ -6,7 +6,6 @@ are, until none gets better. The validation split has no part in it.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from bodypose_tools.data.coco import ImageRecord, read_coco
 from bodypose_tools.files.artifacts import record_path
+from bodypose_tools.files.json_records import RecordError, read_record
 from bodypose_tools.runtimes.predictor import Predictor
 from pose_runtime.errors import PoseError
 from pose_runtime.grouping import people_in_image
@@ -86,10 +86,10 @@ def read_grouping(path: Path) -> GroupingSettings:
         TuningError: no such file, or another.
     """
     try:
-        return GroupingSettings(**json.loads(path.read_text())["grouping"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return GroupingSettings(**read_record(path, {"grouping": dict})["grouping"])
+    except (RecordError, TypeError) as error:
         raise TuningError(
-            f"{path}: expected what `tools tune-grouping -o` writes, got {error!r}"
+            f"{path}: expected what `tools tune-grouping -o` writes, got `{error}`"
         ) from error
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bodypose_tools.files.artifacts import atomic_path
+from bodypose_tools.files.atomic_files import atomic_path
 
 _COLOURS = ("#1b6ca8", "#e08e0b", "#2e7d32", "#b3261e")
 

@@ -150,10 +150,12 @@ def _publish(
     record: Mapping[str, Any], table: str, json_out: Path | None, page: Path | None, name: str
 ) -> None:
     """Say the table, and write what was asked for; `name` is that of the page's two comments."""
-    from .runs import replace_table, write_json
+    from bodypose_tools.files.json_records import write_record
+
+    from .runs import replace_table
 
     typer.echo(table, nl=False)
     if json_out:
-        write_json(json_out, record)
+        write_record(json_out, record)
     if page:
         replace_table(page, name, table)

@@ -5,7 +5,6 @@ Everything is read from the record beside each run's best.keras, so a table says
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +12,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bodypose_tools.files.artifacts import Artifact, atomic_path, record_path
+from bodypose_tools.files.artifacts import Artifact, record_path
+from bodypose_tools.files.atomic_files import atomic_path
 from bodypose_tools.training.spec import TrainSpec
 from pose_runtime.errors import PoseError
 from pose_runtime.skeleton import Skeleton
@@ -168,8 +168,3 @@ def replace_table(page: Path, name: str, table: str) -> None:
         raise ExperimentError(f"{page}: expected {start} and {end} around the table, got none")
     with atomic_path(page) as temporary:
         temporary.write_text(f"{before}{start}\n{table}{end}{after}")
-
-
-def write_json(path: Path, record: Mapping[str, Any]) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(record, indent=2) + "\n")

@@ -13,7 +13,8 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from bodypose_tools.files.artifacts import Artifact, atomic_path
+from bodypose_tools.files.artifacts import Artifact
+from bodypose_tools.files.atomic_files import atomic_path
 from bodypose_tools.graphs.contract import spec_in_onnx
 from bodypose_tools.graphs.float16 import to_half
 from bodypose_tools.quantisation.gate import (

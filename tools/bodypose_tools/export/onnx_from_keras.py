@@ -18,7 +18,8 @@ import onnx
 from numpy.typing import NDArray
 from onnx import helper
 
-from bodypose_tools.files.artifacts import Artifact, atomic_path
+from bodypose_tools.files.artifacts import Artifact
+from bodypose_tools.files.atomic_files import atomic_path
 from bodypose_tools.graphs.contract import PIPELINE_KEY
 from bodypose_tools.graphs.node_names import name_by_place
 from bodypose_tools.graphs.pixel_scale import fold_pixel_scale

@@ -1,4 +1,4 @@
-"""Owns produced files: atomic writes, and the JSON record beside each file that names its parents.
+"""Files that stages produce, each with a JSON record beside it that names its parents.
 
 `model.onnx` has its record in `model.onnx.json`. A stage opens its inputs through `Artifact.open`,
 which refuses a file that changed after its record was written.
@@ -7,12 +7,8 @@ which refuses a file that changed after its record was written.
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
-import json
-import os
-import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
@@ -20,23 +16,14 @@ from typing import Any
 
 from pose_runtime.errors import PoseError
 
-# The largest, of a repository with many versions, has some 20 KB.
-_MAX_RECORD_BYTES = 4 * 2**20
-_DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+from .json_records import read_record, write_record
+
 # Distributions whose versions can change what a stage produces.
 _RECORDED_VERSIONS = ("bodypose-triton", "keras", "tensorflow-cpu", "jax", "numpy", "onnx")
 
 
 class StaleArtifactError(PoseError):
     """A file changed after the stage that made it wrote its record."""
-
-
-class RecordError(PoseError):
-    """A JSON record is not what a stage of ours writes."""
-
-
-class DiskError(PoseError):
-    """There is no room, or no permission, to write a file."""
 
 
 class MissingArtifactError(PoseError):
@@ -77,8 +64,7 @@ class Artifact:
             "settings": made.settings,
             "versions": _versions(),
         }
-        with atomic_path(record_path(path)) as temporary:
-            temporary.write_text(json.dumps(record, indent=2) + "\n")
+        write_record(record_path(path), record)
         return made
 
     @classmethod
@@ -122,88 +108,9 @@ def record_path(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
-def read_record(path: Path, keys: Mapping[str, type]) -> dict[str, Any]:
-    """A record as it may come from someone else: of a sane size, JSON, with these keys.
-
-    Args:
-        path: the record.
-        keys: that it must have, and the types of their values.
-
-    Raises:
-        RecordError: it is missing, too large, or something else.
-    """
-    try:
-        with path.open("rb") as file:
-            text = file.read(_MAX_RECORD_BYTES + 1)
-        if len(text) > _MAX_RECORD_BYTES:
-            raise RecordError(
-                f"{path}: expected a record of at most {_MAX_RECORD_BYTES} bytes, got more"
-            )
-        raw = json.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"{error}"
-        raise RecordError(f"{path}: expected a record in JSON, got `{reason}`") from error
-    wrong = [
-        key
-        for key, kind in keys.items()
-        if not isinstance(raw, dict) or not isinstance(raw.get(key), kind)
-    ]
-    parents = raw.get("parents", []) if isinstance(raw, dict) else []
-    if wrong or not all(isinstance(parent, dict) and "sha256" in parent for parent in parents):
-        raise RecordError(
-            f"{path}: expected a record with {', '.join(keys)}, got none that fits in"
-            f" {', '.join(wrong or ['parents'])}"
-        )
-    return dict(raw)
-
-
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-@contextlib.contextmanager
-def disk_errors(path: Path) -> Iterator[None]:
-    """Inside, a full or read-only disk is one line about `path`.
-
-    Raises:
-        DiskError: it is.
-    """
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in _DISK_ERRORS:
-            raise
-        raise DiskError(
-            f"{path}: expected to be able to write it, got `{error.strerror}`; make room, or"
-            " choose another place"
-        ) from error
-
-
-@contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that replaces it when the block ends without an error."""
-    with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=path.suffix)
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            yield temporary
-            temporary.chmod(0o644)
-            _flush(temporary)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def _flush(path: Path) -> None:
-    """To the disk, so that a power cut after the replacement does not leave an empty file."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _versions() -> dict[str, str]:

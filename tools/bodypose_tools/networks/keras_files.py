@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -14,7 +13,9 @@ import h5py
 import keras
 import numpy as np
 
-from bodypose_tools.files.artifacts import Artifact, atomic_path, record_path
+from bodypose_tools.files.artifacts import Artifact, record_path
+from bodypose_tools.files.atomic_files import atomic_path
+from bodypose_tools.files.json_records import read_record, write_record
 from pose_runtime.errors import PoseError
 from pose_runtime.skeleton import Skeleton
 from pose_runtime.spec import GroupingSettings, PipelineSpec
@@ -96,10 +97,9 @@ def load_network(path: Path) -> tuple[keras.Model, PipelineSpec, Artifact]:
 
 def keep_grouping(path: Path, grouping: GroupingSettings) -> None:
     """Write thresholds into a network's record, from where export takes them to the server."""
-    record = json.loads(record_path(path).read_text())
+    record = read_record(record_path(path), {"settings": dict})
     record["settings"]["grouping"] = asdict(grouping)
-    with atomic_path(record_path(path)) as temporary:
-        temporary.write_text(json.dumps(record, indent=2) + "\n")
+    write_record(record_path(path), record)
 
 
 def _with_float16_weights(keras_file: bytes) -> bytes:

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bodypose_tools.files.artifacts import Artifact, atomic_path
+from bodypose_tools.files.artifacts import Artifact
+from bodypose_tools.files.atomic_files import atomic_path
 from bodypose_tools.networks.backbones import (
     DEEPEST_STRIDE,
     HEAD_CHANNELS,

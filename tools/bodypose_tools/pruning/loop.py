@@ -20,6 +20,7 @@ import keras
 from bodypose_tools.data.photos import packaged_images
 from bodypose_tools.evaluation.offline import evaluate_model
 from bodypose_tools.files.artifacts import Artifact, MissingArtifactError, StaleArtifactError
+from bodypose_tools.files.json_records import write_record
 from bodypose_tools.networks.decoding import DecodeSettings
 from bodypose_tools.networks.keras_files import load_network
 from bodypose_tools.runtimes.network_speed import speed_up_record
@@ -30,7 +31,7 @@ from bodypose_tools.training.train import train
 from pose_runtime.errors import PoseError
 
 from .channel_graph import trace_channels
-from .pareto import UNPRUNED, Point, TradeOff, read_trade_off, write_json
+from .pareto import UNPRUNED, Point, TradeOff, read_trade_off
 from .pareto_picture import draw_trade_off
 from .plan import Limits, Plan, Work
 from .prune import prune
@@ -186,7 +187,7 @@ class _Run:
 
     def _kept(self, trade_off: TradeOff) -> TradeOff:
         self.trade_off = trade_off
-        write_json(trade_off.to_json(), self._folder / _RESULT)
+        write_record(self._folder / _RESULT, trade_off.to_json())
         trade_off.write_table(self._folder / "pareto.md")
         return trade_off
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bodypose_tools.files.artifacts import atomic_path
+from bodypose_tools.files.atomic_files import atomic_path
+from bodypose_tools.files.json_records import RecordError, read_record, write_record
 from pose_runtime.errors import PoseError
 
 UNPRUNED = "unpruned"
@@ -173,11 +173,6 @@ class TradeOff:
         return ", ".join(remarks)
 
 
-def write_json(content: Mapping[str, Any], path: Path) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
-
-
 def read_trade_off(path: Path) -> TradeOff:
     """Raises `ParetoError` when the file holds something else."""
     raw = _read(path, SCHEMA)
@@ -192,17 +187,16 @@ def add_to_results(trade_off: TradeOff, path: Path) -> None:
     """
     known = _read(path, RESULTS_SCHEMA)["networks"] if path.exists() else {}
     networks = dict(sorted((known | {trade_off.network: trade_off.to_json()}).items()))
-    write_json({"schema": RESULTS_SCHEMA, "networks": networks}, path)
+    write_record(path, {"schema": RESULTS_SCHEMA, "networks": networks})
 
 
 def _read(path: Path, schema: str) -> dict[str, Any]:
     try:
-        raw = json.loads(path.read_text())
-        found = raw["schema"]
-    except (ValueError, TypeError, KeyError) as error:
+        raw = read_record(path, {"schema": str})
+    except RecordError as error:
         raise ParetoError(
             f"{path}: expected JSON of schema {schema}, got something else"
         ) from error
-    if found != schema:
-        raise ParetoError(f"{path}: expected JSON of schema {schema}, got {found}")
-    return dict(raw)
+    if raw["schema"] != schema:
+        raise ParetoError(f"{path}: expected JSON of schema {schema}, got {raw['schema']}")
+    return raw

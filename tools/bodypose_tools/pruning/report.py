@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bodypose_tools.files.artifacts import atomic_path
+from bodypose_tools.files.atomic_files import atomic_path
 
 _GONE, _KEPT, _INK, _GRID = "#d9dee5", "#2f6fb0", "#22303c", "#eef1f4"
 

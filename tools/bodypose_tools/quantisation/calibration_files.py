@@ -10,7 +10,8 @@ import h5py
 import numpy as np
 
 from bodypose_tools.data.photos import IMAGE_SUFFIXES
-from bodypose_tools.files.artifacts import Artifact, atomic_path
+from bodypose_tools.files.artifacts import Artifact
+from bodypose_tools.files.atomic_files import atomic_path
 from pose_runtime.errors import ImageError
 from pose_runtime.images import network_pixels
 from pose_runtime.spec import ImageLimits

@@ -103,11 +103,13 @@ def gate(
 
     Example: `tools gate model.onnx int8.onnx -a val.json -i val --runtime openvino`
     """
+    from bodypose_tools.files.json_records import write_record
+
     from . import gate as stage
 
     record = stage.compare_ap(float_model, candidate, annotations, images, max_ap_drop, runtime)
     if json_out:
-        stage.write_record(json_out, record)
+        write_record(json_out, record)
     scores = [record[side]["metrics"]["AP"] for side in ("float", "candidate")]
     said = f"AP {scores[0]:.4f} -> {scores[1]:.4f}, drop {record['verdict']['value']:.4f}"
     if not record["verdict"]["passed"]:
@@ -147,10 +149,9 @@ def compare_speed(
 
     from bodypose_tools.data.photos import packaged_images
     from bodypose_tools.files.artifacts import Artifact
+    from bodypose_tools.files.json_records import write_record
     from bodypose_tools.graphs.contract import spec_in_onnx
     from bodypose_tools.runtimes.network_speed import speed_record, speed_up_record
-
-    from .gate import write_record
 
     for model in (float_model, int8_model):
         Artifact.open(model)
@@ -234,8 +235,9 @@ def compare(
 
     Example: `tools compare model.onnx engine.json --load-inputs pixels.json`
     """
+    from bodypose_tools.files.json_records import write_record
+
     from . import comparison as stage
-    from .gate import write_record
 
     pixels = stage.pixels_for(one, images, load_inputs)
     if save_inputs:

@@ -6,7 +6,6 @@ COCO AP is lost on a split.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodypose_tools.evaluation.offline import evaluate_model
-from bodypose_tools.files.artifacts import Artifact, atomic_path
+from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.runtimes.predictor import Predictor
 from bodypose_tools.runtimes.predictors import open_predictor
 from bodypose_tools.runtimes.settings import GraphRuntime
@@ -158,8 +157,3 @@ def compare_ap(
 
 def _named(artifact: Artifact) -> dict[str, str]:
     return {"name": artifact.path.name, "sha256": artifact.sha256}
-
-
-def write_record(path: Path, record: dict[str, Any]) -> None:
-    with atomic_path(path) as temporary:
-        temporary.write_text(json.dumps(record, indent=2) + "\n")

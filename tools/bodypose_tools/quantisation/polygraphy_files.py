@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bodypose_tools.files.artifacts import atomic_path
+from bodypose_tools.files.atomic_files import atomic_path
 from pose_runtime.errors import PoseError
 
 Tensors = dict[str, NDArray[Any]]

@@ -6,7 +6,6 @@ on both. `manifest.json` in the output folder names every image with its sha256.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -16,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodypose_tools.data.coco import ImageRecord, read_coco
-from bodypose_tools.files.artifacts import atomic_path, sha256_of
+from bodypose_tools.files.artifacts import sha256_of
+from bodypose_tools.files.json_records import write_record
 from pose_runtime.errors import PoseError
 from pose_runtime.skeleton import BODYPOSE_18, Skeleton
 
@@ -140,6 +140,5 @@ def _write_manifest(
         "settings": asdict(settings),
         "images": [{"file": name, "sha256": sha256} for name, sha256 in files.items()],
     }
-    with atomic_path(out / MANIFEST) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n")
+    write_record(out / MANIFEST, content)
     return out / MANIFEST

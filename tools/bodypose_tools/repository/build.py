@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -18,15 +17,9 @@ from typing import Any
 import numpy as np
 
 import pose_runtime
-from bodypose_tools.files.artifacts import (
-    Artifact,
-    RecordError,
-    atomic_path,
-    disk_errors,
-    read_record,
-    record_path,
-    sha256_of,
-)
+from bodypose_tools.files.artifacts import Artifact, record_path, sha256_of
+from bodypose_tools.files.atomic_files import disk_errors
+from bodypose_tools.files.json_records import RecordError, read_record, write_record
 from bodypose_tools.files.shipped import MODEL_SOURCES
 from bodypose_tools.graphs.contract import spec_in_onnx
 from pose_runtime.errors import PoseError
@@ -85,7 +78,7 @@ def build_repository(
             write_version(folder, FIRST_VERSION, model, spec, serving)
             write_configs(folder, spec, serving)
             _write_warmup(folder, spec)
-        return write_record(output, _record_of(output, network, serving))
+        return write_repository_record(output, _record_of(output, network, serving))
 
 
 def write_version(
@@ -296,10 +289,9 @@ def _record_of(repository: Path, model: Artifact, serving: Serving) -> dict[str,
     }
 
 
-def write_record(repository: Path, record: dict[str, Any]) -> Path:
+def write_repository_record(repository: Path, record: dict[str, Any]) -> Path:
     """The record with the sha256 of every file as it is now."""
     files = {name: sha256_of(path) for name, path in _files(repository).items()}
     record = {**record, "files": files}
-    with atomic_path(record_path(repository)) as temporary:
-        temporary.write_text(json.dumps(record, indent=2) + "\n")
+    write_record(record_path(repository), record)
     return record_path(repository)

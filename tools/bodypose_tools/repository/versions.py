@@ -16,7 +16,7 @@ from tempfile import TemporaryDirectory
 from types import MappingProxyType
 from typing import Any
 
-from bodypose_tools.files.artifacts import atomic_path, disk_errors
+from bodypose_tools.files.atomic_files import atomic_path, disk_errors
 from pose_runtime.spec import PipelineSpec
 
 from .build import (
@@ -27,7 +27,7 @@ from .build import (
     network_of,
     record_of,
     serving_of,
-    write_record,
+    write_repository_record,
     write_version,
 )
 from .check import problems_of
@@ -89,7 +89,7 @@ def add_version(
             for name in (*_STEPS, ENSEMBLE):
                 (Path(folder) / name / str(version)).rename(repository / name / str(version))
         record["parents"].append({"file": model.name, "sha256": network.sha256})
-        return write_record(repository, record)
+        return write_repository_record(repository, record)
 
 
 def promote(
@@ -111,7 +111,7 @@ def promote(
         record = record_of(repository)
         _switch(repository, record, version, ready, timeout_s)
         record["served"].append(version)
-        write_record(repository, record)
+        write_repository_record(repository, record)
 
 
 def rollback(repository: Path, ready: Ready | None = None, timeout_s: float = 60) -> int:
@@ -130,7 +130,7 @@ def rollback(repository: Path, ready: Ready | None = None, timeout_s: float = 60
         version = int(record["served"][-2])
         _switch(repository, record, version, ready, timeout_s)
         record["served"].pop()
-        write_record(repository, record)
+        write_repository_record(repository, record)
         return version
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +13,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from bodypose_client.pose_client import PoseClient
-from bodypose_tools.files.artifacts import atomic_path
+from bodypose_tools.files.json_records import write_record
 from bodypose_tools.repository.build import RepositoryError, changes_since_build
 from bodypose_tools.runtimes.machine import machine
 from bodypose_tools.server.embedded import embedded_server
@@ -68,8 +67,7 @@ def run_soak(
             f"expected {len(report['kills_at_s'])} recoveries, got {len(recovered)}"
         )
         report["passed"] = False
-    with atomic_path(output) as temporary:
-        temporary.write_text(json.dumps(report, indent=2) + "\n")
+    write_record(output, report)
     return report
 
 

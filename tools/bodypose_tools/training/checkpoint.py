@@ -8,7 +8,6 @@ as batches depend on seed, epoch and step only, has the batches that it had.
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from bodypose_tools.files.artifacts import atomic_path
+from bodypose_tools.files.json_records import read_record, write_record
 from pose_runtime.errors import PoseError
 
 from .spec import TrainSpec
@@ -48,7 +47,7 @@ def restore(model: keras.Model, results_dir: Path) -> RunState:
     state_file = results_dir / STATE_FILE
     if not state_file.exists():
         return RunState()
-    raw = json.loads(state_file.read_text())
+    raw = read_record(state_file, {"weights": str})
     try:
         model.load_weights(results_dir / raw["weights"])
     except ValueError as error:
@@ -88,6 +87,5 @@ class Checkpoint(keras.callbacks.Callback):
         """Make what was saved the checkpoint."""
         if self._saved is not None:
             self._state.weights = self._saved
-            with atomic_path(self._folder / STATE_FILE) as temporary:
-                temporary.write_text(json.dumps(asdict(self._state)))
+            write_record(self._folder / STATE_FILE, asdict(self._state))
             self._saved = None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Annotated
 
@@ -58,7 +57,7 @@ def profile_input(
 
     A share of 0.9 or more is good; below it, more `workers` or an `image_cache_mib` help.
     """
-    from bodypose_tools.files.artifacts import atomic_path
+    from bodypose_tools.files.json_records import write_record
 
     from .spec import load_train_spec
 
@@ -70,5 +69,4 @@ def profile_input(
         typer.echo(f"{name:18} {rate:8.1f} images/s")
     typer.echo(f"{'share':18} {record['share']:8.3f}  of {record['device']}")
     if json_out:
-        with atomic_path(json_out) as temporary:
-            temporary.write_text(json.dumps(record, indent=2) + "\n")
+        write_record(json_out, record)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bodypose_tools.files.artifacts import atomic_path
+from bodypose_tools.files.atomic_files import atomic_path
 
 from .event_file import EventFile
 

@@ -11,7 +11,7 @@ import numpy as np
 from bodypose_client.pictures.contact_sheet import Case, contact_sheet
 from bodypose_tools.data.coco import ImageRecord
 from bodypose_tools.evaluation.offline import find_people
-from bodypose_tools.files.artifacts import atomic_path
+from bodypose_tools.files.atomic_files import atomic_path
 from bodypose_tools.runtimes.predictor import Predictor
 from pose_runtime.poses import Poses
 from pose_runtime.spec import PipelineSpec

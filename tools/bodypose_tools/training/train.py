@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -16,7 +15,8 @@ from bodypose_client.scoring.coco_eval import CocoMetrics
 from bodypose_tools.data.annotation_check import checked_coco, summary, write_problems
 from bodypose_tools.data.coco import DatasetError, ImageRecord, read_coco
 from bodypose_tools.evaluation.offline import evaluate_model
-from bodypose_tools.files.artifacts import Artifact, StaleArtifactError, atomic_path, sha256_of
+from bodypose_tools.files.artifacts import Artifact, StaleArtifactError, sha256_of
+from bodypose_tools.files.json_records import write_record
 from bodypose_tools.networks.keras_files import save_network
 from bodypose_tools.networks.network import with_dtype_policy
 from bodypose_tools.runtimes.predictors import network_predictor
@@ -61,8 +61,7 @@ def train(
     trained = Trained.of(spec, _checked_records(spec, results_dir, say))
     stream, model = trained.stream, trained.model
     state = restore(model, results_dir) if resume else RunState()
-    with atomic_path(results_dir / "spec.json") as temporary:
-        temporary.write_text(spec.model_dump_json(indent=2) + "\n")
+    write_record(results_dir / "spec.json", spec.model_dump(mode="json"))
     checkpoint = Checkpoint(spec, results_dir, state)
     log = TrainingLog(results_dir, state.rows)
     pictures = pictured(validated or trained.stream.records)
@@ -220,7 +219,7 @@ class _Keeper(keras.callbacks.Callback):
                 "loss": row["loss"],
                 "val": None if metrics is None else metrics.to_json(),
                 "data": self._data,
-                "spec": json.loads(self._spec.model_dump_json()),
+                "spec": self._spec.model_dump(mode="json"),
             },
         )
 

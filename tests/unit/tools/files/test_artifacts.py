@@ -6,7 +6,6 @@ from bodypose_tools.files.artifacts import (
     Artifact,
     MissingArtifactError,
     StaleArtifactError,
-    atomic_path,
     record_path,
 )
 
@@ -38,17 +37,3 @@ def test_a_file_without_record_is_the_users_own(tmp_path):
 def test_nothing_there_is_said_to_be_nothing(tmp_path):
     with pytest.raises(MissingArtifactError, match="got nothing there"):
         Artifact.open(tmp_path / "file")
-
-
-def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path):
-    (tmp_path / "file").write_text("old")
-
-    def interrupted() -> None:
-        with atomic_path(tmp_path / "file") as temporary:
-            temporary.write_text("half of the new")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        interrupted()
-    assert [path.name for path in tmp_path.iterdir()] == ["file"]
-    assert (tmp_path / "file").read_text() == "old"

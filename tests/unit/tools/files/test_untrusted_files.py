@@ -13,7 +13,8 @@ import onnx
 import pytest
 
 from bodypose_tools.data.skeletons import ConfigError, load_skeleton
-from bodypose_tools.files.artifacts import Artifact, RecordError, read_record, record_path
+from bodypose_tools.files.artifacts import Artifact, record_path
+from bodypose_tools.files.json_records import RecordError
 from bodypose_tools.graphs.contract import OnnxError, spec_in_onnx
 from bodypose_tools.training.spec import load_train_spec
 from pose_runtime.errors import PoseError
@@ -81,15 +82,6 @@ def test_a_record_of_another_kind_is_one_line(tmp_path, text):
     with pytest.raises(RecordError, match=r"model\.json: expected a record") as caught:
         Artifact.open(tmp_path / "model")
     assert len(str(caught.value).splitlines()) == 1
-
-
-def test_a_huge_record_is_not_read(tmp_path):
-    path = tmp_path / "huge.json"
-    with path.open("wb") as file:
-        file.truncate(5 * 2**20)
-
-    with pytest.raises(RecordError, match="of at most 4194304 bytes"):
-        read_record(path, {})
 
 
 # YAML and JSON that people write

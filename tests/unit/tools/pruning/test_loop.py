@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from bodypose_tools.files.artifacts import Artifact, atomic_path
+from bodypose_tools.files.artifacts import Artifact
+from bodypose_tools.files.atomic_files import atomic_path
 from bodypose_tools.networks.keras_files import load_network, save_network
 from bodypose_tools.pruning import loop as stage
 from bodypose_tools.pruning.loop import OptimizeError, optimize

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
+from bodypose_tools.files.json_records import write_record
 from bodypose_tools.pruning.pareto import (
     ParetoError,
     Point,
     TradeOff,
     add_to_results,
     read_trade_off,
-    write_json,
 )
 from bodypose_tools.pruning.pareto_picture import draw_trade_off
 
@@ -61,7 +61,7 @@ def test_the_table_says_what_became_of_each_step():
 
 
 def test_json_there_and_back(tmp_path):
-    write_json(TRADE_OFF.to_json(), tmp_path / "pareto.json")
+    write_record(tmp_path / "pareto.json", TRADE_OFF.to_json())
     assert read_trade_off(tmp_path / "pareto.json") == TRADE_OFF
 
 

@@ -16,7 +16,8 @@ import pytest
 from typer.testing import CliRunner
 
 from bodypose_tools.cli import app
-from bodypose_tools.files.artifacts import RecordError, record_path, sha256_of
+from bodypose_tools.files.artifacts import record_path, sha256_of
+from bodypose_tools.files.json_records import RecordError
 from bodypose_tools.repository import lock as repository_lock
 from bodypose_tools.repository import versions
 from bodypose_tools.repository.build import (

@@ -1,0 +1,64 @@
+"""JSON records: written whole or not at all, and read with their size, keys and types checked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pose_runtime.errors import PoseError
+
+from .atomic_files import atomic_path
+
+# The largest, of a repository with many versions, has some 20 KB.
+_MAX_RECORD_BYTES = 4 * 2**20
+
+
+class RecordError(PoseError):
+    """A JSON record is not what a stage of ours writes."""
+
+
+def write_record(path: Path, record: Mapping[str, Any] | Sequence[Any]) -> None:
+    """Write `record` as indented JSON, atomically.
+
+    Raises:
+        DiskError: `path` cannot be written.
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=2) + "\n")
+
+
+def read_record(path: Path, keys: Mapping[str, type]) -> dict[str, Any]:
+    """A record as it may come from someone else: of a sane size, JSON, with these keys.
+
+    Args:
+        path: the record.
+        keys: that it must have, and the types of their values.
+
+    Raises:
+        RecordError: it is missing, too large, or something else.
+    """
+    try:
+        with path.open("rb") as file:
+            text = file.read(_MAX_RECORD_BYTES + 1)
+        if len(text) > _MAX_RECORD_BYTES:
+            raise RecordError(
+                f"{path}: expected a record of at most {_MAX_RECORD_BYTES} bytes, got more"
+            )
+        raw = json.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        reason = error.strerror if isinstance(error, OSError) else f"{error}"
+        raise RecordError(f"{path}: expected a record in JSON, got `{reason}`") from error
+    wrong = [
+        key
+        for key, kind in keys.items()
+        if not isinstance(raw, dict) or not isinstance(raw.get(key), kind)
+    ]
+    parents = raw.get("parents", []) if isinstance(raw, dict) else []
+    if wrong or not all(isinstance(parent, dict) and "sha256" in parent for parent in parents):
+        raise RecordError(
+            f"{path}: expected a record with {', '.join(keys)}, got none that fits in"
+            f" {', '.join(wrong or ['parents'])}"
+        )
+    return dict(raw)
