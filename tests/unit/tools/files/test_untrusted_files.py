@@ -52,7 +52,7 @@ def test_weights_in_another_file_are_found_inside_a_branch(tmp_path, tiny_onnx):
     model.graph.node.append(onnx.helper.make_node("If", ["x"], ["y"], then_branch=branch))
     path.write_bytes(model.SerializeToString())
 
-    with pytest.raises(OnnxError, match="those of `hidden` in another, '/etc/passwd'"):
+    with pytest.raises(OnnxError, match="those of `hidden` in the file '/etc/passwd'"):
         spec_in_onnx(path)
 
 
