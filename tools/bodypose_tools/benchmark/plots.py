@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bodypose_tools.files.figures import png_axes
+
 Record = dict[str, Any]
 
 
@@ -15,29 +17,19 @@ def draw(record: Record, folder: Path) -> dict[str, Path]:
     Returns:
         File by caption.
     """
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    from matplotlib import pyplot
-
     drawers: dict[str, tuple[str, str, Callable[[Any, Record], None]]] = {
         "decoding": ("performance-people.png", "Grouping by people in the image", _people),
         "preprocessing": ("performance-sizes.png", "Preprocessing by image size", _sizes),
         "runtimes": ("performance-batch.png", "The network by batch", _batches),
         "serving": ("performance-clients.png", "Throughput and latency by clients", _clients),
     }
-    folder.mkdir(parents=True, exist_ok=True)
     drawn = {}
     for subject, (name, caption, fill) in drawers.items():
         if subject not in record:
             continue
-        figure, axes = pyplot.subplots(figsize=(6, 3.6), layout="constrained")
-        fill(axes, record[subject])
-        axes.set_title(caption)
-        axes.grid(visible=True, alpha=0.3)
-        # Without the version of matplotlib: same results, same bytes.
-        figure.savefig(folder / name, dpi=110, metadata={"Software": None})
-        pyplot.close(figure)
+        with png_axes(folder / name, (6, 3.6)) as axes:
+            fill(axes, record[subject])
+            axes.set_title(caption)
         drawn[caption] = folder / name
     return drawn
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.files.atomic_files import atomic_path
+from bodypose_tools.files.figures import png_axes
 from bodypose_tools.files.json_records import write_record
 from bodypose_tools.repository.tuning import UNTUNED, Tuning
 from bodypose_tools.runtimes.machine import machine
@@ -168,24 +169,15 @@ def write_tuning(path: Path, trials: list[Trial], model: Path, goal: Goal) -> Pa
 
 def draw_curve(path: Path, trials: list[Trial]) -> None:
     """Throughput against median latency: the winner with its knee, the others behind it."""
-    import matplotlib as mpl
-
-    mpl.use("agg")
-    from matplotlib import pyplot
-
-    figure, axes = pyplot.subplots(figsize=(6, 4), layout="constrained")
-    for trial in reversed(trials):
-        rates = [step["images_per_s"] for step in trial.curve]
-        latencies = [step["latency_ms"]["median"] for step in trial.curve]
-        won = trial is trials[0]
-        style = {"color": "tab:blue", "marker": "o"} if won else {"color": "0.8"}
-        axes.plot(rates, latencies, **style, label="best" if won else None)
-    knee = trials[0].knee
-    label = f"knee, clients: {knee['clients']}"
-    axes.plot(knee["images_per_s"], knee["latency_ms"]["median"], "k*", ms=14, label=label)
-    axes.set(xlabel="images/s", ylabel="median latency, ms", xlim=(0, None), ylim=(0, None))
-    axes.grid(visible=True, alpha=0.3)
-    axes.legend()
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110, metadata={"Software": None})
-    pyplot.close(figure)
+    with png_axes(path, (6, 4)) as axes:
+        for trial in reversed(trials):
+            rates = [step["images_per_s"] for step in trial.curve]
+            latencies = [step["latency_ms"]["median"] for step in trial.curve]
+            won = trial is trials[0]
+            style = {"color": "tab:blue", "marker": "o"} if won else {"color": "0.8"}
+            axes.plot(rates, latencies, **style, label="best" if won else None)
+        knee = trials[0].knee
+        label = f"knee, clients: {knee['clients']}"
+        axes.plot(knee["images_per_s"], knee["latency_ms"]["median"], "k*", ms=14, label=label)
+        axes.set(xlabel="images/s", ylabel="median latency, ms", xlim=(0, None), ylim=(0, None))
+        axes.legend()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bodypose_tools.files.atomic_files import atomic_path
+from bodypose_tools.files.figures import png_axes
 
 _COLOURS = ("#1b6ca8", "#e08e0b", "#2e7d32", "#b3261e")
 
@@ -24,55 +24,39 @@ def draw_points(
         title: of the picture.
         path: the PNG.
     """
-    figure, axes = _figure()
-    costs = [cost for _, cost, _ in points]
-    middle = (min(costs) + max(costs)) / 2
-    for number, (name, cost, ap) in enumerate(points):
-        colour = _COLOURS[number % len(_COLOURS)]
-        axes.plot(cost, ap, "o", color=colour)
-        side, shift = ("right", -6) if cost > middle else ("left", 6)
-        axes.annotate(
-            name, (cost, ap), xytext=(shift, 4), textcoords="offset points", fontsize=9, ha=side
-        )
-    axes.set_xlabel(x_title)
-    axes.set_ylabel("AP, val split")
-    axes.set_title(title)
-    axes.margins(x=0.2, y=0.15)
-    _save(figure, path)
+    with png_axes(path, (7, 4.5)) as axes:
+        costs = [cost for _, cost, _ in points]
+        middle = (min(costs) + max(costs)) / 2
+        for number, (name, cost, ap) in enumerate(points):
+            colour = _COLOURS[number % len(_COLOURS)]
+            axes.plot(cost, ap, "o", color=colour)
+            side, shift = ("right", -6) if cost > middle else ("left", 6)
+            axes.annotate(
+                name, (cost, ap), xytext=(shift, 4), textcoords="offset points", fontsize=9, ha=side
+            )
+        axes.set_xlabel(x_title)
+        axes.set_ylabel("AP, val split")
+        axes.set_title(title)
+        axes.margins(x=0.2, y=0.15)
 
 
 def draw_scaling(record: Mapping[str, Any], path: Path) -> None:
     """Points, fitted curves, and the prediction as an open mark at its number of images."""
     from .data_scaling import CURVES
 
-    figure, axes = _figure()
-    counts = [point["images"] for point in record["points"]]
-    axes.plot(counts, [point["metrics"]["AP"] for point in record["points"]], "ko", label="trained")
-    wanted = record["prediction"]["images"]
-    grid = np.geomspace(min(counts), wanted, 100)
-    for curve, fit, colour in zip(CURVES, record["fits"], _COLOURS, strict=False):
-        heights = [curve.predict((fit["a"], fit["b"]), count) for count in grid]
-        axes.plot(grid, heights, "--", color=colour, label=fit["formula"])
-        axes.plot(wanted, fit["predicted_ap"], "o", color=colour, markerfacecolor="white")
-    axes.set_xscale("log")
-    axes.set_xlabel("training images")
-    axes.set_ylabel("AP, val split")
-    axes.set_title(f"AP by training images; open marks: predictions for {wanted:,}")
-    axes.legend()
-    _save(figure, path)
-
-
-def _figure() -> tuple[Any, Any]:
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7, 4.5), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    axes.grid(alpha=0.3)
-    return figure, axes
-
-
-def _save(figure: Any, path: Path) -> None:
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=110, format="png", metadata={"Software": None})
+    with png_axes(path, (7, 4.5)) as axes:
+        counts = [point["images"] for point in record["points"]]
+        axes.plot(
+            counts, [point["metrics"]["AP"] for point in record["points"]], "ko", label="trained"
+        )
+        wanted = record["prediction"]["images"]
+        grid = np.geomspace(min(counts), wanted, 100)
+        for curve, fit, colour in zip(CURVES, record["fits"], _COLOURS, strict=False):
+            heights = [curve.predict((fit["a"], fit["b"]), count) for count in grid]
+            axes.plot(grid, heights, "--", color=colour, label=fit["formula"])
+            axes.plot(wanted, fit["predicted_ap"], "o", color=colour, markerfacecolor="white")
+        axes.set_xscale("log")
+        axes.set_xlabel("training images")
+        axes.set_ylabel("AP, val split")
+        axes.set_title(f"AP by training images; open marks: predictions for {wanted:,}")
+        axes.legend()

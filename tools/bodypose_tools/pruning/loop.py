@@ -20,13 +20,13 @@ import keras
 from bodypose_tools.data.photos import packaged_images
 from bodypose_tools.evaluation.offline import evaluate_model
 from bodypose_tools.files.artifacts import Artifact, MissingArtifactError, StaleArtifactError
+from bodypose_tools.files.figures import can_draw
 from bodypose_tools.files.json_records import write_record
 from bodypose_tools.networks.decoding import DecodeSettings
 from bodypose_tools.networks.keras_files import load_network
 from bodypose_tools.runtimes.network_speed import speed_up_record
 from bodypose_tools.runtimes.predictors import open_predictor
 from bodypose_tools.training.checkpoint import STATE_FILE
-from bodypose_tools.training.log import can_draw_curves
 from bodypose_tools.training.train import train
 from pose_runtime.errors import PoseError
 
@@ -180,7 +180,7 @@ class _Run:
         self._say("finished")
 
     def draw(self) -> None:
-        if can_draw_curves():
+        if can_draw():
             draw_trade_off(self.trade_off, self._folder / "pareto.png")
         else:
             self._say("no pareto.png: expected matplotlib, got none; pip install matplotlib")

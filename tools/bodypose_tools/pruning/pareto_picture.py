@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bodypose_tools.files.atomic_files import atomic_path
+from bodypose_tools.files.figures import png_figure
 
 from .pareto import Point, TradeOff
 
@@ -18,25 +18,19 @@ def draw_trade_off(trade_off: TradeOff, out: Path) -> None:
 
     Times are shares of the unpruned network's in the same run; runtimes nobody timed are left out.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     costs: dict[str, Callable[[Point], float | None]] = {
         "GMAC": lambda point: point.macs / 1e9,
         "parameters, M": lambda point: point.parameters / 1e6,
     }
     for runtime in trade_off.runtimes:
         costs[f"time in {runtime}, share of unpruned"] = _time_share(trade_off, runtime)
-    figure = Figure(figsize=(1 + 3.6 * len(costs), 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
-    panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
-    for axes, (name, cost) in zip(panels, costs.items(), strict=True):
-        _draw_panel(axes, trade_off, cost)
-        axes.set_xlabel(name)
-    panels[0].set_ylabel(f"AP on {trade_off.split}", color=_INK)
-    figure.suptitle(f"{trade_off.network}: prune and retrain", x=0.01, ha="left", color=_INK)
-    with atomic_path(out) as temporary:
-        figure.savefig(temporary, dpi=130)
+    with png_figure(out, (1 + 3.6 * len(costs), 3.8), dpi=130) as figure:
+        panels = figure.subplots(1, len(costs), sharey=True, squeeze=False)[0]
+        for axes, (name, cost) in zip(panels, costs.items(), strict=True):
+            _draw_panel(axes, trade_off, cost)
+            axes.set_xlabel(name)
+        panels[0].set_ylabel(f"AP on {trade_off.split}", color=_INK)
+        figure.suptitle(f"{trade_off.network}: prune and retrain", x=0.01, ha="left", color=_INK)
 
 
 def _time_share(trade_off: TradeOff, runtime: str) -> Callable[[Point], float | None]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from bodypose_tools.files.atomic_files import atomic_path
+from bodypose_tools.files.figures import png_figure
 
 _GONE, _KEPT, _INK, _GRID = "#d9dee5", "#2f6fb0", "#22303c", "#eef1f4"
 
@@ -69,32 +69,28 @@ class PruneReport:
 
 def draw_widths(report: PruneReport, title: str, out: Path) -> None:
     """A picture of every convolution's filters: what stays, in front of what there was."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     rows = len(report.layers)
-    figure = Figure(figsize=(8.5, 1.6 + 0.17 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    places = range(rows)
-    axes.barh(places, [w.before for w in report.layers], 0.8, color=_GONE, label="before")
-    axes.barh(places, [w.after for w in report.layers], 0.8, color=_KEPT, label="after")
-    widest = max(layer.before for layer in report.layers)
-    for place, layer in enumerate(report.layers):
-        text = f"{layer.after}" if layer.after == layer.before else f"{layer.after}/{layer.before}"
-        axes.text(layer.before + widest * 0.008, place, text, va="center", size=6.5, color=_INK)
-    axes.set_yticks(places, [layer.name for layer in report.layers], size=7)
-    axes.set_ylim(rows - 0.4, -0.6)
-    axes.set_xlim(0, widest * 1.1)
-    axes.set_xlabel("filters")
-    axes.xaxis.grid(visible=True, color=_GRID)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right", "left"]].set_visible(False)
-    axes.tick_params(axis="y", length=0)
-    axes.set_title(f"{title}\n{_summary(report)}", loc="left", size=10, color=_INK)
-    axes.legend(loc="lower right", frameon=False, ncols=2)
-    with atomic_path(out) as temporary:
-        figure.savefig(temporary, dpi=130)
+    with png_figure(out, (8.5, 1.6 + 0.17 * rows), dpi=130) as figure:
+        axes = figure.add_subplot()
+        places = range(rows)
+        axes.barh(places, [w.before for w in report.layers], 0.8, color=_GONE, label="before")
+        axes.barh(places, [w.after for w in report.layers], 0.8, color=_KEPT, label="after")
+        widest = max(layer.before for layer in report.layers)
+        for place, layer in enumerate(report.layers):
+            text = (
+                f"{layer.after}" if layer.after == layer.before else f"{layer.after}/{layer.before}"
+            )
+            axes.text(layer.before + widest * 0.008, place, text, va="center", size=6.5, color=_INK)
+        axes.set_yticks(places, [layer.name for layer in report.layers], size=7)
+        axes.set_ylim(rows - 0.4, -0.6)
+        axes.set_xlim(0, widest * 1.1)
+        axes.set_xlabel("filters")
+        axes.xaxis.grid(visible=True, color=_GRID)
+        axes.set_axisbelow(True)
+        axes.spines[["top", "right", "left"]].set_visible(False)
+        axes.tick_params(axis="y", length=0)
+        axes.set_title(f"{title}\n{_summary(report)}", loc="left", size=10, color=_INK)
+        axes.legend(loc="lower right", frameon=False, ncols=2)
 
 
 def _summary(report: PruneReport) -> str:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bodypose_tools.files.atomic_files import atomic_path
+from bodypose_tools.files.figures import png_figure
 
 from .event_file import EventFile
 
@@ -64,39 +64,28 @@ def write_rows(path: Path, rows: Sequence[Row]) -> None:
         writer.writerows(rows)
 
 
-def can_draw_curves() -> bool:
-    """Whether matplotlib is there; a training host may do without it."""
-    return importlib.util.find_spec("matplotlib") is not None
-
-
 def draw_curves(folder: Path, rows: Sequence[Row]) -> None:
     """Loss and learning rate, and the COCO numbers, over epochs."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    FigureCanvasAgg(figure)
-    losses, scores = figure.subplots(1, 2)
-    epochs = [row["epoch"] for row in rows]
-    losses.plot(epochs, [row["loss"] for row in rows], color="#1b6ca8")
-    losses.set_yscale("log")
-    losses.set_title("loss; learning rate dotted")
-    rates = losses.twinx()
-    rates.plot(epochs, [row["learning_rate"] for row in rows], ":", color="#777777")
-    rates.set_yscale("log")
-    validated = [row for row in rows if row.get("AP", "") != ""]
-    for name in VALIDATED:
-        scores.plot(
-            [row["epoch"] for row in validated],
-            [row[name] for row in validated],
-            "o-",
-            markersize=3,
-            label=name,
-        )
-    scores.set_title("validation split")
-    scores.legend()
-    for axes in (losses, scores):
-        axes.set_xlabel("epoch")
-        axes.grid(alpha=0.3)
-    with atomic_path(folder / CURVES_FILE) as temporary:
-        figure.savefig(temporary, dpi=110, format="png", metadata={"Software": None})
+    with png_figure(folder / CURVES_FILE, (10, 4)) as figure:
+        losses, scores = figure.subplots(1, 2)
+        epochs = [row["epoch"] for row in rows]
+        losses.plot(epochs, [row["loss"] for row in rows], color="#1b6ca8")
+        losses.set_yscale("log")
+        losses.set_title("loss; learning rate dotted")
+        rates = losses.twinx()
+        rates.plot(epochs, [row["learning_rate"] for row in rows], ":", color="#777777")
+        rates.set_yscale("log")
+        validated = [row for row in rows if row.get("AP", "") != ""]
+        for name in VALIDATED:
+            scores.plot(
+                [row["epoch"] for row in validated],
+                [row[name] for row in validated],
+                "o-",
+                markersize=3,
+                label=name,
+            )
+        scores.set_title("validation split")
+        scores.legend()
+        for axes in (losses, scores):
+            axes.set_xlabel("epoch")
+            axes.grid(alpha=0.3)

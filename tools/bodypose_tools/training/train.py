@@ -16,6 +16,7 @@ from bodypose_tools.data.annotation_check import checked_coco, summary, write_pr
 from bodypose_tools.data.coco import DatasetError, ImageRecord, read_coco
 from bodypose_tools.evaluation.offline import evaluate_model
 from bodypose_tools.files.artifacts import Artifact, StaleArtifactError, sha256_of
+from bodypose_tools.files.figures import can_draw
 from bodypose_tools.files.json_records import write_record
 from bodypose_tools.networks.keras_files import save_network
 from bodypose_tools.networks.network import with_dtype_policy
@@ -24,7 +25,7 @@ from pose_runtime.spec import PipelineSpec
 
 from .callbacks import Bar, StopOnNaN, SwapToAverage
 from .checkpoint import STATE_FILE, Checkpoint, RunState, TrainingError, restore
-from .log import VALIDATED, TrainingLog, can_draw_curves, draw_curves
+from .log import VALIDATED, TrainingLog, draw_curves
 from .setup import Trained, chosen_records
 from .sheets import draw_samples, pictured
 from .spec import TrainSpec
@@ -161,7 +162,7 @@ class _Keeper(keras.callbacks.Callback):
         self._first_epoch = state.epoch
         self._seconds_before = float(state.rows[-1]["seconds"]) if state.rows else 0.0
         self.best = _kept(results_dir / _BEST) if state.epoch else None
-        if not can_draw_curves():
+        if not can_draw():
             say("no curves.png: expected matplotlib, got none; pip install matplotlib")
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -185,7 +186,7 @@ class _Keeper(keras.callbacks.Callback):
         self._state.epoch = epoch + 1
         self._state.rows.append(row)
         self._log.write(self._state.rows)
-        if self._spec.validates_after(epoch) and can_draw_curves():
+        if self._spec.validates_after(epoch) and can_draw():
             draw_curves(self._folder, self._state.rows)
         self._checkpoint.commit()
         self._speak(row)

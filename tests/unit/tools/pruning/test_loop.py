@@ -86,7 +86,7 @@ def quick(monkeypatch) -> None:
     monkeypatch.setattr(stage, "load_network", load)
     monkeypatch.setattr(stage, "network_sizes", lambda model: (9, channels_in(model), 5))
     monkeypatch.setattr(stage, "network_ap", lambda model, *_: 0.3 + channels_in(model) / 1e6)
-    monkeypatch.setattr(stage, "can_draw_curves", lambda: False)
+    monkeypatch.setattr(stage, "can_draw", lambda: False)
     monkeypatch.setattr("bodypose_tools.files.artifacts._versions", dict)  # slow to look up
 
 
