@@ -28,9 +28,9 @@ from bodypose_client.evaluation import Split, ask, open_split
 from bodypose_client.files.output_file import write_file
 from bodypose_client.in_flight import map_in_order
 from bodypose_client.pose_client import PoseClient
-from bodypose_tools.benchmark.load import grpc_stub, image_request
 from bodypose_tools.repository.build import build_repository
 from bodypose_tools.server.embedded import embedded_server
+from bodypose_tools.server.load import grpc_stub, image_request
 
 ROOT = Path(__file__).parents[2]
 SIDES = ("generator", "evaluate")

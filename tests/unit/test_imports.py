@@ -40,6 +40,8 @@ MAY_IMPORT_PACKAGES = {
     "bodypose_tools": "bodypose_tools bodypose_client pose_runtime numpy cv2 google h5py jax keras"
     " matplotlib onnx onnxruntime openvino pycocotools pydantic rich simplejpeg skimage tensorflow"
     " tensorrt tf2onnx tritonclient typer yaml",
+    "bodypose_tools.server": "bodypose_tools bodypose_client pose_runtime numpy cv2 grpc skimage"
+    " tritonclient typer",
     "bodypose_tools.benchmark": "bodypose_tools bodypose_client pose_runtime numpy cv2 grpc keras"
     " onnx onnxruntime openvino matplotlib psutil simplejpeg skimage tritonclient typer google"
     " tensorflow tf2onnx",

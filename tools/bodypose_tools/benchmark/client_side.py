@@ -1,4 +1,4 @@
-"""Owns what people do today: Triton runs the network alone, a Python client does the rest."""
+"""The usual division of work, measured: Triton runs the network, a Python client the rest."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from tritonclient.grpc import service_pb2
 
 from bodypose_tools.repository.pbtxt import NETWORK
 from bodypose_tools.server.embedded import EmbeddedServer
+from bodypose_tools.server.load import Ask, closed_loop, grpc_asks, grpc_stub, image_request
 from pose_runtime.grouping import people_in_image
 from pose_runtime.images import letterbox_pixels
 from pose_runtime.spec import PipelineSpec, TensorSpec
 
 from .conditions import Setting
-from .load import Ask, closed_loop, grpc_asks, grpc_stub, image_request
 
 _ROUNDS = 3
 
@@ -25,7 +25,7 @@ _ROUNDS = 3
 def measure(
     setting: Setting, server: EmbeddedServer, jpeg: bytes, clients: int, seconds: float
 ) -> dict[str, Any]:
-    """Both ways on the same server and cores, in turns: images/s, and the ratio."""
+    """Images/s of both ways in turns, on the same server and cores, and their ratio."""
     rates: dict[str, list[float]] = {"ensemble": [], "client_side": []}
     with grpc_stub(server.grpc_url) as stub:
         sides: dict[str, Callable[[], Ask]] = {

@@ -1,4 +1,4 @@
-"""Owns the measurement of decoding: the layers behind the last convolution, and grouping."""
+"""The measurement of decoding: the layers after the last convolution, and grouping."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from bodypose_tools.data.photos import packaged_images
 from bodypose_tools.runtimes.clock import compared, milliseconds, take_turns
 from pose_runtime.grouping import group_poses
 
-from . import sparse_scoring
 from .conditions import Setting
 from .crowds import crowd, noise, with_peaks
 from .graph_parts import after_the_convolutions
@@ -24,16 +23,12 @@ _SEEDS = 8
 
 
 def measure(setting: Setting) -> dict[str, Any]:
-    """Grouping by people per image, the layers by runtime, and where limbs could be scored."""
-    return {
-        "grouping": _grouping(setting),
-        "layers": _layers(setting),
-        "scoring": sparse_scoring.measure(setting),
-    }
+    """Milliseconds of grouping by people per image, and of the decoding layers by runtime."""
+    return {"grouping": _grouping(setting), "layers": _layers(setting)}
 
 
 def _grouping(setting: Setting) -> dict[str, Any]:
-    """Milliseconds of one image, single thread, by people in it; "noise" joins all with all."""
+    """Milliseconds of one image on one thread, by people in it; "noise" joins all peaks."""
     results = {}
     for num_people in PEOPLE:
         spec = with_peaks(setting.spec, num_people)
@@ -51,7 +46,7 @@ def _grouping(setting: Setting) -> dict[str, Any]:
 
 
 def _layers(setting: Setting) -> dict[str, Any]:
-    """The graph behind the last convolutions alone, on a photo's fields."""
+    """Milliseconds of the graph after the last convolutions, on the fields of a photo."""
     head, tail = after_the_convolutions(setting.model)
     pixels = packaged_images(setting.spec.network_hw)[:1]
     fields = onnxruntime_graph(head, setting.threads)(pixels)

@@ -1,15 +1,14 @@
-"""Owns the ideal that the ensemble is held against: its three steps in one process."""
+"""The ideal that the ensemble is compared with: its three steps in one process."""
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from bodypose_tools.runtimes.clock import milliseconds, take_turns
+from bodypose_tools.server.load import Ask, closed_loop
 from pose_runtime.grouping import people_in_image
 from pose_runtime.images import network_pixels
 from pose_runtime.poses import Poses
@@ -21,7 +20,7 @@ Step = Callable[[], Any]
 
 
 def pipeline(setting: Setting, jpeg: bytes, threads: int, precision: str) -> Callable[[], Poses]:
-    """One image through decode, network and grouping; the network has `threads`."""
+    """A function that finds the people of one image: decode, network with `threads`, grouping."""
     spec = setting.spec
     network = openvino_graph(setting.model, threads, precision, [(1, *spec.pixels.dims)])
 
@@ -36,7 +35,7 @@ def pipeline(setting: Setting, jpeg: bytes, threads: int, precision: str) -> Cal
 def ideal_images_per_s(
     setting: Setting, jpeg: bytes, precision: str, seconds: float
 ) -> dict[str, float]:
-    """Images/s of both ways to use all cores: one image on all, or an image for each."""
+    """Images/s of two ways to use all cores: one image on all of them, or one image on each."""
     whole = [pipeline(setting, jpeg, setting.threads, precision)]
     apart = [pipeline(setting, jpeg, 1, precision) for _ in range(setting.threads)]
     return {
@@ -61,19 +60,11 @@ def steps_ms(setting: Setting, jpeg: bytes, precision: str) -> dict[str, Any]:
 
 
 def _rate(runs: list[Callable[[], Poses]], seconds: float) -> float:
-    counts = [0] * len(runs)
-    for run in runs:
-        run()
-    end = time.perf_counter() + seconds
+    """Images/s when each of `runs` has a thread of its own, as the server's clients have."""
+    own = iter(runs)
 
-    def work(index: int) -> None:
-        while time.perf_counter() < end:
-            runs[index]()
-            counts[index] += 1
+    def make_ask() -> Ask:
+        run = next(own)
+        return lambda: run() is not None
 
-    threads = [threading.Thread(target=work, args=(index,)) for index in range(len(runs))]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return round(sum(counts) / seconds, 2)
+    return round(closed_loop(make_ask, len(runs), seconds).per_second, 2)

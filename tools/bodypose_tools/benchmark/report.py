@@ -86,16 +86,6 @@ def _decoding(part: Record) -> Iterator[Row]:
             "<= 1 ms with the hop",
             whole <= 1,
         )
-    scoring = part["scoring"]
-    sparse = scoring["in_grouping_by_people"]
-    yield Row(
-        "scoring limbs in grouping instead",
-        ", ".join(f"{spent['median']:.2f} ms for {count}" for count, spent in sparse.items())
-        + f" people; {scoring['bytes_scored_in_grouping'] / 1000:.0f} kB an image instead of"
-        f" {scoring['bytes_scored_in_graph'] / 1000:.0f} kB",
-        "keep the better",
-        None,
-    )
 
 
 def _preprocessing(part: Record) -> Iterator[Row]:

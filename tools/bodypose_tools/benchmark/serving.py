@@ -1,4 +1,4 @@
-"""Owns the measurement of the served ensemble: against the ideal, under load, from a cold start."""
+"""The measurement of the served ensemble: against the ideal, under load, from a cold start."""
 
 from __future__ import annotations
 
@@ -17,17 +17,23 @@ from bodypose_tools.repository.build import build_repository
 from bodypose_tools.repository.pbtxt import ENSEMBLE
 from bodypose_tools.repository.tuning import UNTUNED
 from bodypose_tools.server.embedded import EmbeddedServer, embedded_server
+from bodypose_tools.server.load import (
+    closed_loop,
+    grpc_asks,
+    grpc_stub,
+    http_asks,
+    image_request,
+    knee_of,
+)
 
 from .client_side import measure as measure_client_side
 from .conditions import Setting
 from .in_process import ideal_images_per_s, steps_ms
-from .load import closed_loop, grpc_asks, grpc_stub, http_asks, image_request
 
 CLIENTS = (1, 2, 4, 8, 16)
 PRECISION = UNTUNED.precision  # what the embedded network runs in
 _OVERLOAD = 8  # times the clients at the knee
 _STAGES = ("queue", "compute_input", "compute_infer", "compute_output")
-_KNEE = 0.95  # share of the best rate that the knee has
 
 
 def measure(setting: Setting) -> dict[str, Any]:
@@ -61,12 +67,6 @@ def measure(setting: Setting) -> dict[str, Any]:
                 "client_side": rival,
                 "memory_after": {**_memory(server), "images": _images_so_far(server)},
             }
-
-
-def knee_of(curve: list[dict[str, Any]]) -> dict[str, Any]:
-    """The fewest clients that have nearly the best rate."""
-    best = max(step["images_per_s"] for step in curve)
-    return next(step for step in curve if step["images_per_s"] >= _KNEE * best)
 
 
 def _curve(

@@ -1,9 +1,9 @@
-"""Owns the search for the fastest serving settings, measured on the real embedded server."""
+"""The search for the fastest serving settings, measured on the real embedded server."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,15 +14,20 @@ from bodypose_tools.files.figures import png_axes
 from bodypose_tools.files.json_records import write_record
 from bodypose_tools.repository.tuning import UNTUNED, Tuning
 from bodypose_tools.runtimes.machine import machine
+from bodypose_tools.server.load import (
+    Curve,
+    closed_loop,
+    grpc_asks,
+    grpc_stub,
+    image_request,
+    knee_of,
+)
 from pose_runtime.errors import PoseError
 
 from .settings import Objective
 
 CLIENTS = (1, 2, 4, 8, 16)
 _GAIN = 1.02  # a setting must be better by more than noise
-_KNEE = 0.95
-
-Curve = Sequence[dict[str, Any]]  # `benchmark.load.Load.summary` by rising number of clients
 
 
 class TuneError(PoseError):
@@ -56,9 +61,8 @@ class Trial:
 
     @property
     def knee(self) -> dict[str, Any]:
-        """The fewest clients with nearly the best rate."""
-        best = max(step["images_per_s"] for step in self.curve)
-        return next(step for step in self.curve if step["images_per_s"] >= _KNEE * best)
+        """The step with the fewest clients that has nearly the best rate."""
+        return knee_of(self.curve)
 
 
 def search(
@@ -123,8 +127,6 @@ def measured_curve(model: Path, tuning: Tuning, seconds: float) -> Curve:
     from bodypose_tools.repository.build import build_repository
     from bodypose_tools.repository.targets import tuned
     from bodypose_tools.server.embedded import embedded_server
-
-    from .load import closed_loop, grpc_asks, grpc_stub, image_request
 
     request = image_request(photo_jpeg(640, 480))
     with tempfile.TemporaryDirectory() as folder:

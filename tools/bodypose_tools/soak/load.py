@@ -5,6 +5,7 @@ Every good image's answer is known beforehand, so a lost, doubled or mixed-up an
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
@@ -22,6 +23,7 @@ from bodypose_client.errors import RequestRejected
 from bodypose_client.pose_client import PoseClient
 from bodypose_client.wire.retries import PATIENT
 from bodypose_tools.server.embedded import EmbeddedServer
+from bodypose_tools.server.load import closed_loop
 from pose_runtime.errors import ImageError, PoseError
 from pose_runtime.poses import Poses
 
@@ -33,7 +35,7 @@ SCHEMA = "bodypose-soak/1"
 _MAX_WAITING = 64
 _TIMEOUT_S = 60.0
 _SAME_PX = 0.5  # a batch's arithmetic may round in another order
-_KNEE_S = 10.0
+_KNEE_S, _KNEE_CALLERS = 10.0, 8
 _MAX_PROBLEMS = 10
 _LAST_KILL_S = 20.0  # before the end, or half of what lies between two
 # Caches and threads fill in the first minutes.
@@ -96,19 +98,14 @@ def ask_once(
 
 
 def measured_knee(client: PoseClient, questions: Sequence[Question]) -> float:
-    """Answers a second when 8 callers each ask as soon as they are answered."""
-    good = [question.image for question in questions if question.answer is not None]
-    end = time.monotonic() + _KNEE_S
+    """Answers a second when 8 callers each ask again as soon as they are answered."""
+    good = itertools.cycle([q.image for q in questions if q.answer is not None])
 
-    def ask(caller: int) -> int:
-        count = 0
-        while time.monotonic() < end:
-            client.infer(good[(caller + count) % len(good)])
-            count += 1
-        return count
+    def ask() -> bool:
+        client.infer(next(good))
+        return True
 
-    with ThreadPoolExecutor(8) as callers:
-        return sum(callers.map(ask, range(8))) / _KNEE_S
+    return closed_loop(lambda: ask, _KNEE_CALLERS, _KNEE_S).per_second
 
 
 def soak(

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import json
-import threading
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from bodypose_tools.benchmark import crowds, report
 from bodypose_tools.benchmark.conditions import Setting
-from bodypose_tools.benchmark.load import Load, closed_loop
 from bodypose_tools.benchmark.rivals import Contest
 from bodypose_tools.benchmark.run import SCHEMA, BenchmarkError, read_results, run_benchmark
 from bodypose_tools.benchmark.settings import Effort
-from bodypose_tools.benchmark.sparse_scoring import scores_of_existing_pairs
 from bodypose_tools.cli import app
 from bodypose_tools.data.photos import photo_jpeg
 from bodypose_tools.runtimes.clock import compared, take_turns
@@ -64,41 +59,6 @@ def test_the_photo_has_the_size_asked_for():
     assert image_size(photo_jpeg(1920, 1080)) == (1080, 1920)
 
 
-def test_scoring_in_grouping_sees_the_limb_that_is_drawn():
-    peaks = np.zeros(SPEC.peaks.dims, np.float32)
-    first, second = SPEC.skeleton.limbs[3]
-    peaks[first, 0] = (20, 84, 0.9)
-    peaks[second, :2] = [(180, 84, 0.9), (180, 204, 0.9)]
-    field = np.zeros((2 * SPEC.skeleton.num_limbs, 36, 48), np.float16)
-    field[2 * 3, 10] = 1  # the unit vector to the right, along row 10
-    scores = scores_of_existing_pairs(field, peaks, SPEC)
-    assert scores[3, 0, 0] == pytest.approx(1)
-    assert np.count_nonzero(scores) == 1
-
-
-def test_clients_ask_again_until_the_time_is_over_and_refusals_count():
-    lock, turn = threading.Lock(), itertools.count()
-
-    def make_ask():
-        def ask():
-            with lock:
-                return next(turn) % 2 == 0
-
-        return ask
-
-    load = closed_loop(make_ask, clients=2, seconds=1.0)
-    summary = load.summary()
-    assert load.outcomes["answered"] == len(load.latencies_s) > 0
-    assert load.seconds >= 0.7  # the last clients ask until the time is over
-    assert summary["refused"] > 0
-    assert summary["images_per_s"] == pytest.approx(load.per_second, abs=0.01)
-
-
-def test_a_load_without_an_answer_has_a_summary():
-    summary = Load(clients=2).summary()
-    assert (summary["images_per_s"], summary["refused"]) == (0.0, 0)
-
-
 def spent(median: float, ratio: float = 1.0) -> dict:
     return {
         "milliseconds": {"median": median, "p10": median, "p90": median},
@@ -124,11 +84,6 @@ def results() -> dict:
         "decoding": {
             "grouping": {"by_people": people, "noise": {"median": 2.0}},
             "layers": {"openvino": spent(0.5)},
-            "scoring": {
-                "in_grouping_by_people": {"10": {"median": 0.3}},
-                "bytes_scored_in_graph": 35_000,
-                "bytes_scored_in_grouping": 136_000,
-            },
         },
         "preprocessing": {
             "640x480 quality 75": {

@@ -1,4 +1,4 @@
-"""Owns the benchmark's load: clients in a closed loop over raw gRPC or HTTP."""
+"""Load on a running server: clients in a closed loop over raw gRPC or HTTP, and the knee."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ import http.client
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -17,14 +18,18 @@ from tritonclient.grpc import service_pb2, service_pb2_grpc
 
 from bodypose_tools.runtimes.clock import spread
 
-# Sends one request and waits; True when it was answered, False when it was refused as too many.
+# Sends one request and waits for it; False when the server refused it because it has too many.
 Ask = Callable[[], bool]
+Curve = Sequence[dict[str, Any]]  # `Load.summary` by rising number of clients
+
 _TIMEOUT_S = 60
+_KNEE = 0.95  # share of the best rate that the knee has
+_BACK_OFF_S = 0.02  # a client's wait after a refusal
 
 
 @dataclass(slots=True)
 class Load:
-    """What some clients saw in one stretch of time."""
+    """Latencies and outcomes of `clients` in one stretch of time."""
 
     clients: int
     seconds: float = 0.0
@@ -33,10 +38,11 @@ class Load:
 
     @property
     def per_second(self) -> float:
-        """Answers; 0 when nothing came back while it counted."""
+        """Answers a second; 0 when none came in the time that counts."""
         return len(self.latencies_s) / self.seconds if self.seconds else 0.0
 
     def summary(self) -> dict[str, Any]:
+        """The step of a curve, for JSON: rate, latency in milliseconds, refusals."""
         latencies = np.array(self.latencies_s or [0.0], np.float64) * 1000
         return {
             "clients": self.clients,
@@ -50,21 +56,26 @@ class Load:
 
 
 def closed_loop(make_ask: Callable[[], Ask], clients: int, seconds: float) -> Load:
-    """`clients` threads that each ask again as soon as they are answered; a warm-up first.
+    """Load of `clients` threads that each ask again as soon as they are answered.
+
+    The first quarter, at most one second, warms up and does not count.
 
     Args:
-        make_ask: called by each client once: its own connection.
-        clients: threads.
-        seconds: how long clients ask; what is under way then is waited for, and counts.
+        make_ask: called once by each client, for a connection of its own.
+        clients: number of threads.
+        seconds: how long clients ask after the warm-up; requests under way at the end count, too.
+
+    Raises:
+        Whatever an ask raises, once the other clients have stopped.
     """
     load = Load(clients)
-    lock = threading.Lock()
+    lock, over = threading.Lock(), threading.Event()
     begin = time.perf_counter() + min(1.0, seconds / 4)
     end = begin + seconds
 
-    def work() -> None:
+    def work(client: int) -> None:
         ask = make_ask()
-        while (sent := time.perf_counter()) < end:
+        while (sent := time.perf_counter()) < end and not over.is_set():
             answered = ask()
             now = time.perf_counter()
             if now >= begin:
@@ -74,18 +85,24 @@ def closed_loop(make_ask: Callable[[], Ask], clients: int, seconds: float) -> Lo
                     if answered:
                         load.latencies_s.append(now - sent)
             if not answered:
-                time.sleep(0.02)  # as a client that backs off, in short
+                time.sleep(_BACK_OFF_S)
 
-    threads = [threading.Thread(target=work, daemon=True) for _ in range(clients)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor(clients) as pool:
+        try:
+            list(pool.map(work, range(clients)))
+        finally:
+            over.set()  # after an error or Ctrl-C the other clients stop, too
     return load
 
 
+def knee_of(curve: Curve) -> dict[str, Any]:
+    """The step with the fewest clients that has nearly the best rate."""
+    best = max(step["images_per_s"] for step in curve)
+    return next(step for step in curve if step["images_per_s"] >= _KNEE * best)
+
+
 def image_request(jpeg: bytes, model: str = "bodypose") -> Any:
-    """The request that asks the ensemble about one encoded image."""
+    """The KServe request for the people in one encoded image."""
     request = service_pb2.ModelInferRequest(model_name=model)
     request.inputs.add(name="image", datatype="BYTES", shape=[1, 1])
     request.raw_input_contents.append(len(jpeg).to_bytes(4, "little") + jpeg)
@@ -94,13 +111,15 @@ def image_request(jpeg: bytes, model: str = "bodypose") -> Any:
 
 @contextmanager
 def grpc_stub(url: str) -> Iterator[Any]:
-    """Every client gets a connection of its own from gRPC's pool."""
+    """The stub of a server's gRPC endpoint, `host:port`."""
     options = [("grpc.enable_http_proxy", 0), ("grpc.max_receive_message_length", -1)]
     with grpc.insecure_channel(url, options=options) as channel:
         yield service_pb2_grpc.GRPCInferenceServiceStub(channel)
 
 
 def grpc_asks(stub: Any, request: Any) -> Callable[[], Ask]:
+    """Clients that send `request` again and again over the one channel of `stub`."""
+
     def ask() -> bool:
         try:
             stub.ModelInfer(request, timeout=_TIMEOUT_S)
@@ -114,7 +133,7 @@ def grpc_asks(stub: Any, request: Any) -> Callable[[], Ask]:
 
 
 def http_asks(url: str, jpeg: bytes, model: str = "bodypose") -> Callable[[], Ask]:
-    """Triton's raw binary request: the image is the body, nothing else."""
+    """Clients that each send the image as the body of Triton's raw binary request."""
     headers = {"Inference-Header-Content-Length": "0", "Content-Type": "application/octet-stream"}
 
     def make() -> Ask:
