@@ -55,6 +55,15 @@ class Header:
         return f"{self.image_format} of {self.hw[1]} x {self.hw[0]}"
 
 
+def image_size(data: bytes) -> tuple[int, int]:
+    """Height and width of what `images.decode_image` makes of `data`, read from its header alone.
+
+    Raises:
+        ImageError: no image format that we accept, or its header is damaged.
+    """
+    return read_header(data).upright_hw
+
+
 def checked_image(data: bytes, limits: ImageLimits) -> tuple[bytes, Header]:
     """The bytes to decode (without base64, a PNG without comments), when all limits allow it.
 

@@ -13,7 +13,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from .errors import DamagedImage
-from .image_headers import Header, checked_image, read_header
+from .image_headers import Header, checked_image
 from .letterbox import Letterbox
 from .spec import ImageLimits
 
@@ -61,15 +61,6 @@ def network_pixels(
     else:
         image = _decode_other(data, header)
     return _placed(image, letterbox, network_hw), letterbox
-
-
-def image_size(data: bytes) -> tuple[int, int]:
-    """Height and width of what `decode_image` makes of `data`, read from its header alone.
-
-    Raises:
-        ImageError: no image format that we accept, or its header is damaged.
-    """
-    return read_header(data).upright_hw
 
 
 def letterbox_pixels(image: Pixels, network_hw: tuple[int, int]) -> tuple[Pixels, Letterbox]:

@@ -38,7 +38,8 @@ def watched(package: str) -> AbstractContextManager[Any]:
 
 with watched("pose_runtime"):
     from pose_runtime.errors import ImageError
-    from pose_runtime.images import decode_image, image_size, network_pixels
+    from pose_runtime.image_headers import image_size
+    from pose_runtime.images import decode_image, network_pixels
     from tests.fuzz.limits import LIMITS, SPEC
 
 # These import pose_runtime, too, so they come after it is instrumented.

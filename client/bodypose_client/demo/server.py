@@ -22,7 +22,7 @@ from bodypose_client.errors import (
     ServerTimeout,
 )
 from bodypose_client.formats import DISPLAY_MIN_SCORE, image_record
-from bodypose_client.pictures.drawing import Side, joint_sides
+from bodypose_client.pictures.sides import Side, joint_sides
 from bodypose_client.pose_client import PoseClient
 from pose_runtime.errors import PoseError
 from pose_runtime.spec import ImageLimits

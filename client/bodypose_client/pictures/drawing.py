@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from enum import Enum
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -12,20 +10,11 @@ from bodypose_client.formats import DISPLAY_MIN_JOINT, DISPLAY_MIN_SCORE
 from pose_runtime.poses import Poses
 from pose_runtime.skeleton import Skeleton
 
+from .sides import Side, joint_sides
+
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 Colour = tuple[int, int, int]
-
-
-class Side(Enum):
-    """Which half of the body a joint or limb belongs to, as its RGB colour.
-
-    Blue and orange stay apart for every common kind of colour blindness.
-    """
-
-    LEFT = (64, 196, 255)
-    RIGHT = (255, 152, 56)
-    MIDDLE = (240, 244, 250)
 
 
 _OUTLINE: Colour = (16, 20, 28)
@@ -44,22 +33,6 @@ _CORE_COLOUR: Colour = (255, 255, 255)
 _SURE_SCORE = 0.7  # a joint of this score or above is drawn solid
 _FAINTEST = 0.5  # opacity of a joint of score 0
 _LONGEST_LOOP = 4  # limbs; a longer loop is no part of a body's outline
-
-
-def joint_sides(skeleton: Skeleton) -> tuple[Side, ...]:
-    """The side of each joint: from its name, or from the order of a mirrored pair without names."""
-    sides = []
-    for joint, mirrored in enumerate(skeleton.mirror):
-        words = skeleton.joints[joint].lower().replace("-", "_").split("_")
-        if joint == mirrored:
-            sides.append(Side.MIDDLE)
-        elif {"left", "l"} & set(words):
-            sides.append(Side.LEFT)
-        elif {"right", "r"} & set(words):
-            sides.append(Side.RIGHT)
-        else:
-            sides.append(Side.LEFT if joint < mirrored else Side.RIGHT)
-    return tuple(sides)
 
 
 def draw_poses(

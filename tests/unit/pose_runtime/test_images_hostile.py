@@ -9,7 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pose_runtime.errors import BeyondLimit, ImageError, UnknownFormat
-from pose_runtime.images import decode_image, image_size, network_pixels
+from pose_runtime.image_headers import image_size
+from pose_runtime.images import decode_image, network_pixels
 from pose_runtime.spec import ImageLimits
 from tests.fuzz import hostile_images
 

@@ -12,7 +12,8 @@ import simplejpeg
 
 from bodypose_tools.data.photos import IMAGE_SUFFIXES, photo_jpeg
 from bodypose_tools.runtimes.clock import compared, take_turns
-from pose_runtime.images import image_size, network_pixels
+from pose_runtime.image_headers import image_size
+from pose_runtime.images import network_pixels
 
 from .conditions import Setting
 

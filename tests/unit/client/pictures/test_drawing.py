@@ -3,7 +3,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from bodypose_client.pictures.drawing import Side, draw_poses, joint_sides, limbs_to_draw
+from bodypose_client.pictures.drawing import draw_poses, limbs_to_draw
+from bodypose_client.pictures.sides import Side, joint_sides
 from pose_runtime.poses import Poses
 from pose_runtime.skeleton import BODYPOSE_18 as BODY
 

@@ -54,7 +54,7 @@ def test_noise_fills_every_place():
 
 
 def test_the_photo_has_the_size_asked_for():
-    from pose_runtime.images import image_size
+    from pose_runtime.image_headers import image_size
 
     assert image_size(photo_jpeg(1920, 1080)) == (1080, 1920)
 
