@@ -5,10 +5,33 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from .errors import PoseError
 
+# Package, by the name under which it is imported -> the smallest extra that brings it.
+EXTRA_OF: Final[Mapping[str, str]] = {
+    "cv2": "draw",
+    "pycocotools": "evaluate",
+    "av": "video",
+    "pydantic": "tools",
+    "yaml": "tools",
+    "skimage": "demo",
+    "openvino": "embedded",
+    "pytriton": "embedded",
+    "onnx": "embedded",
+    "onnxruntime": "embedded",
+    "keras": "train",
+    "h5py": "train",
+    "tensorflow": "train",
+    "matplotlib": "benchmark",
+    "psutil": "benchmark",
+    "tf2onnx": "export",
+    "gevent": "loadtest",
+    "geventhttpclient": "loadtest",
+    "locust": "loadtest",
+}
 _DISTRIBUTION: Final = "bodypose-triton"
 _IS_CHECKOUT: Final = (Path(__file__).parents[1] / "pyproject.toml").is_file()
 
@@ -16,8 +39,10 @@ _IS_CHECKOUT: Final = (Path(__file__).parents[1] / "pyproject.toml").is_file()
 class MissingPackage(PoseError, ImportError):
     """A package that the base install leaves out; the message has the line that installs it."""
 
-    def __init__(self, package: str, extra: str) -> None:
-        super().__init__(f"expected the package {package}, got none; run {install_line(extra)}")
+    def __init__(self, package: str, extra: str | None = None) -> None:
+        extra = extra or EXTRA_OF.get(package)
+        line = install_line(extra) if extra else f"`pip install {package}`"
+        super().__init__(f"expected the package {package}, got none; run {line}")
 
 
 def install_line(*extras: str, checkout: bool = _IS_CHECKOUT) -> str:
@@ -28,11 +53,10 @@ def install_line(*extras: str, checkout: bool = _IS_CHECKOUT) -> str:
     return f'`pip install "{_DISTRIBUTION}[{names}]"`'
 
 
-def require(extra: str, *packages: str) -> None:
+def require(*packages: str) -> None:
     """Refuse before the work starts what would fail in the midst of it.
 
     Args:
-        extra: the one that brings `packages`.
         packages: by the names under which they are imported; found without importing them.
 
     Raises:
@@ -40,15 +64,18 @@ def require(extra: str, *packages: str) -> None:
     """
     for package in packages:
         if importlib.util.find_spec(package) is None:
-            raise MissingPackage(package, extra)
+            raise MissingPackage(package)
 
 
-def explained(error: ModuleNotFoundError, extra_of: Mapping[str, str]) -> Exception:
+def explained(
+    error: ModuleNotFoundError, extra_of: Mapping[str, str] = MappingProxyType({})
+) -> Exception:
     """`MissingPackage` where an extra brings what was imported in vain, else `error` itself.
 
     Args:
         error: from an import, at any depth.
-        extra_of: package by the name under which it is imported -> extra.
+        extra_of: goes before `EXTRA_OF`.
     """
     package = (error.name or "").partition(".")[0]
-    return MissingPackage(package, extra_of[package]) if package in extra_of else error
+    extra = extra_of.get(package) or EXTRA_OF.get(package)
+    return MissingPackage(package, extra) if extra else error

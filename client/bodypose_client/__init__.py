@@ -9,8 +9,12 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from pose_runtime import __version__ as __version__
+from pose_runtime.extras import explained
+
 if TYPE_CHECKING:
     from pose_runtime.errors import ContractError, ImageError, PoseError
+    from pose_runtime.extras import MissingPackage
     from pose_runtime.images import decode_image
     from pose_runtime.poses import Poses
     from pose_runtime.skeleton import Skeleton
@@ -24,7 +28,6 @@ if TYPE_CHECKING:
         ClientClosed,
         ClientError,
         FileError,
-        MissingLibrary,
         ModelNotFound,
         NotAPoseModel,
         RateLimited,
@@ -50,13 +53,14 @@ if TYPE_CHECKING:
 
 _MODULES = {
     "pose_runtime.errors": "ContractError ImageError PoseError",
+    "pose_runtime.extras": "MissingPackage",
     "pose_runtime.images": "decode_image",
     "pose_runtime.poses": "Poses",
     "pose_runtime.skeleton": "Skeleton",
     "pose_runtime.spec": "ImageLimits PipelineSpec",
     "bodypose_client.async_client": "AsyncPoseClient",
     "bodypose_client.errors": "AccessDenied AddressError AnnotationError ClientClosed ClientError"
-    " FileError MissingLibrary ModelNotFound NotAPoseModel RateLimited RequestRejected ServerBusy"
+    " FileError ModelNotFound NotAPoseModel RateLimited RequestRejected ServerBusy"
     " ServerTimeout ServerUnavailable SharedMemoryRefused TlsFailed",
     "bodypose_client.evaluation": "Evaluation evaluate_server open_split",
     "bodypose_client.files.picture_file": "write_picture",
@@ -114,7 +118,7 @@ __all__ = [  # noqa: RUF022  grouped as the page does
     "ContractError",
     "FileError",
     "ImageError",
-    "MissingLibrary",
+    "MissingPackage",
     "ModelNotFound",
     "NotAPoseModel",
     "PoseError",
@@ -131,7 +135,10 @@ __all__ = [  # noqa: RUF022  grouped as the page does
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_HOME[name]), name)
+    try:
+        return getattr(import_module(_HOME[name]), name)
+    except ModuleNotFoundError as error:
+        raise explained(error) from error
 
 
 def __dir__() -> list[str]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-
 import typer
 
 from bodypose_client.commands import demo as cli_demo
@@ -11,8 +9,8 @@ from bodypose_client.commands import describe as cli_describe
 from bodypose_client.commands import evaluate as cli_evaluate
 from bodypose_client.commands import infer as cli_infer
 from bodypose_client.commands import video as cli_video
-from bodypose_client.commands.connection import complain, remember_access
-from pose_runtime.errors import PoseError
+from bodypose_client.commands.connection import remember_access
+from bodypose_client.commands.entry import run
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -30,8 +28,4 @@ for module in (cli_infer, cli_evaluate, cli_video, cli_describe, cli_demo):
 
 def main() -> None:
     """Entry point: an error that the user can fix is one line on stderr and exit code 1."""
-    try:
-        app()
-    except PoseError as error:
-        complain(str(error))
-        sys.exit(1)
+    run(app, {})

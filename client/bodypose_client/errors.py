@@ -3,7 +3,7 @@
 PoseError                    (pose_runtime/errors.py)
 ├── AnnotationError          a COCO annotation or results file is not what it should be
 ├── FileError                a file cannot be read or written
-├── MissingLibrary           a conversion needs a library that is not installed
+├── MissingPackage           (pose_runtime/extras.py) a package that the base install leaves out
 └── ClientError              base of everything that comes from talking to a server
     ├── ClientClosed         asked after `close`
     ├── AddressError         the URL cannot be understood, or does not fit the other options
@@ -35,13 +35,6 @@ class FileError(PoseError):
 
     def __init__(self, path: Path, expected: str, error: OSError) -> None:
         super().__init__(f"{path}: expected {expected}, got {(error.strerror or str(error))!r}")
-
-
-class MissingLibrary(PoseError):
-    """A library that only this conversion needs."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(f"{name}: expected it installed, got nothing; run `pip install {name}`")
 
 
 class ClientError(PoseError):

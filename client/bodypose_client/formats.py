@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pose_runtime.extras import require
 from pose_runtime.poses import Poses
 from pose_runtime.skeleton import Skeleton
 
-from .errors import AnnotationError, MissingLibrary
+from .errors import AnnotationError
 
 # People below this score are not shown; evaluation keeps them all. On training images 80 % of the
 # shipped model's people above it are right, and 67 % of those above 0.15 (docs/decisions.md).
@@ -116,12 +117,11 @@ def supervision_keypoints(poses: Poses) -> Any:
     """As `supervision.KeyPoints` (0.29 or later), for its annotators; one class, the person.
 
     Raises:
-        MissingLibrary: supervision is not installed.
+        MissingPackage: supervision is not installed.
     """
-    try:
-        import supervision
-    except ImportError as error:
-        raise MissingLibrary("supervision") from error
+    require("supervision")
+    import supervision
+
     return supervision.KeyPoints(
         xy=poses.keypoints[:, :, :2].copy(),
         class_id=np.zeros(len(poses), np.int64),

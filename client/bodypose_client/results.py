@@ -38,6 +38,6 @@ class ImagePoses(Poses):
         """`supervision.KeyPoints`.
 
         Raises:
-            MissingLibrary: supervision is not installed.
+            MissingPackage: supervision is not installed.
         """
         return supervision_keypoints(self)

@@ -29,7 +29,6 @@ from bodypose_client.wire.shared_memory import SharedInputs, SharedMemory
 from bodypose_client.wire.trace import HEADER as TRACE_HEADER
 from bodypose_client.wire.trace import check_traceparent, new_traceparent
 from pose_runtime.errors import ContractError, ImageError
-from pose_runtime.image_headers import image_size
 from pose_runtime.poses import unpack_poses
 from pose_runtime.skeleton import Skeleton
 from pose_runtime.spec import PipelineSpec, TensorSpec
@@ -163,6 +162,8 @@ class Session:
 
 
 def _info(name: str, file: bytes) -> ImageInfo:
+    from pose_runtime.image_headers import image_size  # simplejpeg: not needed to connect
+
     try:
         height, width = image_size(file)
     except ImageError:  # the server accepts more formats than this client knows

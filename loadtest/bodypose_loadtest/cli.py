@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bodypose_client.commands.entry import Version
+from bodypose_client.commands.entry import run as run_command
 from bodypose_client.errors import AddressError
 from bodypose_client.wire.address import Address, Protocol
-from pose_runtime.errors import PoseError
 
 from .errors import PlanError
 from .scenarios import Load, Scenario, seconds_in
@@ -34,6 +34,14 @@ app = typer.Typer(
     help="Load tests of a pose server that say when they do not know."
     "\n\nExit codes: 0 passed, 1 an error, 2 usage, 3 failed, 4 invalid.",
 )
+
+# All of it comes with one extra.
+_EXTRA_OF = dict.fromkeys(("cv2", "matplotlib", "psutil"), "loadtest")
+
+
+@app.callback()
+def _options(version: Version = False) -> None: ...
+
 
 Duration = Annotated[str, typer.Option(metavar="TIME", help="Of each step: 30s, 5m.")]
 WarmUp = Annotated[str, typer.Option(metavar="TIME", help="Before each step, not counted.")]
@@ -257,11 +265,7 @@ def main() -> None:
     """Entry point: an error that the user can fix is one line on stderr and exit code 1."""
     for number in _STOP_SIGNALS:
         signal.signal(number, _interrupt)
-    try:
-        app()
-    except PoseError as error:
-        typer.secho(f"error: {error}", err=True, fg=typer.colors.RED)
-        sys.exit(1)
+    run_command(app, _EXTRA_OF)
 
 
 if __name__ == "__main__":

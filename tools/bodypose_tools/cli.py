@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NoReturn
+from typing import Any, Final
 
 import typer
 
-from pose_runtime.errors import PoseError
+from bodypose_client.commands.entry import Version, run
 
 from .benchmark.commands import benchmark, benchmark_report, import_movenet_graph, tune
 from .engines.commands import build_engine
@@ -51,40 +50,17 @@ for _panel, _commands in COMMANDS.items():
         app.command(_command.__name__.replace("_", "-"), rich_help_panel=_panel)(_command)
 
 
-# Of pyproject.toml, by the packages that only some commands need.
-_EXTRA_OF = {
-    "keras": "train",
-    "tensorflow": "train",
-    "matplotlib": "train",
-    "tf2onnx": "export",
-    "onnx": "export",
-    "onnxruntime": "export",
-    "skimage": "export",
-    "openvino": "embedded",
-    "psutil": "benchmark",
-}
+# `tools` needs more than the client does, of these too.
+_EXTRA_OF = {"cv2": "tools", "pycocotools": "tools"}
+
+
+@app.callback()
+def _options(version: Version = False) -> None: ...
 
 
 def main() -> None:
     """Entry point: an error that the user can fix is one line on stderr and exit code 1."""
-    try:
-        app()
-    except PoseError as error:
-        _end_with(str(error))
-    except ModuleNotFoundError as error:
-        package = (error.name or "").partition(".")[0]
-        if package not in _EXTRA_OF:
-            raise
-        extra = _EXTRA_OF[package]
-        _end_with(
-            f"expected the package {package}, got none; run pip install -e '.[{extra}]' -c"
-            " constraints.txt"
-        )
-
-
-def _end_with(problem: str) -> NoReturn:
-    typer.secho(f"error: {problem}", err=True, fg=typer.colors.RED)
-    sys.exit(1)
+    run(app, _EXTRA_OF)
 
 
 if __name__ == "__main__":

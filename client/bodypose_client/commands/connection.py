@@ -15,6 +15,8 @@ from bodypose_client.wire.connect import connect
 from bodypose_client.wire.retries import PATIENT
 from bodypose_client.wire.shared_memory import SharedMemory
 
+from .entry import Version
+
 _META = "bodypose_client.wire.access"
 
 Url = Annotated[
@@ -59,6 +61,7 @@ def remember_access(
         SharedMemory,
         typer.Option(help="`system`: a server on this host reads images from shared memory."),
     ] = SharedMemory.OFF,
+    version: Version = False,
 ) -> None:
     tls = Tls(ca_file, cert_file, key_file)
     ctx.meta[_META] = {
@@ -86,11 +89,6 @@ def open_client(
     return PoseClient(
         url, timeout_s=timeout_s, retries=PATIENT, connect=ctx.obj or connect, **access
     )
-
-
-def complain(problem: str) -> None:
-    """One line on stderr."""
-    typer.secho(f"error: {problem}", err=True, fg=typer.colors.RED)
 
 
 def _name_and_value(text: str) -> tuple[str, str]:

@@ -13,8 +13,10 @@ from bodypose_client.files.output_file import write_file
 from bodypose_client.files.picture_file import SUFFIXES
 from bodypose_client.files.run import INTERRUPTED
 from bodypose_client.session import DEFAULT_IN_FLIGHT, DEFAULT_TIMEOUT_S
+from pose_runtime.extras import require
 
-from .connection import InFlight, ProtocolOption, Timeout, Url, complain, open_client
+from .connection import InFlight, ProtocolOption, Timeout, Url, open_client
+from .entry import complain
 from .interrupt import stop_on_interrupt
 
 if TYPE_CHECKING:
@@ -72,6 +74,7 @@ def evaluate(
 
     Two sets of results: `pose-client evaluate -a person_keypoints_val.json --compare A.json B.json`
     """
+    require("pycocotools", *(["cv2"] if sheet else []))
     if compare:
         _compare(annotations, compare, limit, resamples, seed, json_out)
         return

@@ -17,10 +17,12 @@ from bodypose_client.formats import DISPLAY_MIN_SCORE
 from bodypose_client.progress import with_progress
 from bodypose_client.results import ImagePoses
 from bodypose_client.session import DEFAULT_IN_FLIGHT, DEFAULT_TIMEOUT_S
+from pose_runtime.extras import require
 from pose_runtime.poses import Poses
 from pose_runtime.skeleton import Skeleton
 
-from .connection import InFlight, ProtocolOption, Timeout, Url, complain, open_client
+from .connection import InFlight, ProtocolOption, Timeout, Url, open_client
+from .entry import complain
 from .interrupt import stop_on_interrupt
 
 
@@ -86,6 +88,8 @@ def infer(
     if as_json and form not in (None, Format.JSON):
         raise typer.BadParameter("expected json or no --json", param_hint="--format")
     form = Format.JSON if as_json else form
+    if visualize:
+        require("cv2")
     jobs = _jobs(images, visualize, output, form or Format.JSON)
     todo = [job for job in jobs if overwrite or not job.is_done]
     if len(todo) < len(jobs):

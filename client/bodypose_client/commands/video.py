@@ -17,6 +17,7 @@ from bodypose_client.errors import FileError
 from bodypose_client.formats import DISPLAY_MIN_SCORE
 from bodypose_client.pose_client import PoseClient
 from bodypose_client.session import DEFAULT_IN_FLIGHT, DEFAULT_TIMEOUT_S
+from pose_runtime.extras import require
 
 from .connection import InFlight, ProtocolOption, Timeout, Url, open_client
 from .interrupt import Stop, stop_on_interrupt
@@ -65,6 +66,7 @@ def video(
 
     Ctrl-C ends it and keeps what is done; it is the way to end a camera. Sound is left out.
     """
+    require("av", "cv2")
     from bodypose_client.video.files import open_source
 
     _check_outputs(source, output, jsonl)

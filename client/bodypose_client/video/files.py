@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from bodypose_client.errors import FileError
 from pose_runtime.errors import PoseError
+from pose_runtime.extras import require
 
 Pixels = NDArray[np.uint8]
 
@@ -233,10 +234,7 @@ def _with_even_sides(pixels: Pixels) -> Pixels:
 
 
 def _av() -> ModuleType:
-    try:
-        import av
-    except ImportError as error:
-        raise VideoError(
-            "expected PyAV for video files, got none; run `pip install -e '.[video]'`"
-        ) from error
+    require("av")
+    import av
+
     return av

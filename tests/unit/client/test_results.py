@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image as PilImage
 
-from bodypose_client.errors import MissingLibrary
 from bodypose_client.formats import csv_header, csv_rows, poses_from_record
 from bodypose_client.pose_client import PoseClient
 from bodypose_client.results import ImagePoses
+from pose_runtime.extras import MissingPackage
 from pose_runtime.poses import Poses
 
 URL = "grpc://127.0.0.1:8001/bodypose"
@@ -124,7 +124,7 @@ def test_nobody_is_nobody_in_every_form(fake_server):
 def test_a_missing_supervision_is_one_line(poses, monkeypatch):
     monkeypatch.setitem(sys.modules, "supervision", None)
 
-    with pytest.raises(MissingLibrary, match="run `pip install supervision`"):
+    with pytest.raises(MissingPackage, match="run `pip install supervision`"):
         poses.to_supervision()
 
 

@@ -14,6 +14,7 @@ from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.files.json_records import RecordError, read_record
 from bodypose_tools.runtimes.machine import machine
 from pose_runtime.errors import PoseError
+from pose_runtime.extras import install_line
 
 from .conditions import Setting
 from .settings import Effort
@@ -97,8 +98,8 @@ def _refuse_missing_packages() -> None:
     for package in ("keras", "tf2onnx"):
         if importlib.util.find_spec(package) is None:
             raise BenchmarkError(
-                f"rivals: expected the package {package} for VGG19, got none; run pip install -e"
-                " '.[train,export]', or leave them out with --subject or --quick"
+                f"rivals: expected the package {package} for VGG19, got none; run"
+                f" {install_line('train', 'export')}, or leave them out with --subject or --quick"
             )
 
 

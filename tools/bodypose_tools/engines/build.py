@@ -20,6 +20,7 @@ from typing import Any, Final
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.files.atomic_files import atomic_path
 from bodypose_tools.graphs.contract import spec_in_onnx
+from pose_runtime.extras import install_line
 
 from .inspector import int8_layers_that_fell_back, layer_counts
 from .settings import EngineError, EngineSettings, Runtime
@@ -30,7 +31,7 @@ _HOW_TO_INSTALL: Final = {
         " version of your server, or build inside its image: docker run --rm --gpus all -v"
         " $PWD:/work -w /work nvcr.io/nvidia/tensorrt:YY.MM-py3, with the server's YY.MM"
     ),
-    Runtime.TENSORRT_RTX: "run `pip install -e '.[engine]' -c constraints.txt`",
+    Runtime.TENSORRT_RTX: f"run {install_line('engine')}",
 }
 
 

@@ -10,17 +10,24 @@ import sys
 import sysconfig
 from pathlib import Path
 
+from pose_runtime.extras import MissingPackage, install_line
+
 from .settings import ServerError
+
+_PYTHONS = ("3.11", "3.12")  # the markers of the extra `embedded` in pyproject.toml
 
 
 def find_wheel() -> Path:
     """The wheel's `tritonserver` folder, found without importing the package."""
     package = importlib.util.find_spec("pytriton")
     if package is None or package.origin is None:
-        raise ServerError(
-            "embedded server: expected the package nvidia-pytriton, got none; run"
-            " `pip install -e '.[embedded]'`"
-        )
+        if _python_version() not in _PYTHONS:
+            raise ServerError(
+                f"embedded server: expected Python {' or '.join(_PYTHONS)} (its wheel needs numpy"
+                f" 1.26), got {_python_version()}; make an environment with one of them and run"
+                f" {install_line('embedded')}"
+            )
+        raise MissingPackage("pytriton")
     folder = Path(package.origin).parent / "tritonserver"
     stubs = folder / "python_backend_stubs"
     if not (stubs / _python_version()).is_dir():

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO
 
-from bodypose_client import cli
+from pose_runtime.errors import PoseError
 from pose_runtime.poses import Poses
 
 
@@ -86,7 +86,7 @@ def test_evaluate_names_what_does_not_fit(run, split, break_it, words):
 
     result = run("evaluate", "-a", annotations, "-i", images)
 
-    assert isinstance(result.exception, cli.PoseError)
+    assert isinstance(result.exception, PoseError)
     assert words in str(result.exception)
 
 
@@ -163,7 +163,7 @@ def test_results_that_are_none_are_named(run, split, tmp_path, text):
         *("evaluate", "-a", split[0], "--compare", tmp_path / "a.json", tmp_path / "b.json")
     )
 
-    assert isinstance(result.exception, cli.PoseError)
+    assert isinstance(result.exception, PoseError)
     assert "a.json: expected" in str(result.exception)
 
 

