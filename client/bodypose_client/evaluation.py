@@ -12,19 +12,17 @@ from typing import Any
 
 import numpy as np
 
+from bodypose_client.scoring.annotations import check_keypoint_names, load_annotations
 from bodypose_client.scoring.coco_eval import (
-    PERSON_CATEGORY,
     CocoMetrics,
     Result,
     annotated_sigmas,
     coco_results,
     evaluate_with_matches,
-    load_annotations,
 )
 from bodypose_client.scoring.oks_matches import OksMatches
 from bodypose_client.scoring.record import evaluation_record
 from bodypose_client.wire.address import Address
-from pose_runtime.skeleton import Skeleton
 
 from .errors import AnnotationError, FileError, RequestRejected
 from .formats import ServedModel
@@ -180,7 +178,7 @@ def evaluate_server(
         AnnotationError: the annotations are about other joints than the server's.
         ClientError: the server is gone, busy or too slow.
     """
-    check_keypoint_names(split, client.skeleton)
+    check_keypoint_names(split.content, split.name, client.skeleton, "; the skeleton is the server's")
     started = time.perf_counter()
     asked = map_in_order(partial(ask, client), until(split.images), in_flight)
     answers = tuple(progress(asked))
@@ -192,21 +190,6 @@ def evaluate_server(
         annotated_sigmas(client.skeleton),
     )
     return Evaluation(metrics, matches, answers, seconds, split.name, client.model, client.address)
-
-
-def check_keypoint_names(split: Split, skeleton: Skeleton) -> None:
-    """The annotations must be about the joints that the server finds, in that order.
-
-    Raises:
-        AnnotationError: they name others.
-    """
-    for category in split.content["categories"]:
-        names = tuple(category.get("keypoints", skeleton.annotated_joints))
-        if category["id"] == PERSON_CATEGORY and names != skeleton.annotated_joints:
-            raise AnnotationError(
-                f"{split.name}: expected keypoints {', '.join(skeleton.annotated_joints)}, the"
-                f" server's {skeleton.name}, got {', '.join(names)}"
-            )
 
 
 def ask(client: PoseClient, image: SplitImage) -> Answer:

@@ -158,7 +158,8 @@ def _compare(
     json_out: Path | None,
 ) -> None:
     from bodypose_client.evaluation import load_results
-    from bodypose_client.scoring.coco_eval import evaluate_with_matches, load_annotations
+    from bodypose_client.scoring.annotations import load_annotations
+    from bodypose_client.scoring.coco_eval import evaluate_with_matches
     from bodypose_client.scoring.comparison import compare
 
     content = load_annotations(annotations)

@@ -10,7 +10,7 @@ import numpy as np
 
 from bodypose_client.formats import DISPLAY_MIN_SCORE
 from bodypose_client.image_bytes import read_image_file
-from bodypose_client.scoring.coco_eval import PERSON_CATEGORY, PIXEL_CENTRE
+from bodypose_client.scoring.annotations import PERSON_CATEGORY, PIXEL_CENTRE
 from bodypose_client.scoring.oks_matches import ImageScore
 from pose_runtime.images import decode_image
 from pose_runtime.poses import Poses

@@ -1,4 +1,4 @@
-"""Owns COCO keypoint evaluation: poses become COCO results, results become the ten numbers.
+"""COCO keypoint evaluation: poses become COCO results, results become the ten numbers.
 
 The numbers come from pycocotools. Nothing here needs a server: training uses it too.
 """
@@ -7,24 +7,20 @@ from __future__ import annotations
 
 import contextlib
 import io
-import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bodypose_client.errors import AnnotationError, FileError
+from bodypose_client.errors import AnnotationError
 from pose_runtime.poses import Poses
 from pose_runtime.skeleton import BODYPOSE_18, Skeleton
 
+from .annotations import PERSON_CATEGORY, PIXEL_CENTRE, Annotations, load_annotations
 from .oks_matches import OksMatches, matches_of
 
-PERSON_CATEGORY = 1
-
-Annotations = Path | Mapping[str, Any]
 Result = dict[str, Any]
 
 
@@ -34,7 +30,6 @@ def annotated_sigmas(skeleton: Skeleton) -> tuple[float, ...]:
 
 
 COCO_SIGMAS = annotated_sigmas(BODYPOSE_18)
-PIXEL_CENTRE = np.float32(0.5)  # of the first pixel in our frame; in COCO's it is 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,38 +157,6 @@ def evaluate_with_matches(
     named = dict(zip(_NUMBER_NAMES, numbers, strict=True))
     metrics = CocoMetrics(**named, images=len(chosen), people=counted.total())
     return metrics, matches_of(sorted(used), counted, evaluated)
-
-
-def load_annotations(annotations: Annotations) -> Mapping[str, Any]:
-    """The content of a COCO annotations file, with the parts that evaluation needs.
-
-    Raises:
-        FileError: it cannot be read.
-        AnnotationError: it is not JSON, or a part is missing.
-    """
-    name = "annotations"
-    content: Any = annotations
-    if isinstance(annotations, Path):
-        name = str(annotations)
-        try:
-            content = json.loads(annotations.read_bytes())
-        except OSError as error:
-            raise FileError(annotations, "a COCO annotations file", error) from error
-        except ValueError as error:
-            raise AnnotationError(f"{name}: expected JSON, got {error}") from error
-    if not isinstance(content, Mapping) or not all(
-        isinstance(content.get(part), list) for part in ("images", "annotations", "categories")
-    ):
-        got = sorted(content) if isinstance(content, Mapping) else type(content).__name__
-        raise AnnotationError(
-            f"{name}: expected lists `images`, `annotations` and `categories`, got {got}"
-        )
-    categories = [category["id"] for category in content["categories"]]
-    if PERSON_CATEGORY not in categories:
-        raise AnnotationError(
-            f"{name}: expected category {PERSON_CATEGORY} for people, got {categories}"
-        )
-    return content
 
 
 def _labelled(annotations: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Owns the check of annotations before training: what is wrong is listed, counted and left out."""
+"""The check of annotations before training: what is wrong is listed, counted and left out."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from bodypose_client.scoring.coco_eval import PIXEL_CENTRE
+from bodypose_client.scoring.annotations import PIXEL_CENTRE
 from bodypose_tools.files.atomic_files import atomic_path
 from pose_runtime.skeleton import Skeleton
 
-from .coco import DatasetError, ImageRecord, open_coco, record_of
+from .coco import DatasetError, ImageRecord, image_record_from_coco, open_coco
 
 # Kinds of problems, and what training does about each.
 NO_IMAGE = "image missing"
@@ -48,7 +48,8 @@ def checked_coco(
     """The images that can be trained on, as `read_coco` gives them, and all that was left out.
 
     Raises:
-        DatasetError: no such file, not COCO, keypoints of another skeleton, or no image found.
+        FileError, AnnotationError: no such file, not COCO, or keypoints of another skeleton.
+        DatasetError: none of the images is there.
     """
     images, by_image = open_coco(annotations, skeleton)
     problems: list[Problem] = []
@@ -62,7 +63,7 @@ def checked_coco(
         sound = [person for person in people if not _add(problems, _of_person(person, skeleton))]
         for person in sound:
             _add(problems, _leave_out_keypoints_outside(person, image))
-        records.append(record_of(image, sound, images_dir, skeleton))
+        records.append(image_record_from_coco(image, sound, images_dir, skeleton))
     for image_id, people in by_image.items():
         problems += [
             Problem(NO_SUCH_IMAGE, image_id, person.get("id", ""), "") for person in people

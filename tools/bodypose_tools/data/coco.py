@@ -1,8 +1,7 @@
-"""Owns reading COCO-format annotations: one `ImageRecord` per image, in image pixels."""
+"""COCO-format sets as training uses them: one `ImageRecord` per image, in image pixels."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bodypose_client.scoring.coco_eval import PIXEL_CENTRE
+from bodypose_client.scoring.annotations import PIXEL_CENTRE, check_keypoint_names, load_coco
 from pose_runtime.errors import ImageError, PoseError
 from pose_runtime.images import network_pixels
 from pose_runtime.letterbox import Letterbox
@@ -19,10 +18,11 @@ from pose_runtime.skeleton import Skeleton
 from pose_runtime.spec import ImageLimits
 
 Floats = NDArray[np.float32]
+_ADVICE = "; give the matching pose_config_path in a spec, or --skeleton"
 
 
 class DatasetError(PoseError):
-    """An annotation file that is missing, of another format or of another skeleton."""
+    """Images that are missing, cannot be read, or are too few."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,7 +46,8 @@ def read_coco(annotations: Path, images_dir: Path, skeleton: Skeleton) -> list[I
     """Every image of a COCO keypoint file, in the file's order, people or not.
 
     Raises:
-        DatasetError: no such file, not COCO, keypoints of another skeleton, or no image found.
+        FileError, AnnotationError: no such file, not COCO, or keypoints of another skeleton.
+        DatasetError: the first image is not there.
     """
     images, by_image = open_coco(annotations, skeleton)
     if images and not (images_dir / images[0]["file_name"]).is_file():
@@ -55,7 +56,8 @@ def read_coco(annotations: Path, images_dir: Path, skeleton: Skeleton) -> list[I
             f" {images[0]['file_name']} there"
         )
     return [
-        record_of(image, by_image.get(image["id"], []), images_dir, skeleton) for image in images
+        image_record_from_coco(image, by_image.get(image["id"], []), images_dir, skeleton)
+        for image in images
     ]
 
 
@@ -83,35 +85,17 @@ def open_coco(
     """A file's images, and its annotations by the id of their image.
 
     Raises:
-        DatasetError: no such file, not COCO, or keypoints of another skeleton.
+        FileError, AnnotationError: no such file, not COCO, or keypoints of another skeleton.
     """
-    if not annotations.is_file():
-        raise DatasetError(f"{annotations}: expected a COCO keypoint file, got nothing there")
-    try:
-        raw = json.loads(annotations.read_text())
-        images, people, categories = raw["images"], raw["annotations"], raw["categories"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise DatasetError(
-            f"{annotations}: expected COCO's images, annotations and categories, got {error!r}"
-        ) from error
-    _check_keypoints(annotations, categories, skeleton)
+    content = load_coco(annotations)
+    check_keypoint_names(content, str(annotations), skeleton, _ADVICE)
     by_image: dict[int, list[dict[str, Any]]] = {}
-    for person in people:
+    for person in content["annotations"]:
         by_image.setdefault(person["image_id"], []).append(person)
-    return images, by_image
+    return content["images"], by_image
 
 
-def _check_keypoints(annotations: Path, categories: Any, skeleton: Skeleton) -> None:
-    named = categories[0].get("keypoints") if categories else None
-    if named is not None and tuple(named) != skeleton.annotated_joints:
-        raise DatasetError(
-            f"{annotations}: expected keypoints {', '.join(skeleton.annotated_joints)} of skeleton"
-            f" {skeleton.name}, got {', '.join(named)}; give the matching pose_config_path in a"
-            " spec, or --skeleton"
-        )
-
-
-def record_of(
+def image_record_from_coco(
     image: dict[str, Any], people: Sequence[dict[str, Any]], images_dir: Path, skeleton: Skeleton
 ) -> ImageRecord:
     """One image with its people."""

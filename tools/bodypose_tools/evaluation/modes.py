@@ -85,7 +85,8 @@ def evaluate_in_mode(
 
     Raises:
         ModeError: a mode that needs a .keras file.
-        DatasetError: the annotations or images are missing or of another skeleton.
+        AnnotationError, FileError: the annotations are missing or of another skeleton.
+        DatasetError: the images are missing.
     """
     if not mode.is_strict and model.suffix != ".keras":
         raise ModeError(

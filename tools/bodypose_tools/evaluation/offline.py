@@ -77,7 +77,8 @@ def evaluate_model(
     With a name for it, `progress` is shown on stderr.
 
     Raises:
-        DatasetError: the annotations or images are missing or of another skeleton.
+        AnnotationError, FileError: the annotations are missing or of another skeleton.
+        DatasetError: the images are missing.
     """
     records = read_coco(annotations, images, spec.skeleton)[:limit]
     found = find_people(predict, records, spec, batch_size)

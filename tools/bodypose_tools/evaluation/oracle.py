@@ -39,7 +39,8 @@ def oracle_metrics(
     """COCO's ten numbers of drawn fields -> decoding layers -> grouping, no network involved.
 
     Raises:
-        DatasetError: the annotations or images are missing or of another skeleton.
+        AnnotationError, FileError: the annotations are missing or of another skeleton.
+        DatasetError: the images are missing.
     """
     records = read_coco(annotations, images, spec.skeleton)
     found = _people(records, spec, labels, decode)

@@ -105,7 +105,8 @@ def tune_grouping(
     """The thresholds with the best AP on `limit` images, taken at random by `seed`.
 
     Raises:
-        DatasetError: the annotations or images are missing or of another skeleton.
+        AnnotationError, FileError: the annotations are missing or of another skeleton.
+        DatasetError: the images are missing.
     """
     every = read_coco(annotations, images_dir, spec.skeleton)
     order = np.random.default_rng(seed).permutation(len(every))[:limit]

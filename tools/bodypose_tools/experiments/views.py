@@ -46,7 +46,8 @@ def compare_modes(
     so are the ratios to strict, which is what they are good for.
 
     Raises:
-        DatasetError: the annotations or images are missing or of another skeleton.
+        AnnotationError, FileError: the annotations are missing or of another skeleton.
+        DatasetError: the images are missing.
     """
     views = [(name, mode, None) for name, mode in MODES.items()]
     return _compared(model, annotations, images, limit, views, say)

@@ -55,7 +55,7 @@ def sample_calibration_images(
 
     Raises:
         CalibrationImagesError: `out` has files in it, too few images qualify, or one is missing.
-        DatasetError: no COCO keypoint file of this skeleton.
+        AnnotationError, FileError: no COCO keypoint file of this skeleton.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CalibrationImagesError(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bodypose_client.errors import AnnotationError, FileError
+from bodypose_client.errors import AnnotationError
 from bodypose_client.scoring.coco_eval import (
     CocoMetrics,
     annotated_sigmas,
@@ -198,14 +198,6 @@ def test_annotations_that_do_not_fit_are_named(change, words):
 def test_another_number_of_keypoints_is_named():
     with pytest.raises(AnnotationError, match="expected 17 keypoints, as many as sigmas, got 2"):
         evaluate_results(stick_file((1, 10, 10, 10, 60)), [])
-
-
-def test_files_that_are_no_annotations_are_named(tmp_path):
-    with pytest.raises(FileError, match="No such file"):
-        evaluate(tmp_path / "absent.json", [])
-    (tmp_path / "text.json").write_text("hello")
-    with pytest.raises(AnnotationError, match="expected JSON"):
-        evaluate(tmp_path / "text.json", [])
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from bodypose_client.errors import AnnotationError
 from bodypose_tools.data.coco import DatasetError, network_view, read_coco
 from pose_runtime.skeleton import BODYPOSE_18
 from pose_runtime.spec import ImageLimits
@@ -49,7 +50,7 @@ def test_another_skeletons_file_is_refused_by_its_names(drawn_coco, tmp_path):
         content["categories"][0]["keypoints"] = ["head", "tail"]
 
     changed(drawn_coco, tmp_path, change)
-    with pytest.raises(DatasetError, match="got head, tail; give the matching pose_config_path"):
+    with pytest.raises(AnnotationError, match="got head, tail; give the matching pose_config_path"):
         read_coco(tmp_path / "people.json", drawn_coco, BODYPOSE_18)
 
 
@@ -58,10 +59,13 @@ def test_a_folder_without_the_images_is_refused(drawn_coco, tmp_path):
         read_coco(drawn_coco / "people.json", tmp_path, BODYPOSE_18)
 
 
-@pytest.mark.parametrize("text", ["", "[]", '{"images": []}'])
-def test_a_file_that_is_not_coco_is_refused(tmp_path, text):
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [("", "expected JSON"), ("[]", "expected lists"), ('{"images": []}', "expected lists")],
+)
+def test_a_file_that_is_not_coco_is_refused(tmp_path, text, words):
     (tmp_path / "people.json").write_text(text)
-    with pytest.raises(DatasetError, match="expected COCO's images, annotations and categories"):
+    with pytest.raises(AnnotationError, match=words):
         read_coco(tmp_path / "people.json", tmp_path, BODYPOSE_18)
 
 
