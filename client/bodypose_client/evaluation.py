@@ -178,7 +178,9 @@ def evaluate_server(
         AnnotationError: the annotations are about other joints than the server's.
         ClientError: the server is gone, busy or too slow.
     """
-    check_keypoint_names(split.content, split.name, client.skeleton, "; the skeleton is the server's")
+    check_keypoint_names(
+        split.content, split.name, client.skeleton, "; the skeleton is the server's"
+    )
     started = time.perf_counter()
     asked = map_in_order(partial(ask, client), until(split.images), in_flight)
     answers = tuple(progress(asked))
