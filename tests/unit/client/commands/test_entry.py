@@ -56,11 +56,14 @@ def test_a_module_of_ours_that_is_missing_is_no_missing_package(monkeypatch):
 
 
 def test_evaluate_asks_for_its_scorer_before_it_asks_the_server(tmp_path):
-    without = "import sys; sys.modules['pycocotools'] = None; from bodypose_client.cli import main; main()"
+    without = "import sys; sys.modules['pycocotools'] = None; import bodypose_client.cli as cli;"
     command = ["evaluate", "-a", str(tmp_path / "a.json"), "-i", str(tmp_path)]
 
     ended = subprocess.run(
-        [sys.executable, "-c", without, *command], capture_output=True, text=True, check=False
+        [sys.executable, "-c", f"{without} cli.main()", *command],
+        capture_output=True,
+        text=True,
+        check=False,
     )
 
     assert ended.returncode == 1
