@@ -43,5 +43,5 @@ def test_keypoints_of_the_person_category_or_the_first_are_the_skeletons(categor
     if fits:
         check_keypoint_names(content, "file", BODYPOSE_18)
     else:
-        with pytest.raises(AnnotationError, match="right_ankle, .* or --skeleton$"):
+        with pytest.raises(AnnotationError, match=r"right_ankle, .* or --skeleton$"):
             check_keypoint_names(content, "file", BODYPOSE_18, "; or --skeleton")
