@@ -1,17 +1,16 @@
-"""Small real things that tests of several packages share, and quiet for those that need it."""
+"""Small real things that tests of several packages share."""
 
 from __future__ import annotations
 
-import fcntl
-import os
-import tempfile
-from collections.abc import Callable, Generator, Iterator
-from contextlib import ExitStack, contextmanager
+import signal
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.tiny_network import write_tiny_onnx
+
+pytest_plugins = ["tests.serving", "tests.skips"]
 
 
 @pytest.fixture(scope="session")
@@ -20,24 +19,15 @@ def tiny_onnx() -> Callable[..., Path]:
     return write_tiny_onnx
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
-    """With several workers, no other test runs beside one that is marked `alone`."""
-    if "PYTEST_XDIST_WORKER" not in os.environ:
-        return (yield)
-    alone = item.get_closest_marker("alone") is not None
-    with ExitStack() as held:
-        with _locked("turnstile", fcntl.LOCK_EX):  # while one waits here, no other begins
-            held.enter_context(_locked("room", fcntl.LOCK_EX if alone else fcntl.LOCK_SH))
-        return (yield)
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C works here and in processes started meanwhile, also where a shell ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
-@contextmanager
-def _locked(name: str, how: int) -> Iterator[None]:
-    path = Path(tempfile.gettempdir()) / f"bodypose-tests-{os.getuid()}-{name}.lock"
-    with path.open("w") as file:
-        fcntl.flock(file, how)
-        try:
-            yield
-        finally:
-            fcntl.flock(file, fcntl.LOCK_UN)  # a forked process may still have the file open
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Files with slow tests first, so that the workers end together."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)

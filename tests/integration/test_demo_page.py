@@ -364,6 +364,7 @@ def demo_command(url, port):
             assert command.wait(WAIT_S) == 0
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_the_pages_own_server_may_end_and_come_back_too(browser, server):
     port, url = free_port(), f"grpc://{server.grpc_url}/bodypose"
     with demo_command(url, port):

@@ -11,7 +11,7 @@ import pytest
 from bodypose_tools.repository.build import build_repository
 from bodypose_tools.server.embedded import embedded_server
 from tests.fuzz import hostile_images
-from tests.integration.conftest import SPEC
+from tests.serving import SPEC
 
 pytestmark = pytest.mark.triton
 

@@ -17,8 +17,7 @@ from bodypose_client.wire.address import Protocol
 from bodypose_loadtest.cli import INVALID
 from bodypose_loadtest.known_process import known_server
 from bodypose_loadtest.known_server import Behaviour
-
-from .processes import processes_of, wait_for
+from tests.processes import processes_of, wait_for
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
@@ -67,6 +66,7 @@ def test_an_embedded_server_is_started_measured_and_stopped(repository, tmp_path
     assert re.fullmatch(r"grpc:[0-9a-f]{64}", report["model"]["config_sha256"])
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_ends_the_run_and_its_server(repository, tmp_path, number):
     options = ("--duration", "60s", "--repository", str(repository), "-o", str(tmp_path))

@@ -20,8 +20,7 @@ from bodypose_client.wire.access import Tls
 from bodypose_tools.repository.pbtxt import ENSEMBLE, GROUPING, NETWORK, PREPROCESS
 from bodypose_tools.server.embedded import ServerError, embedded_server
 from pose_runtime.spec import PipelineSpec
-
-from .processes import free_ports, left_by, processes_of, until_ready, wait_for
+from tests.processes import free_ports, left_by, processes_of, until_ready, wait_for
 
 pytestmark = pytest.mark.triton
 
@@ -76,6 +75,7 @@ def test_serve_prints_its_addresses_and_is_reachable_there(serve):
     process.communicate(timeout=15)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_it_cleanly_and_nothing_is_left(serve, tmp_path, number):
     process = serve()

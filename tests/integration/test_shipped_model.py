@@ -1,6 +1,5 @@
 """The shipped model: the same people from Keras, from ONNX and through a real server."""
 
-import os
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -19,11 +18,11 @@ from bodypose_tools.repository.build import build_repository
 from bodypose_tools.runtimes.predictors import open_predictor
 from bodypose_tools.server.embedded import EmbeddedServer, embedded_server
 from pose_runtime.poses import Poses
+from tests.coco import COCO, MISSING_COCO
 
 pytestmark = pytest.mark.triton
 
 ROOT = Path(__file__).parents[2]
-COCO = Path(os.environ.get("COCO_DIR", ROOT.parent / "shared" / "coco"))
 KERAS_MODEL = SHIPPED_MODEL.with_suffix(".keras")
 IMAGES = 40
 
@@ -31,7 +30,7 @@ IMAGES = 40
 @pytest.fixture(scope="module")
 def coco() -> Path:
     if not (COCO / "val").is_dir():
-        pytest.skip("needs real COCO images: set COCO_DIR or put them at ../shared/coco")
+        pytest.skip(MISSING_COCO)
     return COCO
 
 

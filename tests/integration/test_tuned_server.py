@@ -12,8 +12,7 @@ from bodypose_tools.benchmark.settings import Objective
 from bodypose_tools.benchmark.tune import CLIENTS, Goal, measured_curve
 from bodypose_tools.repository.tuning import Tuning
 from pose_runtime.spec import PipelineSpec
-
-from .conftest import MISSING_WHEEL
+from tests.serving import MISSING_WHEEL
 
 pytestmark = pytest.mark.triton
 

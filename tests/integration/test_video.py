@@ -57,6 +57,7 @@ def test_a_video_goes_through_the_server(url, tmp_path):
         assert [frame.pixels.shape for frame in source.frames] == [(96, 128, 3)] * 20
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_leaves_a_whole_video(server, tmp_path):
     walk, out, lines = write_walk(tmp_path / "walk.mp4", 1500), tmp_path / "o.mp4", tmp_path / "o"
 

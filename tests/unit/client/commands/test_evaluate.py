@@ -167,6 +167,7 @@ def test_results_that_are_none_are_named(run, split, tmp_path, text):
     assert "a.json: expected" in str(result.exception)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_gives_the_numbers_of_what_was_answered(
     run, one_person, write_image, split, tmp_path
 ):

@@ -1,8 +1,6 @@
 import copy
 import json
-import os
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ from bodypose_client.scoring.coco_eval import (
 )
 from pose_runtime.poses import Poses
 from pose_runtime.skeleton import BODYPOSE_18, Skeleton
+from tests.coco import COCO, MISSING_COCO
 
 STICK = Skeleton(
     name="stick",
@@ -202,11 +201,9 @@ def test_another_number_of_keypoints_is_named():
 
 @pytest.fixture(scope="session")
 def val_file():
-    root = Path(__file__).parents[4]
-    folder = Path(os.environ.get("COCO_DIR", root.parent / "shared/coco"))
-    path = folder / "person_keypoints_val.json"
+    path = COCO / "person_keypoints_val.json"
     if not path.is_file():
-        pytest.skip(f"needs real COCO images (COCO_DIR or ../shared/coco): no {path}")
+        pytest.skip(MISSING_COCO)
     return path
 
 

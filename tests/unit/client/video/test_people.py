@@ -383,6 +383,7 @@ def test_lines_go_to_stdout_and_the_report_to_stderr(run, walk):
     assert result.stderr.startswith("walk.mp4: 20 frames")
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_keeps_what_is_done(run, two_people, walk, tmp_path):
     asked = []
 
@@ -403,6 +404,7 @@ def test_ctrl_c_keeps_what_is_done(run, two_people, walk, tmp_path):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_a_camera_is_ended_by_ctrl_c_without_an_error(run, two_people, tmp_path, monkeypatch):
     monkeypatch.setattr(cv2, "VideoCapture", FakeCamera)
 

@@ -1,6 +1,5 @@
 """Calibration, placement and gates together, on tiny graphs and on the shipped network."""
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +24,9 @@ from bodypose_tools.quantisation.search import (
 )
 from bodypose_tools.quantisation.settings import Calibration, Method, OnMiss
 from bodypose_tools.runtimes.cpu import int8_warning
+from tests.coco import COCO, MISSING_COCO
 from tests.unit.tools.tiny_graphs import Tiny
 
-COCO = Path(os.environ.get("COCO_DIR", Path(__file__).parents[5] / "shared" / "coco"))
 IMAGES = [np.random.default_rng(n).normal(size=(3, 8, 8)).astype(np.float32) for n in range(4)]
 
 
@@ -135,7 +134,7 @@ def test_a_cache_of_another_tool_knows_the_channels_as_they_are(fragile, tmp_pat
 def photos(tmp_path_factory) -> Path:
     """Real photos of training people; a drawn person is none to the shipped network."""
     if not (COCO / "train").is_dir():
-        pytest.skip("needs real COCO images: set COCO_DIR or put them at ../shared/coco")
+        pytest.skip(MISSING_COCO)
     folder = tmp_path_factory.mktemp("photos")
     for path in sorted((COCO / "train").glob("*.jpg"))[:8]:
         (folder / path.name).write_bytes(path.read_bytes())

@@ -21,8 +21,7 @@ from bodypose_tools.server.embedded import EmbeddedServer, embedded_server
 from pose_runtime.errors import PoseError
 from pose_runtime.poses import Poses, unpack_poses
 from pose_runtime.spec import PipelineSpec
-
-from .processes import TOOLS, free_ports
+from tests.processes import TOOLS, free_ports
 
 # 3 : 2, so that pictures of that shape fill the network's input without padding.
 SPEC = PipelineSpec(network_hw=(32, 48), max_peaks=3, max_people=2)

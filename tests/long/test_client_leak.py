@@ -1,7 +1,7 @@
 """Thousands of calls leave nothing behind: no memory, no sockets, no threads.
 
     CLIENT_LEAK_CALLS=50000 CLIENT_LEAK_OUT=docs/results/client_leak.json \
-        python -m pytest tests/benchmarks/test_client_leak.py
+        python -m pytest tests/long/test_client_leak.py
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from bodypose_tools.repository.build import build_repository
 from bodypose_tools.server.embedded import CLOSED_APIS, embedded_server
 from pose_runtime.spec import PipelineSpec
 
-pytestmark = [pytest.mark.slow, pytest.mark.triton]
+pytestmark = pytest.mark.triton
 
 CALLS = int(os.environ.get("CLIENT_LEAK_CALLS", "2000"))
 OUT = os.environ.get("CLIENT_LEAK_OUT")

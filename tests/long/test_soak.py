@@ -9,7 +9,7 @@ import pytest
 from bodypose_tools.soak.run import run_soak
 from bodypose_tools.soak.settings import Plan
 
-pytestmark = [pytest.mark.triton, pytest.mark.slow]
+pytestmark = pytest.mark.triton
 
 
 def test_a_short_soak_with_a_killed_model_loses_nothing(repository, tmp_path):

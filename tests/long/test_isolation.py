@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-COCO = Path(os.environ.get("COCO_DIR", ROOT.parent / "shared" / "coco"))
+from tests.coco import COCO, MISSING_COCO
 
-pytestmark = [pytest.mark.triton, pytest.mark.slow, pytest.mark.coco]
+ROOT = Path(__file__).parents[2]
+
+pytestmark = [pytest.mark.triton, pytest.mark.coco]
 
 
 def test_hostile_requests_change_no_answer_of_the_others(tmp_path):
     if not COCO.is_dir():
-        pytest.skip("needs COCO images: set COCO_DIR or place them in ../shared/coco")
+        pytest.skip(MISSING_COCO)
     pytest.importorskip("pytriton", reason="run `pip install -e '.[embedded]'`")
     options = f"--rounds 2 --requests 60 --images 20 --rate 6 --out {tmp_path / 'isolation.json'}"
 

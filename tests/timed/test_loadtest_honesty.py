@@ -25,7 +25,7 @@ from bodypose_loadtest.run import run_load_test
 from bodypose_loadtest.scenarios import Load, Scenario
 from bodypose_loadtest.slo import Slo
 
-pytestmark = [pytest.mark.slow, pytest.mark.alone]
+pytestmark = pytest.mark.alone
 
 LOCUSTFILE = str(Path(workers.__file__).with_name("locustfile.py"))
 # 40 answers/s; long enough that a few ms of scheduling on a busy machine are not 5 %.
@@ -296,14 +296,11 @@ def test_locust_that_blocks_fails_and_says_why():
     assert "calls are serialised" in done.stderr + done.stdout
 
 
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_locust_ends_on_a_signal_with_requests_in_flight(number):
-    # A shell may have started these tests with Ctrl-C ignored.
-    listening = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     with known_server(Behaviour(0.5, 1)) as server:
-        command = locust_command(
-            *("PoseGrpcUser", "-u8", "-r8", "--host", server.url(Protocol.GRPC)), before=listening
-        )
+        command = locust_command("PoseGrpcUser", "-u8", "-r8", "--host", server.url(Protocol.GRPC))
         with subprocess.Popen(command, stderr=subprocess.PIPE) as process:
             try:
                 time.sleep(4)

@@ -1,0 +1,79 @@
+"""What did not run: the reasons at the end of a run, and `--no-needless-skip` for CI."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from bodypose_tools.runtimes.cpu import int8_warning
+from tests.coco import COCO
+
+
+def can_mount() -> bool:
+    """Whether this user may make mounts in a namespace of their own."""
+    try:
+        subprocess.run(["unshare", "-m", "true"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return False
+    return True
+
+
+def _no(*programs: str) -> Callable[[], bool]:
+    return lambda: not all(map(shutil.which, programs))
+
+
+# What a machine may lack -> whether this one does. Packages of the extras are always there.
+LACKS: dict[str, Callable[[], bool]] = {
+    "needs real COCO images": lambda: not COCO.is_dir(),
+    "needs a browser": _no("chromium", "chromedriver"),
+    "needs the right to make mounts": lambda: not can_mount(),
+    "needs the `openssl` command": _no("openssl"),
+    "needs curl": _no("curl"),
+    "needs node": _no("node"),
+    "no MoveNet archive": lambda: "MOVENET_ARCHIVE" not in os.environ,
+    "no EfficientNet wheel": lambda: "EFFICIENTNET_WHEEL" not in os.environ,
+    "without VNNI": lambda: int8_warning() is not None,
+}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--no-needless-skip",
+        action="store_true",
+        help="Fail when a test was skipped that this machine could have run.",
+    )
+
+
+def needless(reason: str) -> bool:
+    """Whether this machine has what a test was skipped for."""
+    return not any(found in reason and lacks() for found, lacks in LACKS.items())
+
+
+def _reasons(terminal: pytest.TerminalReporter) -> Counter[str]:
+    skipped = terminal.stats.get("skipped", [])
+    return Counter(re.sub(r"^Skipped: ", "", report.longrepr[2]) for report in skipped)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reasons = _reasons(terminalreporter)
+    if reasons:
+        terminalreporter.section("skipped, by reason")
+    for reason, count in sorted(reasons.items()):
+        could = "; this machine could have run it" if needless(reason) else ""
+        terminalreporter.write_line(f"{count:4d}  {reason}{could}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    terminal = session.config.pluginmanager.get_plugin("terminalreporter")
+    if terminal is None or not session.config.getoption("--no-needless-skip"):
+        return
+    if session.exitstatus == pytest.ExitCode.OK and any(map(needless, _reasons(terminal))):
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
