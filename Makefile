@@ -9,24 +9,28 @@ OUT ?= build/demo.png
 # Of `make bench`: --quick, --images, --annotations, --movenet.
 BENCH ?=
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test check bench fuzz audit clean
+.PHONY: demo test test-long check bench fuzz audit clean
 
 demo: .venv/.demo  ## people found in a photo by a real Triton: make demo PHOTO=mine.jpg
 	$(BIN)/tools demo $(PHOTO) --output $(OUT)
 
-test: .venv/.dev  ## the whole test suite: half an hour on 2 cores
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+test: .venv/.dev  ## every test that a change can break: six minutes on 2 cores
+	$(PYTEST) tests/unit tests/integration
+
+test-long: .venv/.dev  ## the rest - load, leaks, kills, fuzzing, then what measures times: a quarter of an hour
+	$(PYTEST) tests/long tests/fuzz
+	$(BIN)/python -m pytest tests/timed
 
 check: .venv/.dev  ## format, lint, types, unit tests: one to three minutes
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy pose_runtime tools/bodypose_tools client/bodypose_client loadtest/bodypose_loadtest
-	$(BIN)/python -m pytest tests/unit -m "not slow" -n 2
+	$(PYTEST) tests/unit -m "not slow"
 
 fuzz: .venv/.dev  ## decoding and the models' requests under a coverage-guided fuzzer: make fuzz MINUTES=30
-	$(PIP) -e ".[fuzz]"
 	$(BIN)/python -m tests.fuzz.run --minutes $(MINUTES) --out docs/results/fuzz.json
 
 bench: .venv/.dev  ## docs/performance.md from one run of under 20 minutes, on an otherwise idle machine

@@ -12,6 +12,10 @@ from tests.tiny_network import write_tiny_onnx
 
 pytest_plugins = ["tests.serving", "tests.skips"]
 
+TESTS = Path(__file__).parent
+LONG_ROOMS = ("long", "timed", "fuzz")
+SLOW_S = 600  # a busy machine's time for what takes a minute on a quiet one
+
 
 @pytest.fixture(scope="session")
 def tiny_onnx() -> Callable[..., Path]:
@@ -28,6 +32,14 @@ def ctrl_c() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first, so that the workers end together."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
+    """Files with slow tests first, so that the workers end together; slow tests get their time."""
+    slow = [item for item in items if item.get_closest_marker("slow") or _is_long(item.path)]
+    for item in slow:
+        if not item.get_closest_marker("timeout"):
+            item.add_marker(pytest.mark.timeout(SLOW_S))
+    first = {item.path for item in slow}
+    items.sort(key=lambda item: item.path not in first)
+
+
+def _is_long(path: Path) -> bool:
+    return path.relative_to(TESTS).parts[0] in LONG_ROOMS

@@ -14,6 +14,7 @@ from bodypose_client.session import DEFAULT_TIMEOUT_S
 from bodypose_client.wire.address import DEFAULT_URLS, Address, Protocol
 
 from .connection import ProtocolOption, Timeout, Url, open_client
+from .interrupt import until_interrupt
 
 DEFAULT_PORT = 8088
 
@@ -52,7 +53,7 @@ def demo(
             typer.echo("ready; Ctrl-C stops it")
             if open_browser:
                 webbrowser.open(page)
-            with contextlib.suppress(KeyboardInterrupt):
+            with until_interrupt():
                 server.serve_forever()
 
 

@@ -26,6 +26,17 @@ class Stop:
 
 
 @contextlib.contextmanager
+def until_interrupt() -> Iterator[None]:
+    """Inside, Ctrl-C ends the block quietly, also where a shell started us with it ignored."""
+    previous = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with contextlib.suppress(KeyboardInterrupt):
+            yield
+    finally:
+        signal.signal(signal.SIGINT, previous)
+
+
+@contextlib.contextmanager
 def stop_on_interrupt() -> Iterator[Stop]:
     """Inside, the first Ctrl-C only sets `Stop.asked`; the next one interrupts as usual."""
     stop = Stop()
