@@ -21,7 +21,7 @@ _MISSING = np.zeros((1, 3), np.float32)  # the row of a joint that was not found
 def people_in_image(
     peaks: Floats, limb_scores: Floats, geometry: Floats, spec: PipelineSpec
 ) -> Poses:
-    """The people of one image, in its own pixels.
+    """The people of one image, in its own pixels: 0 <= x <= width, 0 <= y <= height.
 
     Args:
         peaks: (J, P, 3), x, y in network pixels and score; unused rows score 0.
@@ -33,8 +33,11 @@ def people_in_image(
         NotFinite: the network gave NaN or infinity.
         ContractError: `geometry` is no letterbox.
     """
+    letterbox = Letterbox.from_geometry(geometry)
+    height, width = letterbox.image_hw
     in_image = peaks.copy()  # grouping looks at scores only, so positions can be mapped first
-    in_image[:, :, :2] = Letterbox.from_geometry(geometry).to_image(peaks[:, :, :2])
+    # A peak may lie in the padding; the joint is then at the picture's edge.
+    in_image[:, :, :2] = letterbox.to_image(peaks[:, :, :2]).clip(0, np.float32((width, height)))
     return group_poses(in_image, limb_scores, spec.skeleton, spec.grouping)
 
 

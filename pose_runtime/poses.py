@@ -1,4 +1,4 @@
-"""Owns `Poses`, the people found in one image, and their padded form on the wire."""
+"""`Poses`, the people found in one image, and their padded form on the wire."""
 
 from __future__ import annotations
 
@@ -12,13 +12,20 @@ from .errors import ContractError
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int32]
+Bools = NDArray[np.bool_]
+
+# A joint of this score or above is found; below, the network only guesses where it would be. It is
+# the one rule for counts, boxes, drawings and files. On training images seven in ten joints below
+# it have no label (docs/decisions.md).
+FOUND_JOINT_SCORE = 0.2
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Poses:
     """N people, best first. N may be 0.
 
-    keypoints: (N, J, 3) float32; x, y in image pixels, score in 0..1; a missing joint is (0, 0, 0).
+    keypoints: (N, J, 3) float32; x, y in image pixels, score in 0..1. A joint is found when its
+               score is at least `FOUND_JOINT_SCORE`; below is a guess, and (0, 0, 0) is none.
     scores:    (N,)      float32; how sure we are of the person, in 0..1.
     """
 
@@ -42,19 +49,33 @@ class Poses:
         return cls(np.zeros((0, num_joints, 3), np.float32), np.zeros(0, np.float32))
 
     @property
+    def found(self) -> Bools:
+        """(N, J): which joints were found."""
+        return self.keypoints[:, :, 2] >= np.float32(FOUND_JOINT_SCORE)
+
+    @property
     def num_keypoints(self) -> Ints:
-        """(N,): joints found of each person."""
-        return (self.keypoints[:, :, 2] > 0).sum(axis=1).astype(np.int32)
+        """(N,): how many joints of each person were found."""
+        return self.found.sum(axis=1).astype(np.int32)
+
+    @property
+    def corners(self) -> Floats:
+        """(N, 4): left, top, right, bottom of the joints found, image pixels; 0 without any."""
+        found, xy = self.found[:, :, None], self.keypoints[:, :, :2]
+        low = np.where(found, xy, np.inf).min(axis=1, initial=np.inf)
+        high = np.where(found, xy, -np.inf).max(axis=1, initial=-np.inf)
+        corners = np.concatenate([low, high], axis=1)
+        return np.where(found.any(axis=1), corners, 0).astype(np.float32)
 
     @property
     def boxes(self) -> Floats:
-        """(N, 4): x, y, width, height around the joints found, image pixels."""
-        found = self.keypoints[:, :, 2:] > 0
-        low = np.where(found, self.keypoints[:, :, :2], np.inf).min(axis=1, initial=np.inf)
-        high = np.where(found, self.keypoints[:, :, :2], -np.inf).max(axis=1, initial=-np.inf)
-        nothing = ~found.any(axis=1)
-        boxes: Floats = np.where(nothing, 0, np.concatenate([low, high - low], axis=1))
-        return boxes.astype(np.float32)
+        """(N, 4): x, y, width, height of the joints found, image pixels; 0 without any."""
+        low, high = np.split(self.corners, 2, axis=1)
+        return np.concatenate([low, high - low], axis=1)
+
+    def found_only(self) -> Self:
+        """The same people; a joint that was not found is (0, 0, 0)."""
+        return replace(self, keypoints=self.keypoints * self.found[:, :, None])
 
     def above(self, min_score: float) -> Self:
         """The people whose score is at least `min_score`."""

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pose_runtime.errors import ContractError, ImageError, PoseError
     from pose_runtime.extras import MissingPackage
     from pose_runtime.images import decode_image
-    from pose_runtime.poses import Poses
+    from pose_runtime.poses import FOUND_JOINT_SCORE, Poses
     from pose_runtime.skeleton import Skeleton
     from pose_runtime.spec import ImageLimits, PipelineSpec
 
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
     )
     from .evaluation import Evaluation, evaluate_server, open_split
     from .files.picture_file import write_picture
-    from .formats import DISPLAY_MIN_JOINT, DISPLAY_MIN_SCORE, ImageInfo, ServedModel
+    from .formats import DISPLAY_MIN_SCORE, ImageInfo, ServedModel
     from .pictures.boxes import draw_boxes
     from .pictures.drawing import draw_poses
     from .pose_client import PoseClient
-    from .results import ImagePoses
+    from .results import ImagePoses, Person
     from .scoring.coco_eval import CocoMetrics, evaluate_results
     from .wire.access import Tls
     from .wire.connection import ModelStatistics, ServerInfo
@@ -55,7 +55,7 @@ _MODULES = {
     "pose_runtime.errors": "ContractError ImageError PoseError",
     "pose_runtime.extras": "MissingPackage",
     "pose_runtime.images": "decode_image",
-    "pose_runtime.poses": "Poses",
+    "pose_runtime.poses": "FOUND_JOINT_SCORE Poses",
     "pose_runtime.skeleton": "Skeleton",
     "pose_runtime.spec": "ImageLimits PipelineSpec",
     "bodypose_client.async_client": "AsyncPoseClient",
@@ -64,11 +64,11 @@ _MODULES = {
     " ServerTimeout ServerUnavailable SharedMemoryRefused TlsFailed",
     "bodypose_client.evaluation": "Evaluation evaluate_server open_split",
     "bodypose_client.files.picture_file": "write_picture",
-    "bodypose_client.formats": "DISPLAY_MIN_JOINT DISPLAY_MIN_SCORE ImageInfo ServedModel",
+    "bodypose_client.formats": "DISPLAY_MIN_SCORE ImageInfo ServedModel",
     "bodypose_client.pictures.boxes": "draw_boxes",
     "bodypose_client.pictures.drawing": "draw_poses",
     "bodypose_client.pose_client": "PoseClient",
-    "bodypose_client.results": "ImagePoses",
+    "bodypose_client.results": "ImagePoses Person",
     "bodypose_client.scoring.coco_eval": "CocoMetrics evaluate_results",
     "bodypose_client.wire.access": "Tls",
     "bodypose_client.wire.connection": "ModelStatistics ServerInfo",
@@ -84,6 +84,7 @@ __all__ = [  # noqa: RUF022  grouped as the page does
     "ImagePoses",
     "ImageInfo",
     "ModelStatistics",
+    "Person",
     "PipelineSpec",
     "Poses",
     "ServedModel",
@@ -96,8 +97,8 @@ __all__ = [  # noqa: RUF022  grouped as the page does
     "SharedMemory",
     "Tls",
     # pictures
-    "DISPLAY_MIN_JOINT",
     "DISPLAY_MIN_SCORE",
+    "FOUND_JOINT_SCORE",
     "ImageLimits",
     "decode_image",
     "draw_boxes",

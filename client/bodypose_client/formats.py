@@ -21,8 +21,6 @@ from .errors import AnnotationError
 # People below this score are not shown; evaluation keeps them all. On training images 80 % of the
 # shipped model's people above it are right, and 67 % of those above 0.15 (docs/decisions.md).
 DISPLAY_MIN_SCORE = 0.25
-# On training images seven in ten joints below it have no label: the network only expects them.
-DISPLAY_MIN_JOINT = 0.2
 
 SCHEMA = "bodypose/1"
 
@@ -50,8 +48,9 @@ def image_record(
 ) -> dict[str, Any]:
     """One image's people as `bodypose/1`.
 
-    Coordinates are pixels of the image; a joint that was not found is [0, 0, 0]; `bbox` is x, y,
-    width, height around the joints found. Floats are the shortest that read back as the same
+    Coordinates are pixels of the image. `keypoints` holds every joint with its score, so that the
+    record reads back as the same people; `bbox` (x, y, width, height) and `num_keypoints` are of
+    the joints found (`FOUND_JOINT_SCORE`). Floats are the shortest that read back as the same
     float32.
     """
     people = zip(
@@ -84,18 +83,34 @@ def poses_from_record(record: Mapping[str, Any], num_joints: int) -> Poses:
     return Poses(keypoints.reshape(len(people), num_joints, 3), scores)
 
 
+# OpenPose writes all of these, whatever it was asked for.
+_OPENPOSE_EMPTY = tuple(
+    f"{part}_keypoints_{dimensions}"
+    for dimensions in ("2d", "3d")
+    for part in ("pose", "face", "hand_left", "hand_right")
+)
+
+
 def openpose_record(poses: Poses) -> dict[str, Any]:
     """What OpenPose's `--write_json` writes; joints in the order of the skeleton.
 
-    The order of `BODYPOSE_18` is that of OpenPose's COCO model.
+    The order of `BODYPOSE_18` is that of OpenPose's COCO model. A joint that was not found is
+    0, 0, 0, as OpenPose has it: its format knows no guesses.
+
+    Source: OpenPose 1.7, doc/02_output.md, "JSON output format".
     """
+    nothing: dict[str, list[float]] = {key: [] for key in _OPENPOSE_EMPTY}
     return {
         "version": 1.3,
         "people": [
-            {"person_id": [-1], "pose_keypoints_2d": _shorts(keypoints.ravel())}
-            for keypoints in poses.keypoints
+            {"person_id": [-1], **nothing, "pose_keypoints_2d": _shorts(keypoints.ravel())}
+            for keypoints in poses.found_only().keypoints
         ],
     }
+
+
+# Source: OWASP, CSV Injection.
+_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def csv_header(skeleton: Skeleton) -> list[str]:
@@ -105,16 +120,23 @@ def csv_header(skeleton: Skeleton) -> list[str]:
 
 
 def csv_rows(image_id: str, poses: Poses) -> list[list[str | int | float]]:
-    """One row for each person, best first; a joint that was not found is 0, 0, 0."""
+    """One row for each person, best first: its box around the joints found, then every joint.
+
+    A spreadsheet would run a name such as `=cmd()` as a formula: it gets an apostrophe in front.
+    """
     people = zip(poses.scores, poses.boxes, poses.keypoints, strict=True)
+    name = f"'{image_id}" if image_id.startswith(_FORMULA_STARTS) else image_id
     return [
-        [image_id, number, _short(score), *_shorts(box), *_shorts(keypoints.ravel())]
+        [name, number, _short(score), *_shorts(box), *_shorts(keypoints.ravel())]
         for number, (score, box, keypoints) in enumerate(people, 1)
     ]
 
 
-def supervision_keypoints(poses: Poses) -> Any:
+def supervision_keypoints(poses: Poses, skeleton: Skeleton) -> Any:
     """As `supervision.KeyPoints` (0.29 or later), for its annotators; one class, the person.
+
+    The joints are those of annotation files, in their order: supervision knows the limbs of COCO's
+    17 by their number. A joint that was not found is at 0, 0 and not `visible`.
 
     Raises:
         MissingPackage: supervision is not installed.
@@ -122,12 +144,13 @@ def supervision_keypoints(poses: Poses) -> Any:
     require("supervision")
     import supervision
 
+    keypoints = skeleton.annotation_from_joints(poses.found_only().keypoints)
     return supervision.KeyPoints(
-        xy=poses.keypoints[:, :, :2].copy(),
+        xy=keypoints[:, :, :2].copy(),
         class_id=np.zeros(len(poses), np.int64),
-        keypoint_confidence=poses.keypoints[:, :, 2].copy(),
+        keypoint_confidence=keypoints[:, :, 2].copy(),
         detection_confidence=poses.scores.copy(),
-        visible=poses.keypoints[:, :, 2] > 0,
+        visible=keypoints[:, :, 2] > 0,
     )
 
 

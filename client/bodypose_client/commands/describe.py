@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bodypose_client.formats import DISPLAY_MIN_SCORE
 from bodypose_client.pose_client import PoseClient
 from bodypose_client.session import DEFAULT_TIMEOUT_S
 from bodypose_client.wire.connection import ServerInfo
+from pose_runtime.poses import FOUND_JOINT_SCORE
 
 from .connection import ProtocolOption, Timeout, Url, open_client
 
@@ -75,9 +77,10 @@ def _facts(client: PoseClient, server: ServerInfo) -> Table:
         "input": f"{spec.network_hw[1]} x {spec.network_hw[0]} pixels inside; images of up to"
         f" {spec.limits.max_pixels / 1e6:g} megapixels, {spec.limits.max_bytes / 2**20:g} MiB",
         "people": f"up to {spec.max_people} an image, with {spec.grouping.min_joints} joints or"
-        " more",
-        "thresholds": f"joint {spec.grouping.min_peak_score:g}, limb"
+        f" more of score {spec.grouping.min_peak_score:g}, joined by limbs of"
         f" {spec.grouping.min_limb_score:g}",
+        "shown": f"people from score {DISPLAY_MIN_SCORE:g} on; a joint is found from"
+        f" {FOUND_JOINT_SCORE:g} on",
     }
     table.show_header = False
     table.add_column(style="bold")

@@ -25,6 +25,7 @@ from bodypose_client.formats import DISPLAY_MIN_SCORE, image_record
 from bodypose_client.pictures.sides import Side, joint_sides
 from bodypose_client.pose_client import PoseClient
 from pose_runtime.errors import PoseError
+from pose_runtime.poses import FOUND_JOINT_SCORE
 from pose_runtime.spec import ImageLimits
 
 from .link import ServerLink
@@ -114,6 +115,7 @@ def _about(client: PoseClient) -> dict[str, Any]:
         },
         "colours": {side.name.lower(): side.value for side in Side},
         "min_score": DISPLAY_MIN_SCORE,
+        "min_joint": FOUND_JOINT_SCORE,
         "max_bytes": client.spec.limits.max_bytes,
     }
 

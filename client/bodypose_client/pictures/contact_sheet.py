@@ -67,13 +67,13 @@ def _cell(case: Case, skeleton: Skeleton) -> Pixels:
 
 
 def _smaller(pixels: Pixels, poses: Poses) -> tuple[Pixels, Poses]:
-    """At the sheet's scale and with every joint solid, so that lines can be seen."""
+    """At the sheet's scale and with every joint found solid, so that lines can be seen."""
     height, width = pixels.shape[:2]
     scale = min(_PICTURE_HW[0] / height, _PICTURE_HW[1] / width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
     small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
     moved = poses.keypoints * np.array([size[0] / width, size[1] / height, 1], np.float32)
-    moved[:, :, 2] = moved[:, :, 2] > 0
+    moved[:, :, 2] = poses.found
     return np.asarray(small, np.uint8), Poses(moved, poses.scores)
 
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from bodypose_client.formats import DISPLAY_MIN_JOINT, DISPLAY_MIN_SCORE
+from bodypose_client.formats import DISPLAY_MIN_SCORE
 from pose_runtime.poses import Poses
 from pose_runtime.skeleton import Skeleton
 
@@ -41,11 +41,10 @@ def draw_poses(
     skeleton: Skeleton,
     *,
     min_score: float = DISPLAY_MIN_SCORE,
-    min_joint: float = DISPLAY_MIN_JOINT,
 ) -> Pixels:
     """A copy of the picture with people drawn on it, the surest person on top.
 
-    Limbs have the colour of their side. The surer a joint is, the more solid it and its limbs are.
+    Joints that were found are drawn (`FOUND_JOINT_SCORE`). Limbs have the colour of their side. The surer a joint is, the more solid it and its limbs are.
     Line widths follow the size of person and picture.
 
     Args:
@@ -53,12 +52,10 @@ def draw_poses(
         poses: in the pixels of `image`.
         skeleton: whose joints `poses` has.
         min_score: people below this score are left out.
-        min_joint: and so are joints below this one.
     """
     drawn = image.copy()
     sides = joint_sides(skeleton)
-    for found in poses.above(min_score).keypoints[::-1]:
-        keypoints = np.where(found[:, 2:] < min_joint, 0, found)
+    for keypoints in poses.above(min_score).found_only().keypoints[::-1]:
         if (keypoints[:, 2] > 0).any():
             _Figure(keypoints, skeleton, sides, _line_width(keypoints, image)).draw_onto(drawn)
     return drawn

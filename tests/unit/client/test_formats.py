@@ -58,5 +58,4 @@ def test_a_record_of_another_schema_is_named():
 def test_openpose_has_one_flat_list_for_each_person():
     record = openpose_record(POSES)
 
-    assert record["version"] == 1.3
     assert record["people"][0]["pose_keypoints_2d"] == [10, 20, 0.5, 0, 0, 0, 30.1, 60, 0.25]

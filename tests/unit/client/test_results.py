@@ -13,10 +13,16 @@ from PIL import Image as PilImage
 from bodypose_client.formats import csv_header, csv_rows, poses_from_record
 from bodypose_client.pose_client import PoseClient
 from bodypose_client.results import ImagePoses
+from pose_runtime.errors import ContractError
 from pose_runtime.extras import MissingPackage
-from pose_runtime.poses import Poses
+from pose_runtime.poses import FOUND_JOINT_SCORE, Poses
 
 URL = "grpc://127.0.0.1:8001/bodypose"
+COCO_17 = (
+    "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow"
+    " right_elbow left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle"
+    " right_ankle"
+).split()
 
 
 @pytest.fixture
@@ -77,9 +83,81 @@ def test_coco_reads_back_in_the_frame_of_annotations(poses, people, spec):
 def test_openpose_reads_back_as_the_same_joints(poses, people):
     record = json.loads(json.dumps(poses.to_openpose()))
 
-    assert record["version"] == 1.3
     joints = [np.float32(each["pose_keypoints_2d"]).reshape(18, 3) for each in record["people"]]
-    assert np.array_equal(joints, people.keypoints)
+    assert np.array_equal(joints, people.found_only().keypoints)
+
+
+def test_openpose_has_the_keys_that_openpose_always_writes(poses):
+    record = poses.to_openpose()
+
+    assert list(record) == ["version", "people"]
+    assert record["version"] == 1.3
+    for person in record["people"]:
+        assert list(person) == [
+            "person_id",
+            "pose_keypoints_2d",
+            "face_keypoints_2d",
+            "hand_left_keypoints_2d",
+            "hand_right_keypoints_2d",
+            "pose_keypoints_3d",
+            "face_keypoints_3d",
+            "hand_left_keypoints_3d",
+            "hand_right_keypoints_3d",
+        ]
+        assert len(person.pop("pose_keypoints_2d")) == 3 * 18
+        assert person.pop("person_id") == [-1]
+        assert set(map(len, person.values())) == {0}
+
+
+def test_a_found_joint_is_the_same_everywhere(client, poses, people):
+    """Counts, boxes, records, OpenPose, supervision and the row of a table: one rule."""
+    found = people.keypoints[..., 2] >= FOUND_JOINT_SCORE
+    assert 0 < (~found & (people.keypoints[..., 2] > 0)).sum()  # there are guesses
+    boxes = [
+        [*xy.min(axis=0), *(xy.max(axis=0) - xy.min(axis=0))]
+        for xy in (person[there, :2] for person, there in zip(people.keypoints, found, strict=True))
+    ]
+
+    record = poses.to_json()["poses"]
+    openpose = [each["pose_keypoints_2d"][2::3] for each in poses.to_openpose()["people"]]
+    rows = csv_rows("photo.jpg", poses)
+
+    assert poses.num_keypoints.tolist() == found.sum(axis=1).tolist()
+    assert np.allclose(poses.boxes, boxes)
+    assert np.allclose(poses.corners[:, 2:] - poses.corners[:, :2], poses.boxes[:, 2:])
+    assert [each["num_keypoints"] for each in record] == found.sum(axis=1).tolist()
+    assert np.allclose([each["bbox"] for each in record], boxes)
+    assert np.array_equal(np.float32(openpose) > 0, found)
+    assert np.allclose([row[3:7] for row in rows], boxes)
+    assert [person.num_keypoints for person in poses] == found.sum(axis=1).tolist()
+    assert np.allclose([person.box for person in poses], boxes)
+
+
+def test_people_are_counted_indexed_sliced_and_walked_through(poses, people):
+    assert len(poses) == len(list(poses)) == 2
+    assert poses[-1].score == poses[1].score == pytest.approx(0.35)
+    assert np.array_equal(poses[0].keypoints, people.keypoints[0])
+    assert [person.score for person in poses[1:]] == [poses[1].score]
+    assert isinstance(poses[:1], ImagePoses)
+    assert poses[:1].image == poses.image
+    with pytest.raises(IndexError, match="person 2: expected one of 2"):
+        _ = poses[2]
+
+
+def test_a_joint_is_asked_for_by_its_name(poses, people, spec):
+    (guess, *_), (sure, *_) = np.where(~people.found[0])[0], np.where(people.found[0])[0]
+    names = spec.skeleton.joints
+
+    assert poses[0].joint(names[sure]) == pytest.approx(people.keypoints[0, sure].tolist())
+    assert poses[0].joint(names[guess]) is None
+    with pytest.raises(ContractError, match="expected one of nose, .* got 'tail'"):
+        poses[0].joint("tail")
+
+
+@pytest.mark.parametrize("name", ["=1+1.jpg", "+a.jpg", "-a.jpg", "@a.jpg", "\ta.jpg"])
+def test_a_name_is_no_formula_in_a_spreadsheet(poses, name):
+    assert csv_rows(name, poses)[0][0] == f"'{name}"
+    assert csv_rows("a=1.jpg", poses)[0][0] == "a=1.jpg"
 
 
 def test_csv_reads_back_as_the_same_joints(poses, people):
@@ -101,14 +179,25 @@ def test_supervision_has_the_same_joints(poses, people):
     keypoints = poses.to_supervision()
 
     assert isinstance(keypoints, supervision.KeyPoints)
-    assert np.array_equal(keypoints.xy, people.keypoints[..., :2])
-    assert np.array_equal(keypoints.keypoint_confidence, people.keypoints[..., 2])
+    expected = people.found_only().keypoints[:, list(poses.skeleton.annotated)]
+    assert np.array_equal(keypoints.xy, expected[..., :2])
+    assert np.array_equal(keypoints.keypoint_confidence, expected[..., 2])
     assert np.array_equal(keypoints.detection_confidence, people.scores)
-    assert not keypoints.visible[1, 3]
-    edges = [(a + 1, b + 1) for a, b in poses.skeleton.limbs]
-    annotator = supervision.EdgeAnnotator(edges=edges)
-    scene = annotator.annotate(np.zeros((100, 100, 3), np.uint8), keypoints)
-    assert scene.any()
+    assert np.array_equal(keypoints.visible, expected[..., 2] > 0)
+
+
+def test_supervision_draws_limbs_without_being_told_of_them(poses):
+    supervision = pytest.importorskip("supervision")
+    keypoints = poses.to_supervision()
+    hip, knee = (keypoints.xy[0, COCO_17.index(f"left_{part}")] for part in ("hip", "knee"))
+    assert keypoints.visible[0, [COCO_17.index("left_hip"), COCO_17.index("left_knee")]].all()
+
+    scene = supervision.EdgeAnnotator(thickness=1).annotate(
+        np.zeros((100, 100, 3), np.uint8), keypoints
+    )
+
+    x, y = ((hip + knee) / 2).round().astype(int)
+    assert scene[y - 1 : y + 2, x - 1 : x + 2].any()
 
 
 def test_nobody_is_nobody_in_every_form(fake_server):

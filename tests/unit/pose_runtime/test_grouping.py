@@ -209,3 +209,16 @@ def test_noise_is_worked_on_limb_by_limb(monkeypatch):
     limb_scores = rng.uniform(0, 1, (19, 20, 20)).astype(np.float32)
     assert len(group_poses(peaks, limb_scores, BODYPOSE_18, EVERYTHING)) >= 20
     assert calls
+
+
+def test_a_joint_in_the_padding_is_at_the_edge_of_the_picture():
+    """The network's input is square; above and below a wide picture it is grey."""
+    spec = PipelineSpec(CHAIN, network_hw=(64, 64), grouping=EVERYTHING)
+    letterbox = Letterbox.fit((100, 200), spec.network_hw)  # 64 x 32, 16 grey rows above
+    peaks = peaks_of([(-3, 10, 0.9)], [(32, 32, 0.8)], [(70, 60, 0.7)])
+    scores = limb_scores_of((0, 0, 0, 0.9), (1, 0, 0, 0.9))
+
+    (person,) = people_in_image(peaks, scores, letterbox.to_geometry(), spec).keypoints
+
+    assert person[:, :2].tolist() == [[0, 0], [100, 50], [200, 100]]
+    assert person[:, 2].tolist() == np.float32([0.9, 0.8, 0.7]).tolist()

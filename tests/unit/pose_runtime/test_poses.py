@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from pose_runtime.errors import ContractError
-from pose_runtime.poses import Poses, pack_poses, unpack_poses
+from pose_runtime.poses import FOUND_JOINT_SCORE, Poses, pack_poses, unpack_poses
 
 
 def three_people() -> Poses:
@@ -22,6 +22,20 @@ def test_nobody_has_no_boxes():
 
 def test_found_joints_are_counted():
     assert three_people().num_keypoints.tolist() == [2, 1, 0]
+
+
+def test_a_guess_is_in_no_count_and_no_box():
+    people = three_people()
+    people.keypoints[0, 1, 2] = np.nextafter(np.float32(FOUND_JOINT_SCORE), np.float32(0))
+    people.keypoints[1, 0, 2] = FOUND_JOINT_SCORE
+
+    assert people.num_keypoints.tolist() == [1, 1, 0]
+    assert people.boxes.tolist() == [[10, 20, 0, 0], [5, 5, 0, 0], [0, 0, 0, 0]]
+    assert people.found_only().keypoints[0].tolist() == [[10, 20, np.float32(0.9)], [0, 0, 0]]
+
+
+def test_corners_and_boxes_are_the_same_rectangle():
+    assert three_people().corners.tolist() == [[10, 20, 30, 60], [5, 5, 5, 5], [0, 0, 0, 0]]
 
 
 def test_above_keeps_the_best():

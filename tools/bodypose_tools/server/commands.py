@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -139,19 +140,13 @@ def demo(
 
     Example: `tools demo photo.jpg -o people.png`
     """
-    from bodypose_client.formats import DISPLAY_MIN_JOINT
-
     from .demo import show_people
 
     shown = show_people(photo, output, say=typer.echo)
     count = len(shown.poses)
     typer.echo(f"{count} {'person' if count == 1 else 'people'} in {shown.request_ms:.0f} ms:")
-    for score, keypoints in zip(shown.poses.scores, shown.poses.keypoints, strict=True):
-        names = [
-            joint
-            for joint, found in zip(shown.skeleton.joints, keypoints[:, 2], strict=True)
-            if found >= DISPLAY_MIN_JOINT
-        ]
+    for score, found in zip(shown.poses.scores, shown.poses.found, strict=True):
+        names = itertools.compress(shown.skeleton.joints, found)
         typer.echo(f"  score {score:.2f}: {', '.join(names).replace('_', ' ')}")
     typer.echo(f"drawn in {shown.picture}; the server is stopped")
 

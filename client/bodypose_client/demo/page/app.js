@@ -182,7 +182,10 @@ function serverIs(status) {
   at("server-state").textContent = status.up ? "connected" : "server away";
   if (status.url) at("server-url").textContent = status.url;
   if (status.up) {
-    if (!model) at("person-score").value = status.min_score;
+    if (!model) {
+      at("person-score").value = status.min_score;
+      at("joint-score").value = status.min_joint;
+    }
     const isNew = JSON.stringify(model) !== JSON.stringify(status);
     model = status;
     for (const [side, colour] of Object.entries(model.colours)) {

@@ -58,7 +58,8 @@ def test_describe_is_for_people(describe):
         "384 x 288",
         "bodypose_18: 18 joints, 19 limbs",
         "right_elbow",
-        "joint 0.1, limb 0.05",
+        "2 joints or more of score 0.1, joined by limbs of 0.05",
+        "people from score 0.25 on; a joint is found from 0.2 on",
         "bodypose_network",
         "2.00",
     ):
