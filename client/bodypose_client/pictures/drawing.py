@@ -44,8 +44,9 @@ def draw_poses(
 ) -> Pixels:
     """A copy of the picture with people drawn on it, the surest person on top.
 
-    Joints that were found are drawn (`FOUND_JOINT_SCORE`). Limbs have the colour of their side. The surer a joint is, the more solid it and its limbs are.
-    Line widths follow the size of person and picture.
+    Joints that were found are drawn (`FOUND_JOINT_SCORE`). Limbs have the colour of their side. The
+    surer a joint is, the more solid it and its limbs are. Line widths follow the size of person and
+    picture.
 
     Args:
         image: RGB (height, width, 3).

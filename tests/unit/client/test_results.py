@@ -18,11 +18,11 @@ from pose_runtime.extras import MissingPackage
 from pose_runtime.poses import FOUND_JOINT_SCORE, Poses
 
 URL = "grpc://127.0.0.1:8001/bodypose"
-COCO_17 = (
-    "nose left_eye right_eye left_ear right_ear left_shoulder right_shoulder left_elbow"
-    " right_elbow left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle"
-    " right_ankle"
-).split()
+COCO_17 = ["nose"] + [
+    f"{side}_{part}"
+    for part in ("eye", "ear", "shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+    for side in ("left", "right")
+]
 
 
 @pytest.fixture
@@ -112,7 +112,7 @@ def test_openpose_has_the_keys_that_openpose_always_writes(poses):
 def test_a_found_joint_is_the_same_everywhere(client, poses, people):
     """Counts, boxes, records, OpenPose, supervision and the row of a table: one rule."""
     found = people.keypoints[..., 2] >= FOUND_JOINT_SCORE
-    assert 0 < (~found & (people.keypoints[..., 2] > 0)).sum()  # there are guesses
+    assert (~found & (people.keypoints[..., 2] > 0)).sum() > 0  # there are guesses
     boxes = [
         [*xy.min(axis=0), *(xy.max(axis=0) - xy.min(axis=0))]
         for xy in (person[there, :2] for person, there in zip(people.keypoints, found, strict=True))
@@ -150,7 +150,7 @@ def test_a_joint_is_asked_for_by_its_name(poses, people, spec):
 
     assert poses[0].joint(names[sure]) == pytest.approx(people.keypoints[0, sure].tolist())
     assert poses[0].joint(names[guess]) is None
-    with pytest.raises(ContractError, match="expected one of nose, .* got 'tail'"):
+    with pytest.raises(ContractError, match=r"expected one of nose, .* got 'tail'"):
         poses[0].joint("tail")
 
 
