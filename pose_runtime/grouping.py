@@ -37,7 +37,9 @@ def people_in_image(
     height, width = letterbox.image_hw
     in_image = peaks.copy()  # grouping looks at scores only, so positions can be mapped first
     # A peak may lie in the padding; the joint is then at the picture's edge.
-    in_image[:, :, :2] = letterbox.to_image(peaks[:, :, :2]).clip(0, np.float32((width, height)))
+    in_image[:, :, :2] = letterbox.to_image(peaks[:, :, :2]).clip(
+        0, np.array((width, height), np.float32)
+    )
     return group_poses(in_image, limb_scores, spec.skeleton, spec.grouping)
 
 
