@@ -7,7 +7,7 @@ import json
 import pytest
 
 from bodypose_tools.soak.run import run_soak
-from bodypose_tools.soak.settings import Plan
+from bodypose_tools.soak.settings import SoakPlan
 
 pytestmark = pytest.mark.triton
 
@@ -18,7 +18,7 @@ def test_a_short_soak_with_a_killed_model_loses_nothing(repository, tmp_path):
     report = run_soak(
         repository,
         output,
-        lambda rate: Plan(14, rate, hostile_share=0.2, kill_every_s=8, sample_every_s=0.5),
+        lambda rate: SoakPlan(14, rate, hostile_share=0.2, kill_every_s=8, sample_every_s=0.5),
         knee=20,
         share=0.7,
     )

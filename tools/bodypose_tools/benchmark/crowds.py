@@ -31,11 +31,11 @@ def crowd(spec: PipelineSpec, num_people: int, seed: int = 0) -> tuple[Floats, F
     scores = random.uniform(0.4, 1, (joints, num_people))
     owners = np.argsort(-scores, axis=1)  # (J, N): the person of each peak
     size = (width * height / max(num_people, 1)) ** 0.5
-    middles = random.uniform((0.0, 0.0), (width, height), (num_people, 2))
+    centres = random.uniform((0.0, 0.0), (width, height), (num_people, 2))
     around = random.uniform(-size / 2, size / 2, (joints, 2))
     for joint in range(joints):
         mine = owners[joint]
-        peaks[joint, :num_people, :2] = np.clip(middles[mine] + around[joint], 0, (width, height))
+        peaks[joint, :num_people, :2] = np.clip(centres[mine] + around[joint], 0, (width, height))
         peaks[joint, :num_people, 2] = scores[joint, mine]
     place = np.argsort(owners, axis=1)  # (J, N): the peak of each person
     for limb, (first, second) in enumerate(spec.skeleton.limbs):

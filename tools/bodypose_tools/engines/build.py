@@ -23,15 +23,15 @@ from bodypose_tools.graphs.contract import spec_in_onnx
 from pose_runtime.extras import install_line
 
 from .inspector import int8_layers_that_fell_back, layer_counts
-from .settings import EngineError, EngineSettings, Runtime
+from .settings import EngineError, EngineRuntime, EngineSettings
 
 _HOW_TO_INSTALL: Final = {
-    Runtime.TENSORRT: (
+    EngineRuntime.TENSORRT: (
         "on the machine with the GPU that will serve, run `pip install 'tensorrt>=10.12'` in the"
         " version of your server, or build inside its image: docker run --rm --gpus all -v"
         " $PWD:/work -w /work nvcr.io/nvidia/tensorrt:YY.MM-py3, with the server's YY.MM"
     ),
-    Runtime.TENSORRT_RTX: f"run {install_line('engine')}",
+    EngineRuntime.TENSORRT_RTX: f"run {install_line('engine')}",
 }
 
 
@@ -100,7 +100,7 @@ def build_engine(
     if plan is None:
         raise EngineError(f"{onnx_path}: expected an engine, got {logger.last}")
     seconds = round(time.monotonic() - started, 2)
-    on_gpu = settings.runtime is Runtime.TENSORRT  # RTX needs a GPU to open what it built
+    on_gpu = settings.runtime is EngineRuntime.TENSORRT  # RTX needs a GPU to open what it built
     layers = _inspect(trt, logger, plan, convolutions) if on_gpu else None
     with atomic_path(out) as temporary:
         temporary.write_bytes(memoryview(plan))
@@ -139,7 +139,7 @@ def _inspect(trt: Any, logger: Any, plan: Any, convolutions: Convolutions) -> di
     return layer_counts(text)
 
 
-def load_runtime(runtime: Runtime) -> Any:
+def load_runtime(runtime: EngineRuntime) -> Any:
     """NVIDIA's Python module.
 
     Raises:
@@ -154,7 +154,7 @@ def load_runtime(runtime: Runtime) -> Any:
 
 
 def _refuse_what_rtx_has_not(settings: EngineSettings) -> None:
-    if settings.runtime is not Runtime.TENSORRT_RTX:
+    if settings.runtime is not EngineRuntime.TENSORRT_RTX:
         return
     asked = {
         "--timing-cache": settings.timing_cache is not None,

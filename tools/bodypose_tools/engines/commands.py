@@ -17,7 +17,7 @@ from .options import (
     WorkspaceOption,
     engine_settings,
 )
-from .settings import Runtime
+from .settings import EngineRuntime
 
 
 def build_engine(
@@ -27,7 +27,7 @@ def build_engine(
     output: Annotated[
         Path, typer.Option("-o", "--output", "--engine_file", "--engine-file", help="To write.")
     ] = Path("build/model.plan"),
-    runtime: RuntimeOption = Runtime.TENSORRT,
+    runtime: RuntimeOption = EngineRuntime.TENSORRT,
     max_batch_size: MaxBatchOption = 8,
     opt_batch_size: OptBatchOption = None,
     max_workspace_size: WorkspaceOption = 2 << 30,

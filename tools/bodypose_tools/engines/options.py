@@ -7,13 +7,13 @@ from typing import Annotated, Final
 
 import typer
 
-from .settings import EngineSettings, Runtime
+from .settings import EngineRuntime, EngineSettings
 
 PANEL: Final = "Engine"
 
 
 RuntimeOption = Annotated[
-    Runtime,
+    EngineRuntime,
     typer.Option(
         "--runtime",
         help="tensorrt-rtx builds without a GPU, as a proof of the graph.",
@@ -77,7 +77,7 @@ HardwareCompatibleOption = Annotated[
 
 
 def engine_settings(
-    runtime: Runtime,
+    runtime: EngineRuntime,
     max_batch_size: int,
     opt_batch_size: int | None,
     max_workspace_size: int,
@@ -85,10 +85,10 @@ def engine_settings(
     version_compatible: bool = False,
     hardware_compatible: bool = False,
 ) -> EngineSettings:
-    from .settings import EngineSettings, Runtime
+    from .settings import EngineRuntime, EngineSettings
 
     return EngineSettings(
-        Runtime(runtime),
+        EngineRuntime(runtime),
         max_batch_size,
         opt_batch_size,
         max_workspace_size >> 20,

@@ -14,7 +14,7 @@ class EngineError(PoseError):
     """An engine cannot be built or run here, or is not what the graph asks for."""
 
 
-class Runtime(StrEnum):
+class EngineRuntime(StrEnum):
     """Which of NVIDIA's two runtimes an engine is for."""
 
     TENSORRT = "tensorrt"
@@ -25,7 +25,7 @@ class Runtime(StrEnum):
 class EngineSettings:
     """What is fixed when an engine is built."""
 
-    runtime: Runtime = Runtime.TENSORRT
+    runtime: EngineRuntime = EngineRuntime.TENSORRT
     max_batch_size: int = 8
     opt_batch_size: int | None = None  # None: `max_batch_size`
     workspace_mib: int = 2048

@@ -17,7 +17,7 @@ from bodypose_tools.networks.decoding import DecodeSettings
 from bodypose_tools.networks.keras_files import load_network
 from bodypose_tools.networks.network import build_network
 from bodypose_tools.pruning.channel_graph import count_macs
-from bodypose_tools.runtimes.network_speed import measure
+from bodypose_tools.runtimes.clock import take_turns
 from bodypose_tools.runtimes.predictors import onnx_predictor
 
 from .runs import BEST_FILE, Run
@@ -42,9 +42,8 @@ def with_sizes(run: Run, folder: Path) -> Run:
 def with_latency_ratios(runs: Sequence[Run], folders: Sequence[Path], rounds: int) -> list[Run]:
     """With ONNX Runtime's time for one image on this CPU, as a multiple of the first run's.
 
-    All networks take turns in every round (`network_speed.measure`), decoding layers included.
+    All networks take turns in every round, decoding layers included.
     """
-    nothing = np.zeros((1, 1, 1, 3), np.uint8)
     with tempfile.TemporaryDirectory() as scratch:
         calls: dict[str, Any] = {}
         for number, folder in enumerate(folders):
@@ -58,16 +57,12 @@ def with_latency_ratios(runs: Sequence[Run], folders: Sequence[Path], rounds: in
             )
             spec = spec_in_onnx(path)
             pixels = _grey_pictures(spec.network_hw)[:1]
-            calls[str(number)] = partial(_ignoring, onnx_predictor(path, spec), pixels)
-        timings = measure(calls, nothing, rounds)
+            calls[str(number)] = partial(onnx_predictor(path, spec), pixels)
+        seconds = list(take_turns(calls, rounds, repeats=3).values())
     return [
-        replace(run, latency_ratio=round(float(np.median(t.seconds / timings[0].seconds)), 3))
-        for run, t in zip(runs, timings, strict=True)
+        replace(run, latency_ratio=round(float(np.median(own / seconds[0])), 3))
+        for run, own in zip(runs, seconds, strict=True)
     ]
-
-
-def _ignoring(predict: Any, own_pixels: Any, _: Any) -> Any:
-    return predict(own_pixels)
 
 
 def _grey_pictures(network_hw: tuple[int, int]) -> Any:

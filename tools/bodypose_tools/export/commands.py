@@ -16,7 +16,7 @@ from bodypose_tools.engines.options import (
     WorkspaceOption,
     engine_settings,
 )
-from bodypose_tools.engines.settings import Runtime
+from bodypose_tools.engines.settings import EngineRuntime
 from bodypose_tools.options import KeyOption, network_hw_of, say_that_keys_do_nothing
 from bodypose_tools.quantisation.settings import MAX_AP_DROP, MIN_AGREEMENT, Method
 
@@ -25,7 +25,7 @@ from .settings import DataType
 if TYPE_CHECKING:
     from bodypose_tools.engines.settings import EngineSettings
 
-    from .lower_precision import Gates, Source
+    from .lower_precision import ExportSource, Gates
 
 FOR_INT8 = "INT8"
 
@@ -183,7 +183,7 @@ def export(
             rich_help_panel=PANEL,
         ),
     ] = None,
-    runtime: RuntimeOption = Runtime.TENSORRT,
+    runtime: RuntimeOption = EngineRuntime.TENSORRT,
     max_batch_size: MaxBatchOption = 8,
     opt_batch_size: OptBatchOption = None,
     max_workspace_size: WorkspaceOption = 2 << 30,
@@ -285,11 +285,11 @@ def _beside(model: Path, data_type: DataType) -> Path:
 
 def _source(
     model: Path, input_dims: str | None, max_peaks: int | None, sample_images: Path | None
-) -> Source:
+) -> ExportSource:
     network_hw = None if input_dims is None else network_hw_of(input_dims)
     from bodypose_tools.data.photos import images_in, packaged_images
 
-    from .lower_precision import Source
+    from .lower_precision import ExportSource
 
     decode = None
     if max_peaks is not None and model.suffix != ".onnx":
@@ -297,10 +297,10 @@ def _source(
 
         decode = DecodeSettings(max_peaks=max_peaks)
     samples = partial(images_in, sample_images) if sample_images else packaged_images
-    return Source(model, network_hw, decode, samples)
+    return ExportSource(model, network_hw, decode, samples)
 
 
-def _export_float(source: Source, out: Path) -> None:
+def _export_float(source: ExportSource, out: Path) -> None:
     from . import onnx_from_keras as stage
 
     made, difference = stage.export_onnx(
@@ -317,7 +317,7 @@ def _export_float(source: Source, out: Path) -> None:
     )
 
 
-def _export_half(source: Source, out: Path, gates: Gates) -> None:
+def _export_half(source: ExportSource, out: Path, gates: Gates) -> None:
     from .lower_precision import export_half
 
     made = export_half(source, out, gates)

@@ -50,7 +50,7 @@ class PrecisionError(PoseError):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ExportSource:
     """What is exported: a `.keras` network with decoding layers, or a float `.onnx` file."""
 
     model: Path
@@ -84,7 +84,7 @@ class Gates:
 
 
 def export_int8(
-    source: Source,
+    source: ExportSource,
     out: Path,
     calibration: Calibration,
     gates: Gates,
@@ -137,7 +137,7 @@ def export_int8(
     return _write(made.model, out, parent, settings), made
 
 
-def export_half(source: Source, out: Path, gates: Gates) -> Artifact:
+def export_half(source: ExportSource, out: Path, gates: Gates) -> Artifact:
     """Write a typed float16 graph with float32 outputs that passed its gates.
 
     Raises:
@@ -168,7 +168,7 @@ def _write(
 
 
 @contextlib.contextmanager
-def _float_graph(source: Source) -> Iterator[tuple[Path, Artifact]]:
+def _float_graph(source: ExportSource) -> Iterator[tuple[Path, Artifact]]:
     """A float32 ONNX file with decoding layers, and the file that the user gave."""
     if source.model.suffix == ".onnx":
         parent = Artifact.open(source.model)

@@ -70,7 +70,9 @@ def sample_calibration_images(
     """
     from . import sampling as stage
 
-    settings = stage.SampleSettings(num_images, min_people, min_joints, seed if randomize else None)
+    settings = stage.SamplingSettings(
+        num_images, min_people, min_joints, seed if randomize else None
+    )
     manifest = stage.sample_calibration_images(
         annotations,
         images,

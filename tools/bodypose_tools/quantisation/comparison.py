@@ -17,7 +17,7 @@ from pose_runtime.errors import PoseError
 from pose_runtime.spec import PipelineSpec
 
 from .gate import peak_agreement
-from .polygraphy_files import Run, load_inputs, load_outputs, save_inputs, save_outputs
+from .polygraphy_files import RunnerOutputs, load_inputs, load_outputs, save_inputs, save_outputs
 
 Floats = NDArray[np.float32]
 
@@ -96,7 +96,7 @@ def saved_answers(path: Path, spec: PipelineSpec) -> Answers:
     return Answers(run.runner, sha256_of(path), peaks, limb_scores, tuple(run.seconds))
 
 
-def compare_models(one: Path, other: Path, images: NDArray[np.uint8]) -> Comparison:
+def compare_models(one: Path, other: Path, images: NDArray[np.uint8]) -> ModelComparison:
     """Run two models on the same images, or the first where the second already ran.
 
     Args:
@@ -120,11 +120,11 @@ def compare_models(one: Path, other: Path, images: NDArray[np.uint8]) -> Compari
         ours, theirs = (getattr(side, name).shape for side in (first, second))
         if ours != theirs:
             raise ComparisonError(f"{other}: expected {name} {ours}, got {theirs}")
-    return Comparison(first, second, spec)
+    return ModelComparison(first, second, spec)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Comparison:
+class ModelComparison:
     """Two models' answers to the same images; the first is the reference."""
 
     one: Answers
@@ -161,7 +161,7 @@ class Comparison:
         for side in (self.one, self.other):
             rows = zip(side.peaks[:, None], side.limb_scores[:, None], strict=True)
             outputs = [dict(zip(names, row, strict=True)) for row in rows]
-            runs.append(Run(side.name, outputs, side.seconds))
+            runs.append(RunnerOutputs(side.name, outputs, side.seconds))
         save_outputs(path, runs)
 
 

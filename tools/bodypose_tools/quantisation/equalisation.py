@@ -234,7 +234,7 @@ def equalise(
     """The same function with channels' ranges alike wherever only convolutions see them.
 
     Args:
-        model: from `quantize.prepare`.
+        model: from `placement.prepare`.
         ranges: of the tensors that will be quantised, from `channel_ranges`.
         share: of a channel's range that the activations give up; the rest stays, so that weights
             that read it need not take all of it.

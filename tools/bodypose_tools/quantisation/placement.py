@@ -43,7 +43,7 @@ _VECTOR = 8  # channels that a kernel handles at once
 _OPSET = 13  # the first with an axis in DequantizeLinear
 
 
-class QuantizeError(PoseError):
+class QuantisationError(PoseError):
     """A graph that cannot be quantised as asked."""
 
 
@@ -62,13 +62,15 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
     """A float graph ready for calibration: every node named, batch norm folded.
 
     Raises:
-        QuantizeError: an older opset, or a graph that is quantised already.
+        QuantisationError: an older opset, or a graph that is quantised already.
     """
     opset = next((entry.version for entry in model.opset_import if not entry.domain), 0)
     if opset < _OPSET:
-        raise QuantizeError(f"expected opset {_OPSET} or newer, got {opset}; run `tools export`")
+        raise QuantisationError(
+            f"expected opset {_OPSET} or newer, got {opset}; run `tools export`"
+        )
     if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
-        raise QuantizeError("expected a float graph, got one with QuantizeLinear")
+        raise QuantisationError("expected a float graph, got one with QuantizeLinear")
     return fold_batch_norm(model)
 
 
@@ -83,11 +85,11 @@ def place(
         unsigned: whether activations that are never negative have the levels 0..255.
 
     Raises:
-        QuantizeError: one of `float_layers` does not exist.
+        QuantisationError: one of `float_layers` does not exist.
     """
     graph = OnnxGraph(model)
     if strays := set(float_layers) - {node.name for node in graph.nodes}:
-        raise QuantizeError(f"expected names of nodes to keep in float, got {sorted(strays)}")
+        raise QuantisationError(f"expected names of nodes to keep in float, got {sorted(strays)}")
     inside = graph.leading_to_weights() & graph.following_weights()
     inside -= graph.leading_to_outputs() | set(float_layers)
     layers = [

@@ -30,7 +30,7 @@ class PolygraphyFileError(PoseError):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Run:
+class RunnerOutputs:
     """What one runner answered: outputs of every iteration."""
 
     runner: str
@@ -60,7 +60,7 @@ def load_inputs(path: Path) -> list[Tensors]:
         ) from error
 
 
-def save_outputs(path: Path, runs: Sequence[Run]) -> None:
+def save_outputs(path: Path, runs: Sequence[RunnerOutputs]) -> None:
     """Write the outputs of several runners."""
     runners = []
     for run in runs:
@@ -77,7 +77,7 @@ def save_outputs(path: Path, runs: Sequence[Run]) -> None:
     _write(path, {"lst": runners, _CLASS: "RunResults"})
 
 
-def load_outputs(path: Path) -> list[Run]:
+def load_outputs(path: Path) -> list[RunnerOutputs]:
     """The outputs of all runners.
 
     Raises:
@@ -90,7 +90,7 @@ def load_outputs(path: Path) -> list[Run]:
                 {name: _decoded(lazy["values"]) for name, lazy in iteration["outputs"].items()}
                 for iteration in iterations
             ]
-            runs.append(Run(runner, outputs, [float(i["runtime"]) for i in iterations]))
+            runs.append(RunnerOutputs(runner, outputs, [float(i["runtime"]) for i in iterations]))
         return runs
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise PolygraphyFileError(

@@ -22,7 +22,7 @@ from .placement import (
 _UNSIGNED = QUANTISED_MAX / 255  # a step of 0..255, in steps of -127..127
 
 
-def quantize(
+def insert_qdq(
     model: onnx.ModelProto,
     placement: Placement,
     scales: Mapping[str, float],

@@ -32,7 +32,7 @@ class CalibrationImagesError(PoseError):
 
 
 @dataclass(frozen=True, slots=True)
-class SampleSettings:
+class SamplingSettings:
     """What is asked of a sample; the defaults are TAO's."""
 
     num_images: int = 500
@@ -45,7 +45,7 @@ def sample_calibration_images(
     annotations: Path,
     images: Path,
     out: Path,
-    settings: SampleSettings,
+    settings: SamplingSettings,
     skeleton: Skeleton = BODYPOSE_18,
 ) -> Path:
     """Copy exactly `num_images` images into an empty folder.
@@ -78,7 +78,7 @@ def sample_calibration_images(
 
 
 def choose(
-    records: Sequence[ImageRecord], settings: SampleSettings, skeleton: Skeleton
+    records: Sequence[ImageRecord], settings: SamplingSettings, skeleton: Skeleton
 ) -> list[ImageRecord]:
     """The sample, in the order of `records`; every class has its share, to within one image.
 
@@ -109,7 +109,7 @@ def choose(
 
 
 def _counted_people(
-    record: ImageRecord, settings: SampleSettings, skeleton: Skeleton
+    record: ImageRecord, settings: SamplingSettings, skeleton: Skeleton
 ) -> NDArray[np.bool_]:
     """(N,) bool: who has enough labelled joints; midpoints such as the neck are not labels."""
     labelled = (record.joints[:, list(skeleton.annotated), 2] > 0).sum(axis=1)
@@ -132,7 +132,7 @@ def _shares(sizes: Sequence[int], total: int) -> list[int]:
 
 
 def _write_manifest(
-    out: Path, annotations: Path, settings: SampleSettings, files: dict[str, str]
+    out: Path, annotations: Path, settings: SamplingSettings, files: dict[str, str]
 ) -> Path:
     content = {
         "schema": "bodypose-calibration-images/1",

@@ -8,7 +8,7 @@ multiplications they save.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
 from pathlib import Path
@@ -35,7 +35,7 @@ from .calibration_files import (
 from .equalisation import channel_ranges, equalise, scalable_tensors
 from .gate import AccuracyGateError, Judge, Verdict, first_miss
 from .placement import Placement, place
-from .qdq import quantize
+from .qdq import insert_qdq
 from .settings import Calibration, OnMiss
 
 MAX_GATE_IMAGES = 64
@@ -56,7 +56,6 @@ class Quantised:
     float_layers: tuple[str, ...]  # that could have been INT8
     macs_share: float  # of the network's multiplications that are INT8
     verdicts: tuple[Verdict, ...]
-    settings: dict[str, Any] = field(default_factory=dict)
 
 
 def calibration_images(
@@ -175,7 +174,7 @@ def quantise(
     """An INT8 graph that passes every judge.
 
     Args:
-        prepared: float graph from `quantize.prepare`.
+        prepared: float graph from `placement.prepare`.
         scales: of every tensor that `place` names.
         means: by channel, from `input_means`.
         judges: asked in order.
@@ -183,7 +182,7 @@ def quantise(
         loss: for the sensitivity of the layers, should a gate be missed.
         say: hears about progress.
         float_layers: left in float from the start.
-        unsigned: as in `quantize.place`.
+        unsigned: as in `placement.place`.
 
     Raises:
         AccuracyGateError: a gate was missed; names the most sensitive layers.
@@ -194,7 +193,7 @@ def quantise(
 
         def attempt(moved: Sequence[str]) -> Quantised:
             placement = place(prepared, (*float_layers, *moved), unsigned=unsigned)
-            model = quantize(prepared, placement, scales, means)
+            model = insert_qdq(prepared, placement, scales, means)
             onnx.save(model, path)
             verdicts = tuple(first_miss(judges, path))
             share = sum(macs[name] for name in placement.layers) / max(sum(macs.values()), 1)
@@ -286,6 +285,6 @@ def layer_sensitivity(
         for layer in with_progress(layers, len(layers), "layers in INT8, one at a time"):
             others = [name for name in layers if name != layer]
             alone: Placement = place(prepared, (*float_layers, *others), unsigned=unsigned)
-            onnx.save(quantize(prepared, alone, scales, means), path)
+            onnx.save(insert_qdq(prepared, alone, scales, means), path)
             losses[layer] = loss(path)
     return dict(sorted(losses.items(), key=lambda entry: -entry[1]))

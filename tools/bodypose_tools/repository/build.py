@@ -30,7 +30,7 @@ from pose_runtime.spec import PipelineSpec
 from .lock import RepositoryInUse, is_served, writing
 from .pbtxt import ENSEMBLE, NETWORK, ensemble_of, read_config, render_config
 from .releases import TritonVersion
-from .settings import NetworkBackend, Target
+from .settings import NetworkBackend, ServerTarget
 from .targets import MODEL_FILES, Serving
 
 RUNTIME = Path(pose_runtime.__file__).parent
@@ -128,7 +128,7 @@ def built_for(repository: Path) -> dict[str, str]:
     embedded = Serving()
     known = {"target": str(embedded.target), "triton_version": str(embedded.triton)}
     with contextlib.suppress(RecordError):
-        known |= record_of(repository)["settings"]
+        known |= repository_record(repository)["settings"]
     return known
 
 
@@ -138,16 +138,16 @@ def is_int8(repository: Path) -> bool:
     return any(b"QuantizeLinear" in graph.read_bytes() for graph in graphs)
 
 
-def serving_of(repository: Path) -> Serving:
+def serving_of_repository(repository: Path) -> Serving:
     """How a repository was built to be served.
 
     Raises:
         RecordError: there is no such record.
     """
-    settings = record_of(repository)["settings"]
+    settings = repository_record(repository)["settings"]
     try:
         return Serving(
-            Target(settings["target"]),
+            ServerTarget(settings["target"]),
             NetworkBackend(settings["network_backend"]),
             TritonVersion.parse(settings["triton_version"]),
             read_config(repository / ENSEMBLE / CONFIG).max_batch_size,
@@ -158,7 +158,7 @@ def serving_of(repository: Path) -> Serving:
         ) from error
 
 
-def record_of(repository: Path) -> dict[str, Any]:
+def repository_record(repository: Path) -> dict[str, Any]:
     """What the build, and every promotion since, wrote down.
 
     Raises:
@@ -174,7 +174,7 @@ def record_of(repository: Path) -> dict[str, Any]:
 def version_in_use(repository: Path) -> int:
     """The one that answers; the first without a record."""
     try:
-        return int(record_of(repository)["served"][-1])
+        return int(repository_record(repository)["served"][-1])
     except RecordError:
         return FIRST_VERSION
 
@@ -187,7 +187,7 @@ def changes_since_build(repository: Path, besides: int | None = None) -> list[st
     if not repository.is_dir():
         return [f"{repository}: expected a model repository, got nothing; run `tools build-repo`"]
     try:
-        recorded = record_of(repository)["files"]
+        recorded = repository_record(repository)["files"]
     except RecordError as error:
         return [f"{error}; run `tools build-repo`"]
     present = _files(repository)

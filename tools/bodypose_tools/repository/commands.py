@@ -10,7 +10,7 @@ import typer
 from bodypose_tools.files.shipped import MODEL_SOURCES, SHIPPED_MODEL
 from bodypose_tools.runtimes.settings import Precision
 
-from .settings import DEFAULT_REPOSITORY, NetworkBackend, Target
+from .settings import DEFAULT_REPOSITORY, NetworkBackend, ServerTarget
 
 if TYPE_CHECKING:
     from .targets import Serving
@@ -35,9 +35,9 @@ def build_repo(
         Path, typer.Option("--output", "-o", help="Folder to write.")
     ] = DEFAULT_REPOSITORY,
     target: Annotated[
-        Target,
+        ServerTarget,
         typer.Option(help="Server that will load it: `tools serve`, or a stock container."),
-    ] = Target.EMBEDDED,
+    ] = ServerTarget.EMBEDDED,
     triton_version: Annotated[
         str | None,
         typer.Option(
@@ -121,7 +121,7 @@ def build_repo(
         return
     limits = _limits(max_image_bytes, max_image_pixels, max_decode_ms, image_formats)
     if version is not None:
-        if target is not Target.EMBEDDED or triton_version or tuning or precision:
+        if target is not ServerTarget.EMBEDDED or triton_version or tuning or precision:
             raise typer.BadParameter(
                 "target, release, tuning and precision are those of the repository",
                 param_hint="--version",
@@ -133,7 +133,7 @@ def build_repo(
         return
     serving = _serving(target, model, triton_version, network_backend)
     if tuning or precision:
-        if target is not Target.EMBEDDED:
+        if target is not ServerTarget.EMBEDDED:
             raise typer.BadParameter(
                 "is for the embedded server; leave it out",
                 param_hint="--tuning" if tuning else "--precision",
@@ -141,7 +141,7 @@ def build_repo(
         serving = _tuned(tuning, precision)
     record = repository.build_repository(model or SHIPPED_MODEL, output, serving, limits)
     typer.echo(f"{output}  target {target}, files and their sha256 in {record}")
-    if target is not Target.EMBEDDED:
+    if target is not ServerTarget.EMBEDDED:
         typer.echo(f"for {serving.triton.image}; the line that starts it is in docs/deploying.md")
 
 
@@ -176,12 +176,12 @@ def _format_name(name: str) -> str:
 
 
 def _serving(
-    target: Target, model: Path | None, triton_version: str | None, backend: NetworkBackend
+    target: ServerTarget, model: Path | None, triton_version: str | None, backend: NetworkBackend
 ) -> Serving:
     from . import targets as serving_targets
     from .releases import RECENT, TritonVersion
 
-    if target is Target.EMBEDDED:
+    if target is ServerTarget.EMBEDDED:
         if triton_version is not None:
             raise typer.BadParameter(
                 "the embedded server has one; give it with --target cpu or gpu",
@@ -189,7 +189,7 @@ def _serving(
             )
         return serving_targets.Serving()
     triton = RECENT if triton_version is None else TritonVersion.parse(triton_version)
-    if target is Target.CPU:
+    if target is ServerTarget.CPU:
         return serving_targets.cpu(triton, backend)
     if model is None:
         raise typer.BadParameter(
@@ -197,9 +197,9 @@ def _serving(
             " one GPU",
             param_hint="MODEL",
         )
-    from .plans import serving_of
+    from .plans import serving_of_plan
 
-    return serving_of(model, triton)
+    return serving_of_plan(model, triton)
 
 
 def check_repo(

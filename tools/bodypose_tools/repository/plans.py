@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bodypose_tools.engines.build import engine_record
-from bodypose_tools.engines.settings import EngineError, Runtime
+from bodypose_tools.engines.settings import EngineError, EngineRuntime
 from bodypose_tools.files.artifacts import Artifact
 from pose_runtime.errors import PoseError
 from pose_runtime.spec import PipelineSpec
@@ -34,17 +34,17 @@ def open_plan(plan: Path) -> tuple[Artifact, PipelineSpec, dict[str, Any]]:
             " build-engine` on the GPU that will serve"
         )
     record = engine_record(plan)
-    if record["runtime"] != Runtime.TENSORRT:
+    if record["runtime"] != EngineRuntime.TENSORRT:
         raise EngineError(
-            f"{plan}: expected an engine of {Runtime.TENSORRT}, got {record['runtime']}, which"
-            " Triton does not load; run `tools build-engine --runtime tensorrt` on the GPU that"
-            " will serve"
+            f"{plan}: expected an engine of {EngineRuntime.TENSORRT}, got {record['runtime']},"
+            " which Triton does not load; run `tools build-engine --runtime tensorrt` on the GPU"
+            " that will serve"
         )
     spec = PipelineSpec.from_json(json.dumps(record["pipeline"]))
     return artifact, spec.with_model(artifact.sha256), record
 
 
-def serving_of(plan: Path, triton: TritonVersion) -> Serving:
+def serving_of_plan(plan: Path, triton: TritonVersion) -> Serving:
     """How to serve a plan, from its record.
 
     Raises:

@@ -8,7 +8,7 @@ from pathlib import Path
 DEFAULT_REPOSITORY = Path("build/model_repository")
 
 
-class Target(StrEnum):
+class ServerTarget(StrEnum):
     """What will serve a repository."""
 
     EMBEDDED = "embedded"  # the tritonserver of the nvidia-pytriton wheel

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from .releases import EMBEDDED, RECENT, TritonVersion
-from .settings import NetworkBackend, Target
+from .settings import NetworkBackend, ServerTarget
 from .tuning import UNTUNED, Tuning
 
 # File of the network in its version folder.
@@ -23,7 +23,7 @@ MAX_BATCH_SIZE: Final = 8
 class Serving:
     """One way to serve a network."""
 
-    target: Target = Target.EMBEDDED
+    target: ServerTarget = ServerTarget.EMBEDDED
     backend: NetworkBackend = NetworkBackend.PYTHON
     triton: TritonVersion = EMBEDDED
     max_batch_size: int = MAX_BATCH_SIZE
@@ -43,9 +43,9 @@ def cpu(
     triton: TritonVersion = RECENT, backend: NetworkBackend = NetworkBackend.ONNXRUNTIME
 ) -> Serving:
     """A stock container without a GPU."""
-    return Serving(Target.CPU, backend, triton)
+    return Serving(ServerTarget.CPU, backend, triton)
 
 
 def gpu(max_batch_size: int, triton: TritonVersion = RECENT) -> Serving:
     """A stock container with a GPU; the batch is the plan's."""
-    return Serving(Target.GPU, NetworkBackend.TENSORRT, triton, max_batch_size)
+    return Serving(ServerTarget.GPU, NetworkBackend.TENSORRT, triton, max_batch_size)

@@ -9,7 +9,7 @@ from pathlib import Path
 from pose_runtime.errors import PoseError
 
 
-class TuningError(PoseError):
+class TuningFileError(PoseError):
     """A file is not what `tools tune` writes."""
 
 
@@ -39,9 +39,11 @@ class Tuning:
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if type(value) is not int or value < least:
-                raise TuningError(f"{name}: expected a whole number from {least} on, got {value!r}")
+                raise TuningFileError(
+                    f"{name}: expected a whole number from {least} on, got {value!r}"
+                )
         if self.precision not in PRECISIONS:
-            raise TuningError(
+            raise TuningFileError(
                 f"precision: expected one of {', '.join(PRECISIONS)}, got {self.precision!r}"
             )
 
@@ -53,16 +55,16 @@ class Tuning:
         """From the file that `tools tune` wrote.
 
         Raises:
-            TuningError: no such file, or another one.
+            TuningFileError: no such file, or another one.
         """
         try:
             raw = json.loads(path.read_text())
             unknown = raw.keys() - {field.name for field in fields(cls)}
             if unknown:
-                raise TuningError(f"no setting is called {min(unknown)!r}")
+                raise TuningFileError(f"no setting is called {min(unknown)!r}")
             return cls(**raw)
-        except (OSError, ValueError, AttributeError, TuningError) as error:
-            raise TuningError(
+        except (OSError, ValueError, AttributeError, TuningFileError) as error:
+            raise TuningFileError(
                 f"{path}: expected the settings of `tools tune`, got {error}; run `tools tune -o"
                 f" {path}`"
             ) from error

@@ -25,8 +25,8 @@ from .build import (
     RepositoryError,
     changes_since_build,
     network_of,
-    record_of,
-    serving_of,
+    repository_record,
+    serving_of_repository,
     write_repository_record,
     write_version,
 )
@@ -71,13 +71,13 @@ def add_version(
     with writing(repository):
         if changes := changes_since_build(repository, besides=version):
             raise RepositoryError(changes[0])
-        record = record_of(repository)
+        record = repository_record(repository)
         if version in versions_in(record):
             raise RepositoryError(
                 f"{repository}: expected a new version, got {version}, which is there; it has"
                 f" {_commas(versions_in(record))}"
             )
-        serving = serving_of(repository)
+        serving = serving_of_repository(repository)
         network, spec = network_of(model, serving)
         serves_now = _spec_of(repository, record["served"][-1])
         _refuse_another_wire(model, spec, serves_now)
@@ -108,7 +108,7 @@ def promote(
             one keeps answering.
     """
     with writing(repository):
-        record = record_of(repository)
+        record = repository_record(repository)
         _switch(repository, record, version, ready, timeout_s)
         record["served"].append(version)
         write_repository_record(repository, record)
@@ -121,7 +121,7 @@ def rollback(repository: Path, ready: Ready | None = None, timeout_s: float = 60
         RepositoryError: there was none, or as for `promote`.
     """
     with writing(repository):
-        record = record_of(repository)
+        record = repository_record(repository)
         if len(record["served"]) < 2:
             raise RepositoryError(
                 f"{repository}: expected a version that answered before {record['served'][-1]},"

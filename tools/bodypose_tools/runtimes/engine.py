@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bodypose_tools.engines.build import engine_record, load_runtime, logger_of
-from bodypose_tools.engines.settings import EngineError, Runtime
+from bodypose_tools.engines.settings import EngineError, EngineRuntime
 from bodypose_tools.files.artifacts import Artifact
 from pose_runtime.spec import NUMPY_DTYPES, PipelineSpec, TensorSpec
 
@@ -31,7 +31,7 @@ def open_engine(plan: Path) -> tuple[Predictor, PipelineSpec, Artifact]:
     """
     record = engine_record(plan)
     spec = PipelineSpec.from_json(json.dumps(record["pipeline"]))
-    trt = load_runtime(Runtime(record["runtime"]))
+    trt = load_runtime(EngineRuntime(record["runtime"]))
     _refuse_other_version(plan, record, trt.__version__)
     cuda = Cuda(_cuda_runtime())
     logger = logger_of(trt, lambda line: None)

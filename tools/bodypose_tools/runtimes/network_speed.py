@@ -1,14 +1,13 @@
-"""Owns the speed of a network alone on the CPU: runtimes and precisions in one interleaved run.
+"""The speed of a network alone on the CPU: runtimes and precisions in one interleaved run.
 
-Only ratios of one run say something: every round times every variant once, in turn, so that what
-else the machine does meets all of them.
+Only ratios of one run can be compared: every round times every variant in turn, so that other work
+of the machine slows all of them alike.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -20,7 +19,7 @@ from numpy.typing import NDArray
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.graphs.contract import spec_in_onnx
 
-from .clock import take_turns
+from .clock import Seconds, compared, take_turns
 from .cpu import onnx_session, openvino_model
 from .machine import machine
 
@@ -30,33 +29,10 @@ BASELINE = "openvino fp32"
 Run = Callable[[NDArray[np.uint8]], object]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Timing:
-    """Seconds of one variant, a number per round."""
-
-    name: str
-    seconds: NDArray[np.float64]
-
-    def compared_with(self, baseline: Timing) -> dict[str, float]:
-        """How many times as fast, round by round: median, and the middle 80 %."""
-        ratios = baseline.seconds / self.seconds
-        return _summary(ratios, digits=2)
-
-    @property
-    def milliseconds(self) -> dict[str, float]:
-        return _summary(self.seconds * 1000, digits=1)
-
-
-def _summary(values: NDArray[np.float64], digits: int) -> dict[str, float]:
-    low, middle, high = np.percentile(values, (10, 50, 90))
-    named = {"median": middle, "p10": low, "p90": high}
-    return {name: round(float(value), digits) for name, value in named.items()}
-
-
 def variants(
     float_model: Path, int8_model: Path, threads: int, shape: Sequence[int]
 ) -> dict[str, Run]:
-    """Every runtime with float32, bfloat16 where it has it, and INT8, for inputs of one shape."""
+    """Functions that run the network once, by runtime and precision, for inputs of one shape."""
     openvino = partial(_openvino, threads=threads, shape=shape)
     return {
         BASELINE: openvino(float_model, "f32"),
@@ -84,26 +60,32 @@ def measure(
     pixels: NDArray[np.uint8],
     rounds: int,
     clock: Callable[[], float] = time.perf_counter,
-) -> list[Timing]:
-    """Time every variant once a round, in turn.
+) -> dict[str, Seconds]:
+    """Seconds of every variant, (rounds,): the fastest of 3 calls a round, variants in turn.
 
     Args:
         runs: by name.
         pixels: (B, H, W, 3), given to every call.
-        rounds: how often.
+        rounds: number of rounds.
         clock: seconds.
     """
     sides = {name: partial(run, pixels) for name, run in runs.items()}
-    seconds = take_turns(sides, rounds, _REPEATS, clock)
-    return [Timing(name, spans) for name, spans in seconds.items()]
+    return take_turns(sides, rounds, _REPEATS, clock)
 
 
 def speed_up_record(
     whole: Path, pruned: Path, pixels: NDArray[np.uint8], rounds: int, threads: int
 ) -> dict[str, Any]:
-    """How many times as fast a pruned network is, in each runtime, both in float32.
+    """Milliseconds of a network and of its pruned version in float32, and their ratio, for JSON.
 
     Each runtime has a run of its own.
+
+    Args:
+        whole: ONNX file of the network before pruning.
+        pruned: the same after pruning.
+        pixels: (B, H, W, 3) uint8.
+        rounds: number of rounds.
+        threads: of each runtime.
     """
     described = _described((whole, pruned), pixels, rounds, threads)
     runtimes = {}
@@ -112,11 +94,11 @@ def speed_up_record(
         ("onnxruntime", _onnxruntime),
     ):
         runs = {"whole": load(whole, threads=threads), "pruned": load(pruned, threads=threads)}
-        before, after = measure(runs, pixels, rounds)
+        sides = compared(measure(runs, pixels, rounds), "whole")
         runtimes[name] = {
-            "unpruned_ms": before.milliseconds,
-            "pruned_ms": after.milliseconds,
-            "times_as_fast": after.compared_with(before),
+            "unpruned_ms": sides["whole"]["milliseconds"],
+            "pruned_ms": sides["pruned"]["milliseconds"],
+            "times_as_fast": sides["pruned"]["times_as_fast"],
         }
     return {
         "schema": "bodypose-speed-up/1",
@@ -128,28 +110,29 @@ def speed_up_record(
 def speed_record(
     float_model: Path, int8_model: Path, pixels: NDArray[np.uint8], rounds: int, threads: int
 ) -> dict[str, Any]:
-    """Measure and describe: machine, versions, times and ratios to `BASELINE`, for JSON."""
+    """Milliseconds of every variant and its ratio to `BASELINE`, with the machine, for JSON.
+
+    Args:
+        float_model: ONNX file in float32.
+        int8_model: its INT8 version.
+        pixels: (B, H, W, 3) uint8.
+        rounds: number of rounds.
+        threads: of each runtime.
+    """
     described = _described((float_model, int8_model), pixels, rounds, threads)
-    timings = measure(variants(float_model, int8_model, threads, pixels.shape), pixels, rounds)
-    baseline = next(timing for timing in timings if timing.name == BASELINE)
+    seconds = measure(variants(float_model, int8_model, threads, pixels.shape), pixels, rounds)
     return {
         "schema": "bodypose-network-speed/1",
         **described,
         "baseline": BASELINE,
-        "variants": {
-            timing.name: {
-                "milliseconds": timing.milliseconds,
-                "times_as_fast": timing.compared_with(baseline),
-            }
-            for timing in timings
-        },
+        "variants": compared(seconds, BASELINE),
     }
 
 
 def _described(
     models: Sequence[Path], pixels: NDArray[np.uint8], rounds: int, threads: int
 ) -> dict[str, Any]:
-    """What is measured, and where; asked for before the first measurement."""
+    """Models, input, machine and versions, as they are before the first measurement."""
     artifacts = [Artifact.open(path) for path in models]
     return {
         "models": [{"name": a.path.name, "sha256": a.sha256} for a in artifacts],

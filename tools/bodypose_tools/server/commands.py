@@ -10,9 +10,9 @@ from typing import Annotated, Final
 
 import typer
 
-from bodypose_tools.repository.settings import DEFAULT_REPOSITORY, Target
+from bodypose_tools.repository.settings import DEFAULT_REPOSITORY, ServerTarget
 
-from .settings import Outside, Ports, ServerError, Tls, Updates
+from .settings import Outside, Ports, ServerError, ServerTls, Updates
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 _SERVER_URL = typer.Option(
@@ -65,7 +65,7 @@ def serve(
     if changes := built.changes_since_build(repository):
         more = f" (and {len(changes) - 1} more)" if changes[1:] else ""
         raise built.RepositoryError(f"{changes[0]}{more}")
-    if (target := built.built_for(repository)["target"]) != Target.EMBEDDED:
+    if (target := built.built_for(repository)["target"]) != ServerTarget.EMBEDDED:
         raise built.RepositoryError(
             f"{repository}: expected a repository for the embedded server, got one for {target};"
             " start a container with it, see docs/deploying.md"
@@ -91,8 +91,8 @@ def serve(
     typer.echo("stopped")
 
 
-def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> Tls | None:
-    from .settings import Tls
+def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> ServerTls | None:
+    from .settings import ServerTls
 
     if cert is None and key is None and client_ca is None:
         return None
@@ -100,10 +100,10 @@ def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> Tls | N
         raise typer.BadParameter(
             "expected both, and --tls-client-ca only with them", param_hint="--tls-cert, --tls-key"
         )
-    return Tls(cert, key, client_ca)
+    return ServerTls(cert, key, client_ca)
 
 
-def _outside(host: str, tls: Tls | None, insecure: bool) -> Outside | None:
+def _outside(host: str, tls: ServerTls | None, insecure: bool) -> Outside | None:
     """Who may come, when that is not this machine alone without encryption."""
     from .command import HOST, is_loopback
     from .settings import Outside

@@ -23,7 +23,7 @@ class Ports:
 
 
 @dataclass(frozen=True, slots=True)
-class Tls:
+class ServerTls:
     """PEM files of an encrypted gRPC endpoint; Triton's HTTP endpoint has no encryption."""
 
     cert_file: Path
@@ -57,7 +57,7 @@ class Outside:
     """
 
     host: str
-    tls: Tls | None = None
+    tls: ServerTls | None = None
 
 
 class Updates(StrEnum):

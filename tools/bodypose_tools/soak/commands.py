@@ -42,12 +42,12 @@ def soak(
     Example: `tools soak --minutes 60 --output docs/results/soak.json`
     """
     from .run import run_soak
-    from .settings import Plan
+    from .settings import SoakPlan
 
     report = run_soak(
         repository,
         output,
-        lambda rate: Plan(minutes * 60, rate, hostile, kill_every),
+        lambda rate: SoakPlan(minutes * 60, rate, hostile, kill_every),
         knee,
         share,
     )

@@ -27,7 +27,7 @@ from bodypose_tools.server.load import closed_loop
 from pose_runtime.errors import ImageError, PoseError
 from pose_runtime.poses import Poses
 
-from .settings import Plan
+from .settings import SoakPlan
 from .watch import Sample, by_minute, growth_in, summary_of, take_sample
 
 SCHEMA = "bodypose-soak/1"
@@ -111,7 +111,7 @@ def measured_knee(client: PoseClient, questions: Sequence[Question]) -> float:
 def soak(
     server: EmbeddedServer,
     questions: Sequence[Question],
-    plan: Plan,
+    plan: SoakPlan,
     progress: Callable[[float], None] = lambda seconds: None,
 ) -> dict[str, Any]:
     """Run the plan; its report.
@@ -146,7 +146,7 @@ def soak(
 def _send(
     client: PoseClient,
     questions: Sequence[Question],
-    plan: Plan,
+    plan: SoakPlan,
     tally: Tally,
     progress: Callable[[float], None],
 ) -> int:
@@ -207,7 +207,11 @@ def _same(one: Poses, other: Poses) -> bool:
 
 
 def _kill(
-    server: EmbeddedServer, plan: Plan, over: threading.Event, kills: list[float], started: float
+    server: EmbeddedServer,
+    plan: SoakPlan,
+    over: threading.Event,
+    kills: list[float],
+    started: float,
 ) -> None:
     """One Python model after the other, while there is still load to see it come back."""
     turn = 0
@@ -222,7 +226,7 @@ def _kill(
 
 def _watch(
     server: EmbeddedServer,
-    plan: Plan,
+    plan: SoakPlan,
     over: threading.Event,
     samples: list[Sample],
     started: float,
@@ -233,7 +237,7 @@ def _watch(
 
 
 def _report(
-    plan: Plan,
+    plan: SoakPlan,
     sent: int,
     tally: Tally,
     samples: Sequence[Sample],

@@ -19,14 +19,14 @@ from bodypose_tools.runtimes.machine import machine
 from bodypose_tools.server.embedded import embedded_server
 
 from .load import ask_once, measured_knee, soak
-from .settings import Plan
+from .settings import SoakPlan
 from .watch import keep_heaps_small
 
 
 def run_soak(
     repository: Path,
     output: Path,
-    plan_at: Callable[[float], Plan],
+    plan_at: Callable[[float], SoakPlan],
     knee: float | None,
     share: float,
 ) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SoakPlan:
     """What a soak does; rates are per second."""
 
     seconds: float

@@ -16,7 +16,7 @@ from bodypose_tools.cli import app
 from bodypose_tools.repository.build import CONFIG, build_repository, changes_since_build
 from bodypose_tools.repository.pbtxt import GROUPING, NETWORK, PREPROCESS, read_config
 from bodypose_tools.repository.targets import MAX_BATCH_SIZE, tuned
-from bodypose_tools.repository.tuning import UNTUNED, Tuning, TuningError
+from bodypose_tools.repository.tuning import UNTUNED, Tuning, TuningFileError
 from pose_runtime.spec import PipelineSpec
 
 SPEC = PipelineSpec(network_hw=(32, 48), max_peaks=3, max_people=2)
@@ -162,7 +162,7 @@ def test_without_settings_a_build_is_as_before(tmp_path, tiny_onnx: Callable[...
 )
 def test_a_file_of_something_else_is_refused(tmp_path, text, said):
     (tmp_path / "tuning.json").write_text(text)
-    with pytest.raises(TuningError, match=said):
+    with pytest.raises(TuningFileError, match=said):
         Tuning.load(tmp_path / "tuning.json")
-    with pytest.raises(TuningError, match="run `tools tune -o"):
+    with pytest.raises(TuningFileError, match="run `tools tune -o"):
         Tuning.load(tmp_path / "nothing.json")

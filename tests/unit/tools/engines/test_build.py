@@ -10,16 +10,16 @@ from typer.testing import CliRunner
 from bodypose_tools.cli import app
 from bodypose_tools.engines import build as engines
 from bodypose_tools.engines.build import build_engine, engine_record
-from bodypose_tools.engines.settings import EngineError, EngineSettings, Runtime
+from bodypose_tools.engines.settings import EngineError, EngineRuntime, EngineSettings
 from bodypose_tools.files.artifacts import Artifact, record_path
 from bodypose_tools.files.shipped import SHIPPED_MODEL
 from bodypose_tools.graphs.contract import spec_in_onnx
 from bodypose_tools.graphs.float16 import to_half
 from bodypose_tools.quantisation.placement import place, prepare
-from bodypose_tools.quantisation.qdq import quantize
+from bodypose_tools.quantisation.qdq import insert_qdq
 from pose_runtime.spec import PipelineSpec
 
-RTX = EngineSettings(Runtime.TENSORRT_RTX, max_batch_size=4, opt_batch_size=2)
+RTX = EngineSettings(EngineRuntime.TENSORRT_RTX, max_batch_size=4, opt_batch_size=2)
 needs_rtx = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None,
     reason="needs NVIDIA's parser: pip install -e '.[engine]' -c constraints.txt",
@@ -43,7 +43,7 @@ def graph_in(precision: str, shipped: Path) -> onnx.ModelProto:
         return to_half(model)
     prepared = prepare(model)
     placement = place(prepared)
-    return quantize(prepared, placement, dict.fromkeys(placement.tensors, 6 / 127))
+    return insert_qdq(prepared, placement, dict.fromkeys(placement.tensors, 6 / 127))
 
 
 def int8_layers(graph: onnx.ModelProto) -> int:
@@ -104,7 +104,7 @@ def test_export_says_that_it_cannot_build_before_the_long_work(tmp_path, without
 def test_unsigned_activations_are_refused_before_anything_is_loaded(tmp_path):
     prepared = prepare(onnx.load(SHIPPED_MODEL))
     placement = place(prepared, unsigned=True)
-    graph = quantize(prepared, placement, dict.fromkeys(placement.tensors, 6 / 127))
+    graph = insert_qdq(prepared, placement, dict.fromkeys(placement.tensors, 6 / 127))
     onnx.save(graph, tmp_path / "cpu.onnx")
     with pytest.raises(EngineError, match=r"expected signed INT8.* without --unsigned_activations"):
         build_engine(tmp_path / "cpu.onnx", tmp_path / "model.plan", RTX, quiet)
@@ -149,7 +149,7 @@ def test_nvidias_module_has_every_name_that_building_and_running_use():
 @needs_rtx
 @pytest.mark.parametrize("option", ["version_compatible", "hardware_compatible"])
 def test_what_rtx_has_not_is_refused(tmp_path, option):
-    settings = EngineSettings(Runtime.TENSORRT_RTX, **{option: True})
+    settings = EngineSettings(EngineRuntime.TENSORRT_RTX, **{option: True})
     with pytest.raises(EngineError, match="tensorrt-rtx has no --" + option.replace("_", "-")):
         build_engine(SHIPPED_MODEL, tmp_path / "model.plan", settings, quiet)
 
@@ -170,8 +170,8 @@ def test_an_operator_that_nvidias_parser_does_not_know_is_named(tmp_path, monkey
 @pytest.mark.parametrize(
     ("runtime", "said"),
     [
-        (Runtime.TENSORRT, "docker run --rm --gpus all"),
-        (Runtime.TENSORRT_RTX, r"pip install -e '\.\[engine\]'"),
+        (EngineRuntime.TENSORRT, "docker run --rm --gpus all"),
+        (EngineRuntime.TENSORRT_RTX, r"pip install -e '\.\[engine\]'"),
     ],
 )
 def test_without_the_package_the_command_says_what_to_run(without_nvidia, tmp_path, runtime, said):

@@ -13,7 +13,7 @@ from bodypose_tools.quantisation.comparison import (
     pixels_for,
     save_pixels,
 )
-from bodypose_tools.quantisation.polygraphy_files import Run, save_outputs
+from bodypose_tools.quantisation.polygraphy_files import RunnerOutputs, save_outputs
 from pose_runtime.spec import PipelineSpec
 
 
@@ -62,7 +62,7 @@ def test_outputs_saved_elsewhere_are_a_side_of_the_comparison(tiny, tmp_path):
 
 
 def test_outputs_of_another_network_are_refused(tiny, tmp_path):
-    save_outputs(tmp_path / "o.json", [Run("r", [{"logits": np.zeros((1, 10))}], [0.1])])
+    save_outputs(tmp_path / "o.json", [RunnerOutputs("r", [{"logits": np.zeros((1, 10))}], [0.1])])
     with pytest.raises(ComparisonError, match=r"o\.json: expected the outputs peaks and limb"):
         compare_models(tiny, tmp_path / "o.json", IMAGES)
 

@@ -7,8 +7,8 @@ from bodypose_tools.graphs.float16 import to_half
 from bodypose_tools.graphs.index import OnnxGraph
 from bodypose_tools.graphs.quantised import has_unsigned_activations
 from bodypose_tools.quantisation.calibration import scales_of
-from bodypose_tools.quantisation.placement import Placement, QuantizeError, place, prepare
-from bodypose_tools.quantisation.qdq import int8_weights, quantize
+from bodypose_tools.quantisation.placement import Placement, QuantisationError, place, prepare
+from bodypose_tools.quantisation.qdq import insert_qdq, int8_weights
 from bodypose_tools.quantisation.search import activations
 from bodypose_tools.quantisation.settings import Method
 from bodypose_tools.runtimes.cpu import int8_warning, openvino_model
@@ -35,7 +35,7 @@ def test_q_dq_stands_on_a_convolutions_input_and_weights_and_on_nothing_else():
     placement = place(model)
     assert placement.layers == ("middle",)
     assert placement.tensors == ("stem_relu_out",)
-    quantised = quantize(model, placement, {"stem_relu_out": 0.02})
+    quantised = insert_qdq(model, placement, {"stem_relu_out": 0.02})
     graph = OnnxGraph(quantised)
     kinds = [node.op_type for node in graph.nodes]
     assert (kinds.count("QuantizeLinear"), kinds.count("DequantizeLinear")) == (1, 2)
@@ -68,7 +68,7 @@ def test_weights_are_symmetric_per_output_channel():
 
 def test_every_zero_point_is_zero_and_activations_have_one_scale():
     model = prepare(chain().model("head_out"))
-    stored = quantize(model, place(model), {"stem_relu_out": 0.02}).graph.initializer
+    stored = insert_qdq(model, place(model), {"stem_relu_out": 0.02}).graph.initializer
     zeros = [numpy_helper.to_array(t) for t in stored if "zero" in t.name]
     assert len(zeros) == 2
     assert all(z.dtype == np.int8 and not z.any() for z in zeros)
@@ -91,7 +91,7 @@ def test_weights_that_are_stored_as_float16_are_constants():
     cast = onnx.helper.make_node("Cast", ["half_w"], ["middle_w"], to=onnx.TensorProto.FLOAT)
     tiny.nodes.insert(0, cast)
     model = prepare(tiny.model("head_out"))
-    quantised = quantize(model, place(model), {"stem_relu_out": 0.02})
+    quantised = insert_qdq(model, place(model), {"stem_relu_out": 0.02})
     assert "half_w" not in {tensor.name for tensor in quantised.graph.initializer}
 
 
@@ -166,7 +166,7 @@ def test_concatenated_tensors_share_the_largest_scale_and_meet_in_int8():
     placement = place(model)
     assert placement.shared == (frozenset({"a_act_out", "b_act_out", "both_out"}),)
     assert placement.tensors == tuple(JOINED)  # the joined one needs no scale of its own
-    quantised = quantize(model, placement, JOINED)
+    quantised = insert_qdq(model, placement, JOINED)
     stored = {t.name: t for t in quantised.graph.initializer}
     for name, expected in (("stem", 0.1), ("a_act", 0.3), ("b_act", 0.3), ("both", 0.3)):
         assert numpy_helper.to_array(stored[f"{name}_out_scale"]) == np.float32(expected)
@@ -181,7 +181,7 @@ def test_float_readers_of_a_concatenation_have_a_float_one():
     tiny = joined("Clip", 0, 6)
     tiny.conv("other_head", "both_out", (32, 19))
     model = prepare(tiny.model("head_out", "other_head_out"))
-    graph = OnnxGraph(quantize(model, place(model), dict.fromkeys(JOINED, 0.01)))
+    graph = OnnxGraph(insert_qdq(model, place(model), dict.fromkeys(JOINED, 0.01)))
     by_name = {node.name: node for node in graph.nodes}
     assert list(by_name["other_head"].input)[:1] == list(by_name["both"].output)
     assert list(by_name["both"].input) == ["a_act_out", "b_act_out"]
@@ -208,7 +208,7 @@ def test_concatenations_of_concatenations_have_one_scale():
         frozenset({"a_act_out", "b_act_out", "both_out", "d_relu_out", "wide_out"}),
     )
     scales = {**JOINED, "c_relu_out": 0.1, "d_relu_out": 0.2}
-    stored = {t.name: t for t in quantize(model, placement, scales).graph.initializer}
+    stored = {t.name: t for t in insert_qdq(model, placement, scales).graph.initializer}
     assert numpy_helper.to_array(stored["wide_out_scale"]) == np.float32(0.3)
 
 
@@ -227,7 +227,7 @@ def test_a_head_that_a_later_stage_reads_stays_float():
 )
 def test_a_clip_that_every_quantiser_does_again_becomes_a_relu(scale, kind):
     model = prepare(joined("Clip", 0, 6).model("head_out"))
-    quantised = quantize(model, place(model), {**JOINED, "a_act_out": 0.01, "b_act_out": scale})
+    quantised = insert_qdq(model, place(model), {**JOINED, "a_act_out": 0.01, "b_act_out": scale})
     kinds = {node.name: node.op_type for node in quantised.graph.node}
     assert (kinds["a_act"], kinds["b_act"]) == (kind, kind)
 
@@ -236,11 +236,11 @@ def test_a_clip_that_a_float_layer_reads_or_that_is_not_from_0_stays():
     tiny = joined("Clip", 0, 6)
     tiny.conv("other_head", "b_act_out", (16, 19))
     model = prepare(tiny.model("head_out", "other_head_out"))
-    quantised = quantize(model, place(model), dict.fromkeys(JOINED, 0.01))
+    quantised = insert_qdq(model, place(model), dict.fromkeys(JOINED, 0.01))
     kinds = {node.name: node.op_type for node in quantised.graph.node}
     assert (kinds["a_act"], kinds["b_act"]) == ("Relu", "Clip")
     model = prepare(joined("Clip", -1, 6).model("head_out"))
-    kinds = [n.op_type for n in quantize(model, place(model), JOINED).graph.node]
+    kinds = [n.op_type for n in insert_qdq(model, place(model), JOINED).graph.node]
     assert kinds.count("Clip") == 2
 
 
@@ -250,7 +250,7 @@ def test_a_clip_that_a_float_layer_reads_or_that_is_not_from_0_stays():
 def test_an_unsigned_quantiser_does_the_clip_again_up_to_half_of_its_finer_step(scale, kind):
     model = prepare(joined("Clip", 0, 6).model("head_out"))
     placement = place(model, unsigned=True)
-    quantised = quantize(model, placement, {**JOINED, "a_act_out": 0.01, "b_act_out": scale})
+    quantised = insert_qdq(model, placement, {**JOINED, "a_act_out": 0.01, "b_act_out": scale})
     assert {node.name: node.op_type for node in quantised.graph.node}["b_act"] == kind
 
 
@@ -260,9 +260,9 @@ def test_what_is_never_negative_may_have_the_levels_0_to_255():
     assert place(model).unsigned == frozenset()
     placement = place(model, unsigned=True)
     assert placement.unsigned == {"stem_relu_out"}
-    quantised = quantize(model, placement, {"stem_relu_out": 0.02})
+    quantised = insert_qdq(model, placement, {"stem_relu_out": 0.02})
     assert has_unsigned_activations(quantised)
-    assert not has_unsigned_activations(quantize(model, place(model), {"stem_relu_out": 0.02}))
+    assert not has_unsigned_activations(insert_qdq(model, place(model), {"stem_relu_out": 0.02}))
     graph = OnnxGraph(quantised)
     (quantiser,) = [node for node in graph.nodes if node.op_type == "QuantizeLinear"]
     step, zero = (graph.constant(name) for name in quantiser.input[1:])
@@ -294,7 +294,7 @@ def test_openvino_and_onnx_runtime_agree_about_the_quantised_graph(
     scales = scales_of(
         placement.tensors, activations(model, placement.tensors), [image], Method.MAX
     )
-    quantised = quantize(model, placement, scales)
+    quantised = insert_qdq(model, placement, scales)
     onnx.save(quantised, tmp_path / "int8.onnx")
     compiled = openvino_model(tmp_path / "int8.onnx")
     got = np.asarray(compiled([image[None]])["head_out"])
@@ -316,7 +316,7 @@ def test_a_bias_takes_back_what_rounded_weights_add(group):
     expected = activations(model, ["middle_out"])(flat)[0]
 
     def error(**given) -> float:
-        quantised = quantize(model, placement, scales, **given)
+        quantised = insert_qdq(model, placement, scales, **given)
         # Without the inputs' own rounding.
         (middle,) = [node for node in quantised.graph.node if node.name == "middle"]
         middle.input[0] = "stem_relu_out"
@@ -332,7 +332,7 @@ def test_a_convolution_without_a_bias_gets_one():
     del middle.input[2:]
     model = prepare(tiny.model("head_out"))
     scales = {"stem_relu_out": 0.02}
-    quantised = quantize(model, place(model), scales, {"stem_relu_out": np.ones(16, np.float32)})
+    quantised = insert_qdq(model, place(model), scales, {"stem_relu_out": np.ones(16, np.float32)})
     stored = {t.name: numpy_helper.to_array(t) for t in quantised.graph.initializer}
     weights = numpy_helper.to_array(next(t for t in tiny.stored if t.name == "middle_w"))
     whole, steps = int8_weights(weights, axis=0)
@@ -383,22 +383,22 @@ def test_what_is_quantised_computes_almost_the_same():
     image = np.random.default_rng(1).normal(size=(3, 8, 8)).astype(np.float32)  # as `run`'s
     values = activations(model, placement.tensors)
     scales = scales_of(placement.tensors, values, [image], Method.MAX)
-    expected, got = run(model)[0], run(quantize(model, placement, scales))[0]
+    expected, got = run(model)[0], run(insert_qdq(model, placement, scales))[0]
     assert 0 < np.abs(expected - got).max() < 0.1 * np.abs(expected).max()
 
 
 def test_layers_that_are_asked_to_stay_float_do_and_unknown_ones_are_named():
     assert placed(residual(), "head_out", float_layers=["b", "c"]).layers == ("a",)
-    with pytest.raises(QuantizeError, match="nobody"):
+    with pytest.raises(QuantisationError, match="nobody"):
         placed(residual(), "head_out", float_layers=["nobody"])
 
 
 def test_an_old_opset_and_a_quantised_graph_are_refused():
     model = prepare(chain().model("head_out"))
-    with pytest.raises(QuantizeError, match="got one with QuantizeLinear"):
-        prepare(quantize(model, place(model), {"stem_relu_out": 0.02}))
+    with pytest.raises(QuantisationError, match="got one with QuantizeLinear"):
+        prepare(insert_qdq(model, place(model), {"stem_relu_out": 0.02}))
     model.opset_import[0].version = 10
-    with pytest.raises(QuantizeError, match="opset 13 or newer, got 10"):
+    with pytest.raises(QuantisationError, match="opset 13 or newer, got 10"):
         prepare(model)
 
 

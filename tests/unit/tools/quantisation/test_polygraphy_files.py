@@ -8,7 +8,7 @@ import pytest
 
 from bodypose_tools.quantisation.polygraphy_files import (
     PolygraphyFileError,
-    Run,
+    RunnerOutputs,
     load_inputs,
     load_outputs,
     save_inputs,
@@ -39,7 +39,10 @@ def test_polygraphy_reads_our_inputs(tmp_path, polygraphy):
 
 
 def test_polygraphy_reads_our_outputs(tmp_path, polygraphy):
-    runs = [Run("a.onnx", [{"peaks": PEAKS}], [0.5]), Run("b.plan", [{"peaks": PEAKS + 1}], [0.1])]
+    runs = [
+        RunnerOutputs("a.onnx", [{"peaks": PEAKS}], [0.5]),
+        RunnerOutputs("b.plan", [{"peaks": PEAKS + 1}], [0.1]),
+    ]
     save_outputs(tmp_path / "out.json", runs)
 
     results = polygraphy[0].RunResults.load(str(tmp_path / "out.json"))

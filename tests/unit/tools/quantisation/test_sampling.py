@@ -12,7 +12,7 @@ from bodypose_tools.files.artifacts import sha256_of
 from bodypose_tools.quantisation.sampling import (
     MANIFEST,
     CalibrationImagesError,
-    SampleSettings,
+    SamplingSettings,
     choose,
     sample_calibration_images,
 )
@@ -34,7 +34,7 @@ def record(image_id: int, people: int, height: float = 50, joints: int = 17) -> 
 
 
 def chosen(records, **settings) -> list[int]:
-    return [r.image_id for r in choose(records, SampleSettings(**settings), BODYPOSE_18)]
+    return [r.image_id for r in choose(records, SamplingSettings(**settings), BODYPOSE_18)]
 
 
 CROWD = [record(i, people=1 + i % 4, height=(10, 40, 90)[i % 3]) for i in range(240)]
@@ -100,7 +100,7 @@ def test_a_missing_image_is_named_before_anything_is_copied(drawn_coco, tmp_path
     images = tmp_path / "images"
     images.mkdir()
     (images / "1.png").write_bytes((drawn_coco / "1.png").read_bytes())
-    settings = SampleSettings(num_images=2)
+    settings = SamplingSettings(num_images=2)
     with pytest.raises(CalibrationImagesError, match=r"got no 2\.png"):
         sample_calibration_images(drawn_coco / "people.json", images, tmp_path / "out", settings)
     assert not (tmp_path / "out").exists()

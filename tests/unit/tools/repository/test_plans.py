@@ -16,7 +16,7 @@ from bodypose_tools.files.artifacts import Artifact, record_path, sha256_of
 from bodypose_tools.repository.build import CONFIG, PIPELINE, RepositoryError, build_repository
 from bodypose_tools.repository.check import problems_of
 from bodypose_tools.repository.pbtxt import ENSEMBLE, GROUPING, NETWORK, PREPROCESS, read_config
-from bodypose_tools.repository.plans import open_plan, serving_of
+from bodypose_tools.repository.plans import open_plan, serving_of_plan
 from bodypose_tools.repository.releases import TritonVersion
 from bodypose_tools.repository.settings import NetworkBackend
 from bodypose_tools.repository.targets import cpu
@@ -44,7 +44,7 @@ def plan_at(path: Path, **changes) -> Path:
 @pytest.fixture
 def repository(tmp_path) -> Path:
     plan = plan_at(tmp_path / "my.plan")
-    build_repository(plan, tmp_path / "repository", serving_of(plan, RELEASE))
+    build_repository(plan, tmp_path / "repository", serving_of_plan(plan, RELEASE))
     return tmp_path / "repository"
 
 
@@ -99,7 +99,7 @@ def test_an_older_server_is_told_of_the_field_it_does_not_know(repository):
 
 def test_an_older_release_is_built_without_the_field(tmp_path):
     plan = plan_at(tmp_path / "my.plan", runtime_version="10.14.1.48")
-    build_repository(plan, tmp_path / "r", serving_of(plan, TritonVersion(25, 12)))
+    build_repository(plan, tmp_path / "r", serving_of_plan(plan, TritonVersion(25, 12)))
 
     assert "max_inflight_requests" not in (tmp_path / "r" / ENSEMBLE / CONFIG).read_text()
     assert problems_of(tmp_path / "r") == []
@@ -108,7 +108,7 @@ def test_an_older_release_is_built_without_the_field(tmp_path):
 def test_a_plan_of_another_tensorrt_is_not_built_into_a_repository(tmp_path):
     plan = plan_at(tmp_path / "my.plan", runtime_version="10.13.3.9")
     with pytest.raises(EngineError, match=r"Triton 26\.07, which has TensorRT 11\.1\.0, got one"):
-        serving_of(plan, RELEASE)
+        serving_of_plan(plan, RELEASE)
 
 
 def test_a_config_that_allows_more_than_the_plan_is_found(repository):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from bodypose_tools.runtimes.clock import compared
 from bodypose_tools.runtimes.network_speed import measure
 
 PIXELS = np.zeros((1, 8, 8, 3), np.uint8)
@@ -17,8 +18,8 @@ def test_variants_take_turns_and_are_compared_round_by_round():
         return run
 
     runs = {"slow": variant("slow", 0.4), "fast": variant("fast", 0.1)}
-    slow, fast = measure(runs, PIXELS, rounds=5, clock=lambda: now[0])
-    assert slow.milliseconds["median"] == pytest.approx(400)
-    assert fast.compared_with(slow) == {"median": 4.0, "p10": 4.0, "p90": 4.0}
+    sides = compared(measure(runs, PIXELS, rounds=5, clock=lambda: now[0]), "slow")
+    assert sides["slow"]["milliseconds"]["median"] == pytest.approx(400)
+    assert sides["fast"]["times_as_fast"] == {"median": 4.0, "p10": 4.0, "p90": 4.0}
     rounds = order[6:]  # after the warm-up
     assert rounds == (["slow"] * 3 + ["fast"] * 3) * 5

@@ -12,14 +12,14 @@ from bodypose_tools.cli import app
 from bodypose_tools.server import embedded as server
 from bodypose_tools.server import wheel as triton_wheel
 from bodypose_tools.server.command import CLOSED_APIS, HOST, free_ports, is_loopback, server_command
-from bodypose_tools.server.settings import Outside, Ports, ServerError, Tls
+from bodypose_tools.server.settings import Outside, Ports, ServerError, ServerTls
 
 
 @pytest.fixture
-def tls(tmp_path) -> Tls:
+def tls(tmp_path) -> ServerTls:
     for name in ("cert.pem", "key.pem", "ca.pem"):
         (tmp_path / name).write_text("PEM")
-    return Tls(tmp_path / "cert.pem", tmp_path / "key.pem", tmp_path / "ca.pem")
+    return ServerTls(tmp_path / "cert.pem", tmp_path / "key.pem", tmp_path / "ca.pem")
 
 
 def options(outside: Outside | None = None, closed=CLOSED_APIS) -> dict[str, list[str]]:
@@ -103,7 +103,7 @@ def test_an_address_of_another_machine_is_one_line():
 
 def test_a_missing_certificate_is_one_line(tmp_path):
     with pytest.raises(ServerError, match=r"none\.pem: expected a PEM file, got No such file"):
-        Tls(tmp_path / "none.pem", tmp_path / "none.pem").options()
+        ServerTls(tmp_path / "none.pem", tmp_path / "none.pem").options()
 
 
 @pytest.mark.parametrize(

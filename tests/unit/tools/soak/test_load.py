@@ -9,12 +9,12 @@ import pytest
 
 from bodypose_client.errors import RequestRejected, ServerUnavailable
 from bodypose_tools.soak.load import Kind, Question, Tally, _outcome, _report, _send, ask_once
-from bodypose_tools.soak.settings import Plan
+from bodypose_tools.soak.settings import SoakPlan
 from bodypose_tools.soak.watch import Sample, by_minute, growth_in, summary_of
 from pose_runtime.errors import PoseError
 from pose_runtime.poses import Poses
 
-PLAN = Plan(seconds=0.2, rate=400, hostile_share=0.25)
+PLAN = SoakPlan(seconds=0.2, rate=400, hostile_share=0.25)
 SAMPLE = Sample(0.0, 800.0, 79, 4, 0, 3, 24.0, 180.0, 13)
 
 
