@@ -42,7 +42,7 @@ def write_report(folder: Path, outcome: Outcome) -> None:
 
 
 def as_json(report: Mapping[str, Any]) -> bytes:
-    return (json.dumps(_rounded(report), indent=2) + "\n").encode()
+    return (json.dumps(rounded(report), indent=2) + "\n").encode()
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -138,12 +138,12 @@ def _ms(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f}"
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
     """Numbers as people can read them: four digits after the point are beyond every noise."""
     if isinstance(value, float):
         return round(value, 4)
     if isinstance(value, Mapping):
-        return {key: _rounded(item) for key, item in value.items()}
+        return {key: rounded(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_rounded(item) for item in value]
+        return [rounded(item) for item in value]
     return value

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from bodypose_client.files.output_file import write_file
+from bodypose_tools.files.json_records import write_record
+from bodypose_tools.results.record import Measurement as Record
 
 from .errors import LoadTestError
 from .headroom import measure_headroom
 from .machine import environment
 from .orders import Loop
 from .plan import Plan, Target, target_of
-from .report import as_json, write_report
+from .report import rounded, write_report
 from .run import run_on
 from .scenarios import SPIKE_FACTOR, Load, Scenario
 
@@ -45,6 +47,7 @@ class Measurement:
             NoKnee: the most users did not reach the server's limit, or the generator's came first.
             LoadTestError: as `run_load_test`.
         """
+        record = Record(timed=True)
         plan = self.plan
         # A spike's duration is that of its three steps together.
         longer = replace(plan, scenario=Scenario.SPIKE, duration_s=3 * plan.duration_s)
@@ -57,6 +60,7 @@ class Measurement:
                     f" {self.reports / 'knee' / 'report.md'}"
                 )
             knee = whole["knee"]["throughput"]
+            record.between()
             half, most = (
                 self._part(name, target, _at(share * knee, plan, Scenario.OPEN), say)["steps"][0]
                 for name, share in (("half", 0.5), ("most", 0.8))
@@ -64,7 +68,7 @@ class Measurement:
             spike = self._part("overload", target, _at(2 * knee / SPIKE_FACTOR, longer), say)
             soak = self._part("soak", target, _at(0.5 * knee, soaking), say)
         before, during, after = map(_short, spike["steps"])
-        return {
+        measured = {
             "schema": SCHEMA,
             "model": whole["model"],
             "environment": environment(),
@@ -82,6 +86,13 @@ class Measurement:
             "soak": _short(soak["steps"][0]) | {"timeline": soak["timeline"]},
             "headroom": measure_headroom(_HEADROOM_S, plan.images, plan.repository)["protocols"],
         }
+        return record.record(
+            rounded(measured),
+            models=[{"name": "bodypose", "sha256": whole["model"]["model_sha256"]}],
+            data=[plan.images] if plan.images else [],
+            seeds={"arrivals": plan.seed},
+            repeats={"rounds": plan.repeats, "order": "one after the other"},
+        )
 
     def _part(self, name: str, target: Target, plan: Plan, say: Callable[[str], None]) -> Any:
         say(f"-- {name}")
@@ -97,7 +108,7 @@ def _at(rate: float, plan: Plan, scenario: Scenario | None = None) -> Plan:
 
 def write_result(path: Path, page: Path | None, result: Mapping[str, Any]) -> None:
     """Write the file, and the table of the page that quotes it."""
-    write_file(path, as_json(result))
+    write_record(path, result)
     if page:
         write_file(page, with_table(page.read_text(), result).encode())
 

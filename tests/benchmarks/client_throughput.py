@@ -25,10 +25,11 @@ from typing import Any
 import numpy as np
 
 from bodypose_client.evaluation import Split, ask, open_split
-from bodypose_client.files.output_file import write_file
 from bodypose_client.in_flight import map_in_order
 from bodypose_client.pose_client import PoseClient
 from bodypose_tools.repository.build import build_repository
+from bodypose_tools.results.ratios import paired_ratio, verdict
+from bodypose_tools.results.record import Measurement
 from bodypose_tools.server.embedded import embedded_server
 from bodypose_tools.server.load import grpc_stub, image_request
 
@@ -39,6 +40,7 @@ COCO = Path(os.environ.get("COCO_DIR", ROOT.parent / "shared" / "coco"))
 
 def main() -> None:
     options = _options()
+    measurement = Measurement(timed=True)
     whole = open_split(options.coco / "person_keypoints_val.json", options.coco / "val", None)
     slices = [
         replace(whole, images=whole.images[start :: options.slices])
@@ -61,7 +63,19 @@ def main() -> None:
                 for number, split in enumerate(slices * options.repeats)
             ]
     result = {**_summary(rounds), **_setting(options, whole)}
-    write_file(options.out, (json.dumps(result, indent=2) + "\n").encode())
+    ratio = paired_ratio(
+        [each["generator"].seconds for each in rounds],
+        [each["evaluate"].seconds for each in rounds],
+    )
+    measurement.write(
+        options.out,
+        result,
+        models=[options.model],
+        data=[options.coco / "person_keypoints_val.json"],
+        repeats={"rounds": len(rounds), "order": "in turn, order alternating"},
+        seeds={"bootstrap": 0},
+        verdicts=[verdict("evaluate over generator", ">= 0.95", ratio, ratio.at_least(0.95))],
+    )
     sys.stdout.write(json.dumps(result, indent=2) + "\n")
 
 

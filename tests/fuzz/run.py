@@ -18,12 +18,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from bodypose_tools.files.json_records import write_record
 from bodypose_tools.repository.build import build_repository
+from bodypose_tools.results.record import Measurement
 from tests.fuzz import hostile_images
 from tests.fuzz.limits import MAX_INPUT_BYTES, SPEC
 from tests.tiny_network import write_tiny_onnx
@@ -40,6 +39,7 @@ _STATUS = re.compile(r"#(\d+)\s+\w+\s+cov: (\d+) ft: (\d+) corp: (\d+)/\S+.* rss
 def main() -> int:
     options = _options()
     options.findings.mkdir(parents=True, exist_ok=True)
+    measurement = Measurement()
     started = time.monotonic()
     deadline = started + 60 * options.minutes
     runs: list[dict[str, Any]] = []
@@ -71,15 +71,22 @@ def main() -> int:
         },
         "limits": {"hang_s": HANG_S, "rss_mb": RSS_LIMIT_MB, "input_bytes": MAX_INPUT_BYTES},
         "targets": ["decode and letterbox", "preprocess", "network", "grouping"],
-        "versions": {name: metadata.version(name) for name in _VERSIONS},
-        "python": ".".join(map(str, sys.version_info[:3])),
     }
-    write_record(options.out, result)
+    measurement.write(
+        options.out,
+        result,
+        repeats={"replays": len(memory_mb)},
+        verdicts=[
+            {
+                "name": "fuzz",
+                "rule": "no input ends a process",
+                "figure": len(findings),
+                "outcome": "missed" if findings else "met",
+            }
+        ],
+    )
     sys.stdout.write(json.dumps(result, indent=2) + "\n")
     return 1 if findings else 0
-
-
-_VERSIONS = ("atheris", "numpy", "opencv-python-headless", "simplejpeg", "openvino")
 
 
 def _write_seeds(corpus: Path) -> int:

@@ -8,7 +8,6 @@ import asyncio
 import gc
 import importlib.util
 import itertools
-import json
 import os
 import threading
 import time
@@ -22,6 +21,7 @@ from bodypose_client.async_client import AsyncPoseClient
 from bodypose_client.pose_client import PoseClient
 from bodypose_client.wire.shared_memory import SharedMemory
 from bodypose_tools.repository.build import build_repository
+from bodypose_tools.results.record import Measurement
 from bodypose_tools.server.embedded import CLOSED_APIS, embedded_server
 from pose_runtime.spec import PipelineSpec
 
@@ -59,7 +59,7 @@ def image():
 @pytest.fixture(scope="module")
 def report():
     """Collects what each way of asking measured, and writes it when a file was asked for."""
-    measured = {}
+    measurement, measured = Measurement(), {}
     yield measured
     if OUT:
         record = {
@@ -68,7 +68,7 @@ def report():
             "warm_up": WARM_UP,
             **measured,
         }
-        Path(OUT).write_text(json.dumps(record, indent=2) + "\n")
+        measurement.write(Path(OUT), record)
 
 
 def resident_bytes() -> int:

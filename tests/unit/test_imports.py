@@ -31,9 +31,11 @@ MAY_IMPORT_PACKAGES = {
     "pose_runtime.images": "numpy cv2 simplejpeg",
     "bodypose_client": "bodypose_client pose_runtime numpy aiohttp cv2 grpc google pycocotools rich"
     " simplejpeg skimage supervision tritonclient typer",
+    "bodypose_client.commands.evaluate": "bodypose_client bodypose_tools pose_runtime typer",
     "bodypose_client.video.files": "bodypose_client numpy av cv2 pose_runtime",
     "bodypose_loadtest": "bodypose_loadtest bodypose_client pose_runtime numpy cv2 google"
     " matplotlib psutil tritonclient typer grpc",
+    "bodypose_loadtest.result": "bodypose_loadtest bodypose_client bodypose_tools",
     "bodypose_loadtest.generator": "bodypose_loadtest bodypose_client numpy gevent geventhttpclient"
     " grpc locust tritonclient pose_runtime",
     "bodypose_loadtest.locustfile": "bodypose_loadtest gevent locust",
@@ -49,23 +51,24 @@ MAY_IMPORT_PACKAGES = {
 
 # Room of tools -> the rooms of tools that it may import: only ones further down.
 MAY_IMPORT = {
-    "experiments": "files networks graphs data runtimes evaluation training export pruning",
-    "benchmark": "files networks graphs data pretrained runtimes evaluation export repository"
-    " server",
-    "soak": "files runtimes repository server",
+    "experiments": "files results networks graphs data runtimes evaluation training export pruning",
+    "benchmark": "files results networks graphs data pretrained runtimes evaluation export"
+    " repository server",
+    "soak": "files results runtimes repository server",
     "server": "files runtimes repository",
     "repository": "files graphs engines runtimes",
-    "pruning": "files networks data runtimes evaluation training export",
+    "pruning": "files results networks data runtimes evaluation training export",
     "export": "files networks graphs data runtimes engines quantisation",
-    "quantisation": "files graphs data runtimes evaluation",
-    "training": "files networks data pretrained runtimes evaluation",
-    "evaluation": "files networks data runtimes",
-    "runtimes": "files networks graphs engines",
+    "quantisation": "files results graphs data runtimes evaluation",
+    "training": "files results networks data pretrained runtimes evaluation",
+    "evaluation": "files results networks data runtimes",
+    "runtimes": "files results networks graphs engines",
     "engines": "files graphs",
     "pretrained": "files networks",
     "data": "files networks",
     "graphs": "",
     "networks": "files",
+    "results": "files",
     "files": "",
 }
 # What the rooms of tools take from the client; scoring, progress and files are free for all.
@@ -157,6 +160,18 @@ def test_imports_stay_inside_the_fence(package):
             else:
                 continue
             strays |= {f"{name}:{node.lineno} imports {top}" for top in tops if top not in allowed}
+    assert not strays
+
+
+def test_client_and_load_test_take_records_from_tools_and_nothing_else():
+    strays = {
+        f"{name}:{line} imports {other}"
+        for name in modules()
+        if name.startswith(("bodypose_client", "bodypose_loadtest"))
+        for line, other in imported(name)
+        if other.startswith("bodypose_tools")
+        and room(other) not in ("bodypose_tools.results", "bodypose_tools.files")
+    }
     assert not strays
 
 

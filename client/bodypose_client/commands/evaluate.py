@@ -86,7 +86,9 @@ def evaluate(
         )
     from bodypose_client.evaluation import evaluate_server, open_split
     from bodypose_client.progress import with_progress
+    from bodypose_tools.results.record import Measurement
 
+    measurement = Measurement()
     split = open_split(annotations, images, limit)
     progress = partial(with_progress, total=len(split.images), name="images")
     with open_client(ctx, url, protocol, timeout) as client, stop_on_interrupt() as stop:
@@ -96,7 +98,12 @@ def evaluate(
         complain(answer.problem or "")
     _say(scored)
     if json_out:
-        write_file(json_out, (json.dumps(scored.to_json(), indent=2) + "\n").encode())
+        measurement.write(
+            json_out,
+            scored.to_json(),
+            models=[{"name": scored.model.name, "sha256": scored.model.sha256}],
+            data=[annotations, images],
+        )
     if results_out:
         write_file(results_out, (json.dumps(scored.results) + "\n").encode())
     if sheet:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -78,10 +79,9 @@ def benchmark(
     Example: `tools benchmark -i val -a person_keypoints_val.json --movenet build/movenet.onnx`
     """
     import os
-    from functools import partial
 
-    from bodypose_tools.files.json_records import write_record
     from bodypose_tools.files.shipped import SHIPPED_MODEL
+    from bodypose_tools.results.record import Measurement
 
     from .conditions import Setting
     from .rivals import Contest
@@ -101,7 +101,18 @@ def benchmark(
         raise typer.BadParameter("expected --images with --annotations, got none")
     contest = Contest(movenet, int8, annotations)
     known = read_results(output) if subject and output.exists() else None
-    run_benchmark(setting, subject or (), contest, partial(write_record, output), known)
+    measurement = Measurement(timed=True)
+
+    def keep(record: Mapping[str, Any]) -> None:
+        measurement.write(
+            output,
+            record,
+            models=[path for path in (setting.model, int8, movenet) if path],
+            data=[path for path in (annotations, images) if path],
+            repeats={"rounds": "beside each number", "order": "in turn, order alternating"},
+        )
+
+    run_benchmark(setting, subject or (), contest, keep, known)
     typer.echo(f"{output}  {effort} run; `tools benchmark-report {output}` makes the page")
 
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from bodypose_tools.results.record import KEY
+
 Record = dict[str, Any]
 
 
@@ -27,17 +29,18 @@ def report(record: Record, notes: str, plots: dict[str, str]) -> str:
         notes: what a person wrote about the results, Markdown.
         plots: file name by caption.
     """
-    machine = record["machine"]
+    made = record[KEY]
+    machine = made["machine"]
     lines = [
         "# Performance",
         "",
         "Made by `tools benchmark` and `tools benchmark-report`; the numbers are in"
         " `docs/results/performance.json`. Both sides of a ratio took turns in one run.",
         "",
-        f"{record['date']}, `{record['model']['name']}` ({record['model']['sha256'][:12]}),"
+        f"{made['date'][:10]}, `{record['model']['name']}` ({record['model']['sha256'][:12]}),"
         f" {record['effort']} run, {record['threads']} threads of {machine['cores']} cores of"
         f" {machine['cpu']} ({', '.join(machine['instructions'])}), load average at the start"
-        f" {machine['load_average_at_start']}.",
+        f" {machine['load_before']}.",
         "",
         "| subject | measured | goal | |",
         "|---|---|---|---|",

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.files.json_records import RecordError, read_record
-from bodypose_tools.runtimes.machine import machine
+from bodypose_tools.results.machine import machine
+from bodypose_tools.results.record import KEY
 from pose_runtime.errors import PoseError
 from pose_runtime.extras import install_line
 
@@ -22,8 +21,7 @@ from .settings import Effort
 if TYPE_CHECKING:
     from .rivals import Contest
 
-SCHEMA = "bodypose-performance/1"
-_VERSIONS = ("numpy", "opencv-python-headless", "simplejpeg", "onnxruntime", "openvino")
+SCHEMA = "bodypose-performance/2"
 
 
 class BenchmarkError(PoseError):
@@ -71,15 +69,12 @@ def run_benchmark(
     model = Artifact.open(setting.model)
     record: dict[str, Any] = {
         "schema": SCHEMA,
-        "date": datetime.now(UTC).date().isoformat(),
         "model": {"name": setting.model.name, "sha256": model.sha256},
         "network_hw": setting.spec.network_hw,
         "effort": str(setting.effort),
         "threads": setting.threads,
-        "machine": machine(),
-        "versions": {name: metadata.version(name) for name in _VERSIONS},
     }
-    if known and _setting_of(known) == _setting_of(record):
+    if known and _setting_of(known) == _setting_of({**record, KEY: {"machine": machine()}}):
         record |= {name: known[name] for name in subjects if name in known and name not in chosen}
     for name in chosen:
         setting.say(name)
@@ -90,7 +85,7 @@ def run_benchmark(
 
 def _setting_of(record: Mapping[str, Any]) -> tuple[Any, ...]:
     """What two records have in common whose subjects may stand in one."""
-    return *(record[part] for part in ("model", "effort", "threads")), record["machine"]["cpu"]
+    return *(record[part] for part in ("model", "effort", "threads")), record[KEY]["machine"]["cpu"]
 
 
 def _refuse_missing_packages() -> None:

@@ -13,7 +13,7 @@ from bodypose_tools.files.atomic_files import atomic_path
 from bodypose_tools.files.figures import png_axes
 from bodypose_tools.files.json_records import write_record
 from bodypose_tools.repository.tuning import UNTUNED, Tuning
-from bodypose_tools.runtimes.machine import machine
+from bodypose_tools.results.machine import machine
 from bodypose_tools.server.load import (
     Curve,
     closed_loop,

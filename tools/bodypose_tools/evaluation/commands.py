@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -71,8 +70,12 @@ def evaluate(
     if strict and (keep_aspect or multi_scale or flip):
         raise typer.BadParameter("--strict excludes --keep-aspect, --multi-scale and --flip")
     say_that_keys_do_nothing(key)
+    from bodypose_client.scoring.record import evaluation_record
+    from bodypose_tools.results.record import Measurement
+
     from .modes import MULTI_SCALES, EvaluationMode, evaluate_in_mode
 
+    measurement = Measurement()
     mode = EvaluationMode(MULTI_SCALES if multi_scale else (1.0,), keep_aspect, flip)
     metrics, described = evaluate_in_mode(model, annotations, images, mode, grouping, limit)
     _say_metrics(metrics, annotations)
@@ -82,7 +85,8 @@ def evaluate(
         lost = expected - metrics.numbers["AP"]
         typer.echo(f"{float_model.name}: AP {expected:.4f}; {model.name} loses {lost:.4f}")
     if json_out:
-        _write_metrics(json_out, metrics, annotations, {"name": model.name, **described})
+        record = evaluation_record(metrics, annotations.name, {"name": model.name, **described})
+        measurement.write(json_out, record, models=[model], data=[annotations, images])
 
 
 def tune_grouping(
@@ -194,12 +198,15 @@ def oracle(
     """
     from dataclasses import asdict, replace
 
+    from bodypose_client.scoring.record import evaluation_record
     from bodypose_tools.data.labels import LabelSettings
     from bodypose_tools.networks.decoding import DecodeSettings
+    from bodypose_tools.results.record import Measurement
     from pose_runtime.spec import PipelineSpec
 
     from .oracle import oracle_metrics
 
+    measurement = Measurement()
     spec = PipelineSpec(
         skeleton_of(skeleton),
         network_hw=network_hw_of(size),
@@ -212,19 +219,12 @@ def oracle(
     _say_metrics(metrics, annotations)
     if json_out:
         settings = {**asdict(labels), **asdict(decode), **asdict(spec.grouping)}
-        _write_metrics(json_out, metrics, annotations, {"name": "oracle", "settings": settings})
+        described = {"name": "oracle", "settings": settings}
+        record = evaluation_record(metrics, annotations.name, described)
+        measurement.write(json_out, record, data=[annotations, images])
 
 
 def _say_metrics(metrics: CocoMetrics, annotations: Path) -> None:
     for name, value, meaning in metrics.table():
         typer.echo(f"{name:5} {value:>6}  {meaning}")
     typer.echo(f"{metrics.images} images with {metrics.people} people, {annotations.name}")
-
-
-def _write_metrics(
-    out: Path, metrics: CocoMetrics, annotations: Path, model: Mapping[str, Any]
-) -> None:
-    from bodypose_client.scoring.record import evaluation_record
-    from bodypose_tools.files.json_records import write_record
-
-    write_record(out, evaluation_record(metrics, annotations.name, model))

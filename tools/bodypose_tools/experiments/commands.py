@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -29,6 +29,12 @@ PageOption = Annotated[
 ]
 
 
+if TYPE_CHECKING:
+    from bodypose_tools.results.record import Measurement
+
+_IN_TURN = {"rounds": "one an image", "order": "in turn"}
+
+
 def ablation(
     runs: RunsArgument,
     rounds: Annotated[
@@ -45,16 +51,24 @@ def ablation(
 
     Example: `tools ablation build/runs/* --rounds 20 --json docs/results/ablation.json`
     """
+    from bodypose_tools.results.record import Measurement
+
     from .charts import draw_points
     from .costs import with_latency_ratios, with_sizes
     from .runs import ablation_record, ablation_table, read_run
 
+    measurement = Measurement(timed=rounds > 0)
     folders = list({folder.resolve(): folder for folder in runs}.values())  # each once, in order
     read = [with_sizes(read_run(folder), folder) for folder in folders]
     if rounds:
         read = with_latency_ratios(read, folders, rounds)
     record = ablation_record(read)
-    _publish(record, ablation_table(record), json_out, page, name)
+    made: dict[str, Any] = {
+        "models": [{"name": f"{run.name}/best.keras", "sha256": run.sha256} for run in read]
+    }
+    if rounds:
+        made["repeats"] = {"rounds": rounds, "order": "in turn"}
+    _publish(record, ablation_table(record), json_out, page, name, measurement, **made)
     if picture:
         costs = [run.latency_ratio if rounds else run.gmacs for run in read]
         points = [
@@ -80,12 +94,18 @@ def data_scaling(
 
     Make the runs with `tools train --train-fraction`, which keeps the number of steps.
     """
+    from bodypose_tools.results.record import Measurement
+
     from .charts import draw_scaling
     from .data_scaling import scaling_record, scaling_table
     from .runs import read_run
 
-    record = scaling_record([read_run(folder) for folder in runs], predict)
-    _publish(record, scaling_table(record), json_out, page, "data-scaling")
+    measurement = Measurement()
+    read = [read_run(folder) for folder in runs]
+    record = scaling_record(read, predict)
+    models = [{"name": f"{run.name}/best.keras", "sha256": run.sha256} for run in read]
+    table = scaling_table(record)
+    _publish(record, table, json_out, page, "data-scaling", measurement, models=models)
     if picture:
         draw_scaling(record, picture)
 
@@ -103,12 +123,16 @@ def compare_modes(
 
     Example: `tools compare-modes best.keras -a person_keypoints_val.json -i val --json modes.json`
     """
+    from bodypose_tools.results.record import Measurement
+
     from .charts import draw_points
     from .views import compare_modes as compare
     from .views import modes_table
 
+    measurement = Measurement(timed=True)
     record = compare(model, annotations, images, limit, typer.echo)
-    _publish(record, modes_table(record), json_out, page, "modes")
+    made = {"models": [model], "data": [annotations, images], "repeats": _IN_TURN}
+    _publish(record, modes_table(record), json_out, page, "modes", measurement, **made)
     if picture:
         draw_points(_points(record), "time against strict", "AP of evaluation modes", picture)
 
@@ -135,8 +159,12 @@ def compare_sizes(
     from .views import modes_table
 
     wanted = [network_hw_of(size) for size in sizes]
+    from bodypose_tools.results.record import Measurement
+
+    measurement = Measurement(timed=True)
     record = compare(model, wanted, annotations, images, limit, typer.echo)
-    _publish(record, modes_table(record), json_out, page, "sizes")
+    made = {"models": [model], "data": [annotations, images], "repeats": _IN_TURN}
+    _publish(record, modes_table(record), json_out, page, "sizes", measurement, **made)
     if picture:
         own = record["modes"][0]["mode"]
         draw_points(_points(record), f"time against {own}", "AP of input sizes", picture)
@@ -147,15 +175,19 @@ def _points(record: Mapping[str, Any]) -> list[tuple[str, float, float]]:
 
 
 def _publish(
-    record: Mapping[str, Any], table: str, json_out: Path | None, page: Path | None, name: str
+    record: Mapping[str, Any],
+    table: str,
+    json_out: Path | None,
+    page: Path | None,
+    name: str,
+    measurement: Measurement,
+    **made: Any,
 ) -> None:
     """Say the table, and write what was asked for; `name` is that of the page's two comments."""
-    from bodypose_tools.files.json_records import write_record
-
     from .runs import replace_table
 
     typer.echo(table, nl=False)
     if json_out:
-        write_record(json_out, record)
+        measurement.write(json_out, record, **made)
     if page:
         replace_table(page, name, table)

@@ -234,6 +234,8 @@ def optimize(
     from bodypose_tools.training.spec import DistillationConfig, load_train_spec
 
     checked = load_train_spec(spec)
+    from bodypose_tools.results.record import Measurement
+
     from .loop import optimize as run
     from .pareto import add_to_results
     from .plan import Limits, Plan, Work
@@ -255,10 +257,11 @@ def optimize(
         threads or os.cpu_count() or 1,
         Work.TRAINING if no_export else Work.TIMING if no_train else Work.ALL,
     )
+    measurement = Measurement(timed=not no_export)
     trade_off = run(plan, model, results, limits, say=typer.echo)
     for line in trade_off.table():
         typer.echo(line)
     best = trade_off.best
     typer.echo(f"best: {best.name}  {best.model}  {best.sha256[:12]}")
     if json_out is not None:
-        add_to_results(trade_off, json_out)
+        add_to_results(trade_off, json_out, measurement)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from bodypose_tools.files.atomic_files import atomic_path
-from bodypose_tools.files.json_records import RecordError, read_record, write_record
+from bodypose_tools.files.json_records import RecordError, read_record
+from bodypose_tools.results.record import Measurement
 from pose_runtime.errors import PoseError
 
 UNPRUNED = "unpruned"
@@ -179,15 +180,23 @@ def read_trade_off(path: Path) -> TradeOff:
     return TradeOff.from_json(raw)
 
 
-def add_to_results(trade_off: TradeOff, path: Path) -> None:
+def add_to_results(trade_off: TradeOff, path: Path, measurement: Measurement) -> None:
     """Put a loop into a file of results, in the place of the last one of its network.
+
+    `made` is of the loop that was added last; each network has its own settings and machine.
 
     Raises:
         ParetoError: there is a file, and it does not hold such results.
     """
     known = _read(path, RESULTS_SCHEMA)["networks"] if path.exists() else {}
     networks = dict(sorted((known | {trade_off.network: trade_off.to_json()}).items()))
-    write_record(path, {"schema": RESULTS_SCHEMA, "networks": networks})
+    models = [
+        {"name": f"{name} {point['name']}", "sha256": point["sha256"]}
+        for name, network in networks.items()
+        for point in network["points"]
+    ]
+    record = {"schema": RESULTS_SCHEMA, "networks": networks}
+    measurement.write(path, record, models=models)
 
 
 def _read(path: Path, schema: str) -> dict[str, Any]:

@@ -105,13 +105,16 @@ def gate(
 
     Example: `tools gate model.onnx int8.onnx -a val.json -i val --runtime openvino`
     """
-    from bodypose_tools.files.json_records import write_record
+    from bodypose_tools.results.record import Measurement
 
     from . import gate as stage
 
+    measurement = Measurement()
     record = stage.compare_ap(float_model, candidate, annotations, images, max_ap_drop, runtime)
     if json_out:
-        write_record(json_out, record)
+        measurement.write(
+            json_out, record, models=[float_model, candidate], data=[annotations, images]
+        )
     scores = [record[side]["metrics"]["AP"] for side in ("float", "candidate")]
     said = f"AP {scores[0]:.4f} -> {scores[1]:.4f}, drop {record['verdict']['value']:.4f}"
     if not record["verdict"]["passed"]:
@@ -146,13 +149,14 @@ def compare_speed(
     For a pruned network: `tools compare-speed model.onnx pruned.onnx --pruned`
     """
     import os
+    from functools import partial
 
     import numpy as np
 
     from bodypose_tools.data.photos import packaged_images
     from bodypose_tools.files.artifacts import Artifact
-    from bodypose_tools.files.json_records import write_record
     from bodypose_tools.graphs.contract import spec_in_onnx
+    from bodypose_tools.results.record import Measurement
     from bodypose_tools.runtimes.network_speed import speed_record, speed_up_record
 
     for model in (float_model, int8_model):
@@ -160,6 +164,12 @@ def compare_speed(
     photos = packaged_images(spec_in_onnx(float_model).network_hw)
     pixels = np.resize(photos, (batch_size, *photos.shape[1:]))
     threads = threads or os.cpu_count() or 1
+    measurement = Measurement(timed=True)
+    write = partial(
+        measurement.write,
+        models=[float_model, int8_model],
+        repeats={"rounds": rounds, "order": "in turn"},
+    )
     if pruned:
         record = speed_up_record(float_model, int8_model, pixels, rounds, threads)
         for name, numbers in record["runtimes"].items():
@@ -170,9 +180,11 @@ def compare_speed(
                 f"  ({ratio['p10']:.2f} to {ratio['p90']:.2f})"
             )
         if json_out:
-            write_record(json_out, record)
+            write(json_out, record)
         return
-    record = speed_record(float_model, int8_model, pixels, rounds, threads)
+    record = speed_record(
+        float_model, int8_model, pixels, rounds, threads, halfway=measurement.between
+    )
     for name, numbers in record["variants"].items():
         spent, ratio = numbers["milliseconds"], numbers["times_as_fast"]
         typer.echo(
@@ -181,7 +193,7 @@ def compare_speed(
         )
     typer.echo(f"x: times as fast as {record['baseline']}, {rounds} interleaved rounds")
     if json_out:
-        write_record(json_out, record)
+        write(json_out, record)
 
 
 def compare(

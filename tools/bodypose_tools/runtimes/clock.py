@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bodypose_tools.results.ratios import in_turns, paired_ratio
+
 Seconds = NDArray[np.float64]
 _WARM_UP = 3
 
@@ -18,14 +20,22 @@ def take_turns(
     rounds: int,
     repeats: int = 1,
     clock: Callable[[], float] = time.perf_counter,
+    halfway: Callable[[], object] = lambda: None,
 ) -> dict[str, Seconds]:
-    """Seconds of each side in each round, (rounds,): the fastest of `repeats` calls in a row."""
+    """Seconds of each side in each round, (rounds,): the fastest of `repeats` calls in a row.
+
+    The order of a round alternates, so that no side always follows the same one. `halfway` is
+    called once between two rounds.
+    """
     for side in sides.values():
         for _ in range(_WARM_UP):
             side()
     seconds = {name: np.empty(rounds) for name in sides}
     for number in range(rounds):
-        for name, side in sides.items():
+        if number == rounds // 2:
+            halfway()
+        for name in in_turns(list(sides), number):
+            side = sides[name]
             fastest = np.inf
             for _ in range(repeats):
                 started = clock()
@@ -40,9 +50,11 @@ def milliseconds(seconds: Seconds) -> dict[str, float]:
     return spread(seconds * 1000)
 
 
-def times_as_fast(side: Seconds, baseline: Seconds) -> dict[str, float]:
-    """How many times as fast as the baseline, round by round: median and the middle 80 %."""
-    return spread(baseline / side)
+def times_as_fast(side: Seconds, baseline: Seconds) -> dict[str, Any]:
+    """How many times as fast as the baseline: median of the rounds' ratios, their middle 80 %, and
+    between `low` and `high` the median's 95 % interval.
+    """
+    return {**spread(baseline / side), **paired_ratio(baseline, side).to_json()}
 
 
 def spread(values: Seconds) -> dict[str, float]:

@@ -7,7 +7,7 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from .machine import cpu_fields
+from bodypose_tools.results.machine import cpu_fields
 
 if TYPE_CHECKING:
     import onnxruntime

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.graphs.contract import spec_in_onnx
+from bodypose_tools.results.machine import machine
 
 from .clock import Seconds, compared, take_turns
 from .cpu import onnx_session, openvino_model
-from .machine import machine
 
 _REPEATS = 3  # of a variant in a round; the fastest counts
 BASELINE = "openvino fp32"
@@ -60,6 +60,7 @@ def measure(
     pixels: NDArray[np.uint8],
     rounds: int,
     clock: Callable[[], float] = time.perf_counter,
+    halfway: Callable[[], object] = lambda: None,
 ) -> dict[str, Seconds]:
     """Seconds of every variant, (rounds,): the fastest of 3 calls a round, variants in turn.
 
@@ -68,9 +69,10 @@ def measure(
         pixels: (B, H, W, 3), given to every call.
         rounds: number of rounds.
         clock: seconds.
+        halfway: called once between two rounds, untimed.
     """
     sides = {name: partial(run, pixels) for name, run in runs.items()}
-    return take_turns(sides, rounds, _REPEATS, clock)
+    return take_turns(sides, rounds, _REPEATS, clock, halfway)
 
 
 def speed_up_record(
@@ -103,14 +105,21 @@ def speed_up_record(
     return {
         "schema": "bodypose-speed-up/1",
         **described,
+        "machine": machine(),
+        "versions": {name: metadata.version(name) for name in ("openvino", "onnxruntime")},
         "runtimes": runtimes,
     }
 
 
 def speed_record(
-    float_model: Path, int8_model: Path, pixels: NDArray[np.uint8], rounds: int, threads: int
+    float_model: Path,
+    int8_model: Path,
+    pixels: NDArray[np.uint8],
+    rounds: int,
+    threads: int,
+    halfway: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
-    """Milliseconds of every variant and its ratio to `BASELINE`, with the machine, for JSON.
+    """Milliseconds of every variant and its ratio to `BASELINE`, for JSON.
 
     Args:
         float_model: ONNX file in float32.
@@ -118,9 +127,11 @@ def speed_record(
         pixels: (B, H, W, 3) uint8.
         rounds: number of rounds.
         threads: of each runtime.
+        halfway: called once between two rounds, untimed.
     """
     described = _described((float_model, int8_model), pixels, rounds, threads)
-    seconds = measure(variants(float_model, int8_model, threads, pixels.shape), pixels, rounds)
+    runs = variants(float_model, int8_model, threads, pixels.shape)
+    seconds = measure(runs, pixels, rounds, halfway=halfway)
     return {
         "schema": "bodypose-network-speed/1",
         **described,
@@ -132,7 +143,7 @@ def speed_record(
 def _described(
     models: Sequence[Path], pixels: NDArray[np.uint8], rounds: int, threads: int
 ) -> dict[str, Any]:
-    """Models, input, machine and versions, as they are before the first measurement."""
+    """Models and input."""
     artifacts = [Artifact.open(path) for path in models]
     return {
         "models": [{"name": a.path.name, "sha256": a.sha256} for a in artifacts],
@@ -140,6 +151,4 @@ def _described(
         "batch": len(pixels),
         "threads": threads,
         "rounds": rounds,
-        "machine": machine(),
-        "versions": {name: metadata.version(name) for name in ("openvino", "onnxruntime")},
     }

@@ -13,9 +13,8 @@ from rich.console import Console
 from rich.progress import Progress
 
 from bodypose_client.pose_client import PoseClient
-from bodypose_tools.files.json_records import write_record
 from bodypose_tools.repository.build import RepositoryError, changes_since_build
-from bodypose_tools.runtimes.machine import machine
+from bodypose_tools.results.record import Measurement
 from bodypose_tools.server.embedded import embedded_server
 
 from .load import ask_once, measured_knee, soak
@@ -42,6 +41,7 @@ def run_soak(
     if changes := changes_since_build(repository):
         raise RepositoryError(changes[0])
     keep_heaps_small()
+    measurement = Measurement(timed=True)
     said: list[str] = []
     with embedded_server(repository, report=said.append) as server:
         with PoseClient(f"grpc://{server.grpc_url}", timeout_s=60) as client:
@@ -60,14 +60,25 @@ def run_soak(
         "knee": "measured with 8 callers for 10 s" if measured else "given",
         "recovery_s": [float(found[1]) for found in recovered],
         "model": {"version": model.version, "sha256": model.sha256},
-        "machine": machine(),
     }
     if len(recovered) != len(report["kills_at_s"]):
         report["problems"].append(
             f"expected {len(report['kills_at_s'])} recoveries, got {len(recovered)}"
         )
         report["passed"] = False
-    write_record(output, report)
+    measurement.write(
+        output,
+        report,
+        models=[{"name": model.name, "sha256": model.sha256}],
+        verdicts=[
+            {
+                "name": "soak",
+                "rule": "no answer lost, wrong or doubled; no resource grows; every kill recovers",
+                "figure": len(report["problems"]),
+                "outcome": "met" if report["passed"] else "missed",
+            }
+        ],
+    )
     return report
 
 

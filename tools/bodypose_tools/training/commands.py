@@ -57,10 +57,11 @@ def profile_input(
 
     A share of 0.9 or more is good; below it, more `workers` or an `image_cache_mib` help.
     """
-    from bodypose_tools.files.json_records import write_record
+    from bodypose_tools.results.record import Measurement
 
     from .spec import load_train_spec
 
+    measurement = Measurement(timed=True)
     checked = load_train_spec(spec)
     from .input_profile import profile_input as measure
 
@@ -69,4 +70,4 @@ def profile_input(
         typer.echo(f"{name:18} {rate:8.1f} images/s")
     typer.echo(f"{'share':18} {record['share']:8.3f}  of {record['device']}")
     if json_out:
-        write_record(json_out, record)
+        measurement.write(json_out, record, repeats={"rounds": 3, "order": "in turn"})

@@ -34,7 +34,7 @@ def test_sides_take_turns_and_are_compared_round_by_round():
     seconds = take_turns(
         {"slow": side("slow", 0.4), "fast": side("fast", 0.1)}, rounds=3, clock=lambda: now[0]
     )
-    assert order[6:] == ["slow", "fast"] * 3
+    assert order[6:] == ["slow", "fast", "fast", "slow", "slow", "fast"]
     result = compared(seconds, "slow")
     assert result["fast"]["times_as_fast"]["median"] == 4
     assert result["slow"]["milliseconds"] == {"median": 400, "p10": 400, "p90": 400}
@@ -76,11 +76,13 @@ def results() -> dict:
     }
     return {
         "schema": SCHEMA,
-        "date": "2026-11-24",
         "model": {"name": "m.onnx", "sha256": "ab" * 32},
         "effort": "quick",
         "threads": 2,
-        "machine": {"cpu": "C", "instructions": ["avx2"], "cores": 2, "load_average_at_start": 0.1},
+        "made": {
+            "date": "2026-11-24T00:00:00+00:00",
+            "machine": {"cpu": "C", "instructions": ["avx2"], "cores": 2, "load_before": 0.1},
+        },
         "decoding": {
             "grouping": {"by_people": people, "noise": {"median": 2.0}},
             "layers": {"openvino": spent(0.5)},
@@ -156,11 +158,15 @@ def test_subjects_that_are_not_named_stay_if_they_are_of_the_same_run(
 ):
     from bodypose_tools.benchmark import run
     from bodypose_tools.files.shipped import SHIPPED_MODEL
+    from bodypose_tools.results.record import Measurement
 
     subjects = dict.fromkeys(("decoding", "rivals"), lambda setting: "new")
     monkeypatch.setattr(run, "subjects_of", lambda contest: subjects)
     setting = Setting(SHIPPED_MODEL, Effort.QUICK, 1, None, lambda line: None)
-    known = run_benchmark(setting, ["rivals"], Contest()) | {"rivals": "old", "effort": effort}
+    known = {
+        **Measurement().record(run_benchmark(setting, ["rivals"], Contest())),
+        "rivals": "old", "effort": effort,
+    }
     record = run_benchmark(setting, ["decoding"], Contest(), known=known)
     assert record["decoding"] == "new"
     assert record.get("rivals") == ("old" if stays else None)

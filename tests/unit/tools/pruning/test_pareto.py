@@ -15,6 +15,7 @@ from bodypose_tools.pruning.pareto import (
     read_trade_off,
 )
 from bodypose_tools.pruning.pareto_picture import draw_trade_off
+from bodypose_tools.results.record import Measurement
 
 ROOT = Path(__file__).parents[4]
 
@@ -67,9 +68,9 @@ def test_json_there_and_back(tmp_path):
 
 def test_results_hold_a_run_per_network(tmp_path):
     out = tmp_path / "prune.json"
-    add_to_results(TRADE_OFF, out)
-    add_to_results(replace(TRADE_OFF, network="bodypose-vgg19"), out)
-    add_to_results(replace(TRADE_OFF, max_ap_drop=0.0), out)
+    add_to_results(TRADE_OFF, out, Measurement())
+    add_to_results(replace(TRADE_OFF, network="bodypose-vgg19"), out, Measurement())
+    add_to_results(replace(TRADE_OFF, max_ap_drop=0.0), out, Measurement())
     networks = json.loads(out.read_text())["networks"]
     assert {name: run["best"] for name, run in networks.items()} == {
         "bodypose-s": "unpruned",
@@ -82,7 +83,7 @@ def test_another_file_is_not_overwritten(tmp_path, content):
     out = tmp_path / "other.json"
     out.write_text(content)
     with pytest.raises(ParetoError, match="expected JSON of schema"):
-        add_to_results(TRADE_OFF, out)
+        add_to_results(TRADE_OFF, out, Measurement())
     assert out.read_text() == content
 
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from bodypose_tools.runtimes import machine
+from bodypose_tools.results import machine
 from bodypose_tools.runtimes.cpu import int8_warning
 from tests.unit.tools.tiny_graphs import Tiny
 
