@@ -165,7 +165,8 @@ def test_subjects_that_are_not_named_stay_if_they_are_of_the_same_run(
     setting = Setting(SHIPPED_MODEL, Effort.QUICK, 1, None, lambda line: None)
     known = {
         **Measurement().record(run_benchmark(setting, ["rivals"], Contest())),
-        "rivals": "old", "effort": effort,
+        "rivals": "old",
+        "effort": effort,
     }
     record = run_benchmark(setting, ["decoding"], Contest(), known=known)
     assert record["decoding"] == "new"
