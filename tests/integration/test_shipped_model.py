@@ -6,10 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.optimize import linear_sum_assignment
 from typer.testing import CliRunner
 
 from bodypose_client.evaluation import evaluate_server, open_split
 from bodypose_client.pose_client import PoseClient
+from bodypose_client.video.files import Frame
+from bodypose_client.video.people import above, find_in_frames, with_ids
+from bodypose_client.video.tracking import Tracker
 from bodypose_tools.cli import app
 from bodypose_tools.data.coco import read_coco
 from bodypose_tools.evaluation.offline import evaluate_model, find_people
@@ -17,8 +21,11 @@ from bodypose_tools.files.shipped import SHIPPED_MODEL
 from bodypose_tools.repository.build import build_repository
 from bodypose_tools.runtimes.predictors import open_predictor
 from bodypose_tools.server.embedded import EmbeddedServer, embedded_server
+from pose_runtime.images import decode_image
 from pose_runtime.poses import Poses
+from pose_runtime.spec import ImageLimits
 from tests.coco import COCO, MISSING_COCO
+from tests.idf1 import idf1
 
 pytestmark = pytest.mark.triton
 
@@ -120,3 +127,47 @@ def test_the_demo_says_what_is_wrong_with_a_photo(tmp_path, monkeypatch):
 def test_the_shipped_files_fit_the_package():
     files = (SHIPPED_MODEL, KERAS_MODEL)
     assert sum(file.stat().st_size for file in files) <= 25_000_000
+
+
+@pytest.mark.coco
+@pytest.mark.parametrize("image_id", [69213, 94944])
+def test_small_people_keep_their_ids_while_a_camera_pans_over_a_photo(shipped, coco, image_id):
+    """Ten pixels a frame; by OKS from frame to frame alone, IDF1 is 0.84 and 0.75."""
+    split = open_split(coco / "person_keypoints_val.json", coco / "val", None)
+    (path,) = (image.path for image in split.images if image.id == image_id)
+    photo = decode_image(path.read_bytes(), ImageLimits())
+    width = photo.shape[1] * 3 // 4
+    offsets = range(0, photo.shape[1] - width, 10)
+    people = [
+        person
+        for person in split.content["annotations"]
+        if person["image_id"] == image_id and person["num_keypoints"] >= 8
+    ]
+
+    with PoseClient(f"grpc://{shipped.grpc_url}") as client:
+        frames = [
+            Frame(number, number / 25, np.ascontiguousarray(photo[:, left : left + width]))
+            for number, left in enumerate(offsets)
+        ]
+        tracked = with_ids(Tracker(client.skeleton.sigmas))
+        shown = above(0.25)
+        seen = [shown(tracked(found)) for found in find_in_frames(client, frames, 4)]
+
+    pairs = [
+        (people[person]["id"], frame.track_ids[found])
+        for left, frame in zip(offsets, seen, strict=True)
+        for person, found in _who_is_who(people, frame.poses, left)
+    ]
+    assert len(pairs) > 15
+    assert idf1(pairs) >= 0.99
+
+
+def _who_is_who(people, poses, left):
+    """Annotated and found people whose boxes have about the same centre, each at most once."""
+    annotated = np.array([person["bbox"] for person in people])
+    centres = annotated[:, :2] + annotated[:, 2:] / 2 - (left, 0)
+    found = (poses.corners[:, :2] + poses.corners[:, 2:]) / 2
+    sizes = np.sqrt(annotated[:, 2] * annotated[:, 3])[:, None]
+    gaps = np.linalg.norm(centres[:, None] - found[None], axis=2) / sizes
+    pairs = zip(*linear_sum_assignment(gaps), strict=True)
+    return [(one, two) for one, two in pairs if gaps[one, two] < 0.35]

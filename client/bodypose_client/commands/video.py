@@ -109,13 +109,15 @@ def _work(
 def _steps(client: PoseClient, min_score: float, *, smooth: bool, track: bool) -> list[Worker]:
     from bodypose_client.video.people import above, steadied, with_ids, without_ids
     from bodypose_client.video.smoothing import Smoother
-    from bodypose_client.video.tracking import Tracker
+    from bodypose_client.video.tracking import Matching, Tracker
 
-    steps = [above(min_score)]
+    steps = []
     if track or smooth:
-        steps.append(with_ids(Tracker(client.skeleton.sigmas)))
+        matching = Matching(min_score=min_score)
+        steps.append(with_ids(Tracker(client.skeleton.sigmas, matching)))
     if smooth:
         steps.append(steadied(Smoother()))
+    steps.append(above(min_score))
     if not track:
         steps.append(without_ids)
     return steps

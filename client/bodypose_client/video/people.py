@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -61,16 +62,29 @@ def find_in_frames(
 
 def above(min_score: float) -> Step:
     """Leaves out people below the score."""
-    return lambda people: replace(people, poses=people.poses.above(min_score))
+    return lambda people: _only(people, people.poses.scores >= min_score)
 
 
 def with_ids(tracker: Tracker) -> Step:
-    """Gives each person an id."""
+    """Gives each person an id, and leaves out unsure ones that are nobody known.
+
+    It comes before `above`: a person that fades for some frames keeps its id.
+    """
 
     def step(people: FramePeople) -> FramePeople:
-        return replace(people, track_ids=tuple(tracker.update(people.poses, people.frame.time_s)))
+        ids = tuple(tracker.update(people.poses, people.frame.time_s))
+        return _only(replace(people, track_ids=ids), np.array(ids, np.int64) > 0)
 
     return step
+
+
+def _only(people: FramePeople, keep: NDArray[np.bool_]) -> FramePeople:
+    poses = people.poses
+    return replace(
+        people,
+        poses=replace(poses, keypoints=poses.keypoints[keep], scores=poses.scores[keep]),
+        track_ids=tuple(itertools.compress(people.track_ids, keep)),
+    )
 
 
 def steadied(smoother: Smoother) -> Step:

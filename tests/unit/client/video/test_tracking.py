@@ -4,6 +4,7 @@ import pytest
 from bodypose_client.video.tracking import Matching, Tracker
 from pose_runtime.poses import Poses
 from pose_runtime.skeleton import BODYPOSE_18
+from tests.idf1 import idf1
 
 # A person of 40 x 100 pixels around (0, 0).
 STANDING = np.stack(
@@ -115,3 +116,93 @@ def test_tracking_does_not_change_the_people(tracker):
     tracker.update(people((102, 100)), 0.04)
 
     assert np.array_equal(frame.keypoints, before)
+
+
+def seen(centre, size, random, *, score=0.6, jitter=0.02):
+    """A person of that many pixels, as a network finds a small one: joints tremble, some miss."""
+    keypoints = STANDING.copy()
+    keypoints[:, :2] *= size / 100
+    keypoints[:, :2] += centre + random.normal(0, jitter * size, (18, 2))
+    keypoints[random.random(18) < 0.25] = 0
+    return keypoints, score
+
+
+def ids_along(frames, fps=25):
+    """Pairs of the true and the given id: `frames` hold each person's keypoints and score."""
+    tracker, pairs = Tracker(BODYPOSE_18.sigmas), []
+    for number, frame in enumerate(frames):
+        order = sorted(range(len(frame)), key=lambda person: -frame[person][1])
+        poses = Poses(
+            np.stack([frame[person][0] for person in order]).astype(np.float32),
+            np.float32([frame[person][1] for person in order]),
+        )
+        pairs += zip(order, tracker.update(poses, number / fps), strict=True)
+    return pairs
+
+
+def test_idf1_knows_a_lost_id():
+    assert idf1([("a", 1)] * 10 + [("b", 2)] * 10) == 1
+    assert idf1([("a", 1)] * 5 + [("a", 2)] * 5) == pytest.approx(0.5)
+    assert idf1([("a", 1), ("b", 2), ("a", 2), ("b", 1)]) == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("size", [24, 40, 80])
+@pytest.mark.parametrize("pixels_a_frame", [0.5, 2, 5])
+def test_a_small_person_keeps_its_id_in_a_pan(size, pixels_a_frame):
+    """The camera starts to turn after ten frames; three people stand 60 pixels apart."""
+    random, frames = np.random.default_rng(3), []
+    for number in range(60):
+        shift = max(0, number - 10) * pixels_a_frame
+        places = [(400 + 60 * person - shift, 100) for person in range(3)]
+        frames.append([seen(place, size, random) for place in places])
+
+    assert idf1(ids_along(frames)) == 1
+
+
+def test_a_person_that_fades_keeps_its_id():
+    """Its score goes below the threshold every other half second."""
+    random = np.random.default_rng(4)
+    frames = [
+        [
+            seen((100 + 2 * number, 100), 40, random, score=0.15 if number // 30 % 2 else 0.4),
+            seen((100 + 2 * number, 200), 40, random),
+        ]
+        for number in range(180)
+    ]
+
+    assert idf1(ids_along(frames)) == 1
+
+
+def test_an_unsure_person_gets_no_id_of_its_own():
+    random = np.random.default_rng(4)
+    unsure = seen((100, 100), 60, random, score=0.1)
+
+    assert {given for _, given in ids_along([[unsure]] * 5)} == {0}
+
+
+def test_an_unsure_ghost_does_not_take_the_id_of_the_person_beside_it(tracker):
+    frame = people((100, 100), (104, 100))
+    frame.scores[1] = 0.1
+    tracker.update(people((104, 100)), 0.0)
+
+    assert tracker.update(frame, 0.04) == [1, 0]
+
+
+def test_a_newcomer_moves_with_the_camera(tracker):
+    """Ten pixels a frame are more than a person of 30 pixels could walk."""
+    random, given = np.random.default_rng(8), []
+    for number in range(20):
+        frame = [seen((200 + 10 * number, 100), 120, random)]
+        if number >= 10:
+            frame.append(seen((20 + 10 * (number - 10), 200), 30, random, jitter=0.01))
+        given.append([pair[1] for pair in ids_along_one(tracker, frame, number)])
+
+    assert [ids[1] for ids in given[10:]] == [2] * 10
+
+
+def ids_along_one(tracker, frame, number):
+    poses = Poses(
+        np.stack([keypoints for keypoints, _ in frame]).astype(np.float32),
+        np.float32([score for _, score in frame]),
+    )
+    return list(enumerate(tracker.update(poses, number / 25)))
