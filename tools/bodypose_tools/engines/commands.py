@@ -15,9 +15,8 @@ from .options import (
     TimingCacheOption,
     VersionCompatibleOption,
     WorkspaceOption,
-    engine_settings,
 )
-from .settings import EngineRuntime
+from .settings import EngineRuntime, EngineSettings
 
 
 def build_engine(
@@ -25,7 +24,10 @@ def build_engine(
         Path, typer.Argument(help="ONNX file from `tools export`.", exists=True, dir_okay=False)
     ],
     output: Annotated[
-        Path, typer.Option("-o", "--output", "--engine_file", "--engine-file", help="To write.")
+        Path,
+        typer.Option(
+            "-o", "--output", "--engine_file", "--engine-file", help="Engine file to write."
+        ),
     ] = Path("build/model.plan"),
     runtime: RuntimeOption = EngineRuntime.TENSORRT,
     max_batch_size: MaxBatchOption = 8,
@@ -35,17 +37,17 @@ def build_engine(
     version_compatible: VersionCompatibleOption = False,
     hardware_compatible: HardwareCompatibleOption = False,
 ) -> None:
-    """Build a TensorRT engine; its precision is the graph's.
+    """Build a TensorRT engine in the precision of the ONNX graph.
 
     Example: `tools build-engine int8.onnx -o model.plan --max_batch_size 8`
     """
     from . import build as stage
 
-    settings = engine_settings(
+    settings = EngineSettings(
         runtime,
         max_batch_size,
         opt_batch_size,
-        max_workspace_size,
+        max_workspace_size >> 20,
         timing_cache,
         version_compatible,
         hardware_compatible,

@@ -1,4 +1,4 @@
-"""Owns the options of an engine, which `tools export` and `tools build-engine` share."""
+"""The options of an engine, which `tools export` and `tools build-engine` share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from .settings import EngineRuntime, EngineSettings
+from .settings import EngineRuntime
 
 PANEL: Final = "Engine"
 
@@ -16,7 +16,7 @@ RuntimeOption = Annotated[
     EngineRuntime,
     typer.Option(
         "--runtime",
-        help="tensorrt-rtx builds without a GPU, as a proof of the graph.",
+        help="NVIDIA's runtime; tensorrt-rtx builds without a GPU, to prove that the graph parses.",
         rich_help_panel=PANEL,
     ),
 ]
@@ -26,7 +26,7 @@ MaxBatchOption = Annotated[
         "--max_batch_size",
         "--max-batch-size",
         min=1,
-        help="Largest that it takes.",
+        help="Largest batch that the engine takes.",
         rich_help_panel=PANEL,
     ),
 ]
@@ -36,7 +36,7 @@ OptBatchOption = Annotated[
         "--opt_batch_size",
         "--opt-batch-size",
         min=1,
-        help="That it is tuned for.",
+        help="Batch size that TensorRT optimises for.",
         show_default="as --max_batch_size",
         rich_help_panel=PANEL,
     ),
@@ -47,7 +47,7 @@ WorkspaceOption = Annotated[
         "--max_workspace_size",
         "--max-workspace-size",
         min=1 << 20,
-        help="Scratch memory, bytes.",
+        help="Scratch memory of the engine, in bytes.",
         rich_help_panel=PANEL,
     ),
 ]
@@ -56,7 +56,7 @@ TimingCacheOption = Annotated[
     typer.Option(
         "--timing_cache",
         "--timing-cache",
-        help="Kernel timings: read if it exists, and written.",
+        help="File of kernel timings: read if it exists, and written.",
         rich_help_panel=PANEL,
     ),
 ]
@@ -64,35 +64,15 @@ VersionCompatibleOption = Annotated[
     bool,
     typer.Option(
         "--version-compatible",
-        help="Runs on newer versions; may be slower.",
+        help="Let newer TensorRT versions load the engine; it may be slower.",
         rich_help_panel=PANEL,
     ),
 ]
 HardwareCompatibleOption = Annotated[
     bool,
     typer.Option(
-        "--hardware-compatible", help="Runs from Ampere on; may be slower.", rich_help_panel=PANEL
+        "--hardware-compatible",
+        help="Let all GPUs from Ampere on load the engine; it may be slower.",
+        rich_help_panel=PANEL,
     ),
 ]
-
-
-def engine_settings(
-    runtime: EngineRuntime,
-    max_batch_size: int,
-    opt_batch_size: int | None,
-    max_workspace_size: int,
-    timing_cache: Path | None = None,
-    version_compatible: bool = False,
-    hardware_compatible: bool = False,
-) -> EngineSettings:
-    from .settings import EngineRuntime, EngineSettings
-
-    return EngineSettings(
-        EngineRuntime(runtime),
-        max_batch_size,
-        opt_batch_size,
-        max_workspace_size >> 20,
-        timing_cache,
-        version_compatible,
-        hardware_compatible,
-    )

@@ -1,13 +1,13 @@
-"""Owns `export --data_type int8|fp16`: from a float graph, made or given, to one that passed."""
+"""`tools export --data_type int8|fp16`: a float graph, made or given, in lower precision."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import onnx
@@ -36,27 +36,17 @@ from bodypose_tools.quantisation.search import (
     input_means,
     quantise,
 )
-from bodypose_tools.quantisation.settings import MAX_AP_DROP, MIN_AGREEMENT, Calibration, OnMiss
+from bodypose_tools.quantisation.settings import MAX_AP_DROP, MIN_AGREEMENT, OnMiss
 from bodypose_tools.runtimes.cpu import int8_warning
 from bodypose_tools.runtimes.settings import GraphRuntime
 from pose_runtime.errors import PoseError
 
-if TYPE_CHECKING:
-    from bodypose_tools.networks.decoding import DecodeSettings
+from .settings import Int8Settings
+from .source import ExportSource
 
 
 class PrecisionError(PoseError):
     """A graph cannot be exported in the precision asked for."""
-
-
-@dataclass(frozen=True, slots=True)
-class ExportSource:
-    """What is exported: a `.keras` network with decoding layers, or a float `.onnx` file."""
-
-    model: Path
-    network_hw: tuple[int, int] | None
-    decode: DecodeSettings | None
-    samples: Callable[[tuple[int, int]], NDArray[np.uint8]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +65,13 @@ class Gates:
         images: NDArray[np.uint8],
         runtime: GraphRuntime = GraphRuntime.ONNX_RUNTIME,
     ) -> list[Judge]:
+        """The gates as functions; the quick one, without labels, first.
+
+        Args:
+            float_model: the graph that sets the measure.
+            images: (B, H, W, 3) uint8.
+            runtime: runs both graphs.
+        """
         judges = [agreement_judge(float_model, images, self.min_agreement, runtime)]
         if self.annotations is not None and self.images is not None:
             judges.append(
@@ -86,42 +83,47 @@ class Gates:
 def export_int8(
     source: ExportSource,
     out: Path,
-    calibration: Calibration,
+    int8: Int8Settings,
     gates: Gates,
-    float_layers: tuple[str, ...],
     say: Say,
-    *,
-    unsigned: bool = False,
 ) -> tuple[Artifact, Quantised]:
     """Write an INT8 graph that passed its gates.
 
-    `unsigned` activations are for CPUs alone, so OpenVINO judges them, as it serves them. ONNX
-    Runtime judges what is for TensorRT, whose arithmetic nothing without a GPU has.
+    OpenVINO judges a graph with unsigned activations, because only CPUs run it and OpenVINO serves
+    it there. ONNX Runtime judges a graph for TensorRT, whose own arithmetic needs a GPU.
+
+    Args:
+        source: what is exported.
+        out: ONNX file to write.
+        int8: calibration, layers that stay in float, unsigned activations.
+        gates: what the graph must keep.
+        say: gets a line about each step.
 
     Raises:
         AccuracyGateError: a gate was missed; nothing was written.
         CalibrationError: too few images, or a calibration file of something else.
     """
+    calibration, unsigned = int8.calibration, int8.unsigned
     with _float_graph(source) as (path, parent):
         spec = spec_in_onnx(path)
         images = calibration_images(calibration, spec.network_hw, say)
-        looked_at = gate_images(images)
-        prepared = equalised(prepare(onnx.load(path)), calibration, looked_at, say)
+        judged_on = gate_images(images)
+        prepared = equalised(prepare(onnx.load(path)), calibration, judged_on, say)
         scales, how = calibrated_scales(prepared, parent, calibration, images, spec.network_hw, say)
         runtime = GraphRuntime.OPENVINO if unsigned else GraphRuntime.ONNX_RUNTIME
         if unsigned and (warning := int8_warning()):
             say(f"warning: {warning}")
-        judges = gates.judges(path, looked_at, runtime)
-        agreement = agreement_with(path, looked_at[:SENSITIVITY_IMAGES], runtime)
+        judges = gates.judges(path, judged_on, runtime)
+        agreement = agreement_with(path, judged_on[:SENSITIVITY_IMAGES], runtime)
         made = quantise(
             prepared,
             scales,
-            input_means(prepared, looked_at),
+            input_means(prepared, judged_on),
             judges,
             gates.on_miss,
             lambda candidate: 1 - agreement(candidate),
             say,
-            float_layers,
+            int8.float_layers,
             unsigned=unsigned,
         )
     settings = {
@@ -169,7 +171,7 @@ def _write(
 
 @contextlib.contextmanager
 def _float_graph(source: ExportSource) -> Iterator[tuple[Path, Artifact]]:
-    """A float32 ONNX file with decoding layers, and the file that the user gave."""
+    """A float32 ONNX file with decoding layers, and the file that it comes from."""
     if source.model.suffix == ".onnx":
         parent = Artifact.open(source.model)
         spec = spec_in_onnx(source.model)
