@@ -67,11 +67,6 @@ class Skeleton:
         return len(self.limbs)
 
     @property
-    def num_fields(self) -> int:
-        """Channels of the network's output: heatmaps, background, part affinity fields."""
-        return self.num_joints + 1 + 2 * self.num_limbs
-
-    @property
     def annotated_joints(self) -> tuple[str, ...]:
         """Joint names in the order of annotation files."""
         return tuple(self.joints[joint] for joint in self.annotated)

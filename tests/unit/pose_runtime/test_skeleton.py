@@ -13,7 +13,7 @@ COCO_17 = ["nose", *(f"{side}_{joint}" for joint in SIDED for side in ("left", "
 
 def test_the_default_skeleton_reads_coco_files():
     assert BODYPOSE_18.annotated_joints == tuple(COCO_17)
-    assert (BODYPOSE_18.num_joints, BODYPOSE_18.num_limbs, BODYPOSE_18.num_fields) == (18, 19, 57)
+    assert (BODYPOSE_18.num_joints, BODYPOSE_18.num_limbs) == (18, 19)
 
 
 def test_mirrored_joints_swap_their_sides():

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from bodypose_tools.files.artifacts import Artifact, record_path
 from bodypose_tools.files.atomic_files import atomic_path
-from bodypose_tools.training.spec import TrainSpec
+from bodypose_tools.training.spec import TrainSpec, without_removed_keys
 from pose_runtime.errors import PoseError
 from pose_runtime.skeleton import Skeleton
 
@@ -68,7 +68,7 @@ def read_run(folder: Path) -> Run:
     if settings.get("val") is None:
         raise ExperimentError(f"{best}: expected AP on a validation split, got none; give val_data")
     try:
-        spec = TrainSpec.model_validate(settings["spec"])  # keys that came later: their defaults
+        spec = _spec_of_record(settings["spec"])
         skeleton = Skeleton.from_json(settings["skeleton"])
         train_images = settings["data"]["train_images"]
     except (ValidationError, KeyError):
@@ -88,6 +88,11 @@ def read_run(folder: Path) -> Run:
         skeleton=skeleton,
         parents=artifact.parents,
     )
+
+
+def _spec_of_record(raw: Mapping[str, Any]) -> TrainSpec:
+    """Keys that came later have their defaults; those that have gone are left out."""
+    return TrainSpec.model_validate(without_removed_keys(raw)[0])
 
 
 def changes(run: Run, baseline: Run) -> dict[str, Any]:

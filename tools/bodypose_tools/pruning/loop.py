@@ -27,6 +27,7 @@ from bodypose_tools.networks.keras_files import load_network
 from bodypose_tools.runtimes.network_speed import speed_up_record
 from bodypose_tools.runtimes.predictors import open_predictor
 from bodypose_tools.training.checkpoint import STATE_FILE
+from bodypose_tools.training.spec import without_removed_keys
 from bodypose_tools.training.train import train
 from pose_runtime.errors import PoseError
 
@@ -116,7 +117,9 @@ class _Run:
                 f"{self._folder}: expected an empty folder or a run of {self._model}, got a run of"
                 f" {known.unpruned.model}; choose another -r"
             )
-        for path, before, now in _differences(known.settings, settings):
+        training, _ = without_removed_keys(known.settings.get("training"))
+        before_now = _differences({**known.settings, "training": training}, settings)
+        for path, before, now in before_now:
             raise OptimizeError(
                 f"{self._folder}: expected {path} to stay {before}, got {now};"
                 " choose another -r, or start with what this run was started with"

@@ -1,18 +1,28 @@
-"""Owns what watches a run while it trains: the stop on NaN, the moving average, the bar."""
+"""What happens while a run trains: stop on NaN, moving average, end of an epoch, bar."""
 
 from __future__ import annotations
 
 import math
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 import keras
+from keras import ops
 from rich.console import Console
 from rich.progress import Progress, TextColumn
 
-from .checkpoint import TrainingError
+from bodypose_tools.files.figures import can_draw
+
+from .checkpoint import Checkpoint, TrainingError
+from .log import VALIDATED, draw_curves, write_log
+from .setup import TrainingSetup
 from .spec import TrainSpec
 from .stream import SampleStream
+from .validation import BestNetwork, Validation
+
+_SAMPLES_FOLDER = "samples"
 
 
 class StopOnNaN(keras.callbacks.Callback):
@@ -71,6 +81,75 @@ class SwapToAverage(keras.callbacks.SwapEMAWeights):
         if self._swapped:
             super().on_epoch_begin(epoch, logs)
             self._swapped = False
+
+
+class EpochEnd(keras.callbacks.Callback):
+    """After each epoch: validates, keeps the best network, logs, draws, commits the checkpoint.
+
+    It comes after `Checkpoint` and `SwapToAverage`: what it validates is the moving average.
+    """
+
+    def __init__(
+        self,
+        setup: TrainingSetup,
+        validation: Validation,
+        best: BestNetwork,
+        checkpoint: Checkpoint,
+        say: Callable[[str], None],
+    ) -> None:
+        super().__init__()
+        self._spec, self._stream = setup.spec, setup.stream
+        self._validation, self._best, self._checkpoint = validation, best, checkpoint
+        self._state, self._folder, self._say = checkpoint.state, checkpoint.folder, say
+        self._started = time.monotonic()
+        self._first_epoch = self._state.epoch
+        rows = self._state.rows
+        self._seconds_before = float(rows[-1]["seconds"]) if rows else 0.0
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        self._epoch_started = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        now = time.monotonic()
+        images = self._stream.steps_per_epoch * self._spec.dataloader.batch_size
+        row: dict[str, Any] = {
+            "epoch": epoch + 1,
+            "loss": float((logs or {})["loss"]),
+            "learning_rate": float(ops.convert_to_numpy(self.model.optimizer.learning_rate)),
+            "images_per_second": round(images / (now - self._epoch_started), 1),
+        }
+        if self._spec.validates_after(epoch):
+            self._validate(row)
+        if self._spec.draws_after(epoch):
+            self._validation.draw(self._folder / _SAMPLES_FOLDER / f"epoch_{epoch + 1:05}.png")
+        row["seconds"] = round(self._seconds_before + time.monotonic() - self._started, 1)
+        self._state.epoch = epoch + 1
+        self._state.rows.append(row)
+        write_log(self._folder, self._state.rows)
+        if self._spec.validates_after(epoch) and can_draw():
+            draw_curves(self._folder, self._state.rows)
+        self._checkpoint.commit()
+        self._say(self._line(row))
+
+    def _validate(self, row: dict[str, Any]) -> None:
+        """Score the network, and keep it when none was better; without a split, always."""
+        metrics = self._validation.score()
+        if metrics is not None:
+            row.update({name: round(metrics.numbers[name], 4) for name in VALIDATED})
+            if metrics.ap <= self._state.best_ap:
+                return
+            self._state.best_ap = metrics.ap
+        self._best.replace(row["epoch"], row["loss"], metrics)
+
+    def _line(self, row: dict[str, Any]) -> str:
+        done = row["epoch"] - self._first_epoch
+        spent = row["seconds"] - self._seconds_before
+        left = (self._spec.num_epoch - row["epoch"]) * spent / done
+        found = f"  AP {row['AP']:.4f} (best {self._state.best_ap:.4f})" if "AP" in row else ""
+        return (
+            f"epoch {row['epoch']}/{self._spec.num_epoch}  loss {row['loss']:.2f}{found}"
+            f"  {row['seconds']:.0f} s, {left:.0f} s to go"
+        )
 
 
 class Bar(keras.callbacks.Callback):

@@ -67,7 +67,7 @@ class Checkpoint(keras.callbacks.Callback):
 
     def __init__(self, spec: TrainSpec, results_dir: Path, state: RunState) -> None:
         super().__init__()
-        self._spec, self._folder, self._state = spec, results_dir, state
+        self._spec, self.folder, self.state = spec, results_dir, state
         self._saved: str | None = None
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
@@ -80,12 +80,12 @@ class Checkpoint(keras.callbacks.Callback):
                     f"{variable.path}: expected numbers after epoch {done}, got NaN or infinity;"
                     " lower base_learning_rate and --resume from the checkpoint before"
                 )
-        self._saved = next(name for name in _WEIGHTS_FILES if name != self._state.weights)
-        self.model.save_weights(self._folder / self._saved)
+        self._saved = next(name for name in _WEIGHTS_FILES if name != self.state.weights)
+        self.model.save_weights(self.folder / self._saved)
 
     def commit(self) -> None:
         """Make what was saved the checkpoint."""
         if self._saved is not None:
-            self._state.weights = self._saved
-            write_record(self._folder / STATE_FILE, asdict(self._state))
+            self.state.weights = self._saved
+            write_record(self.folder / STATE_FILE, asdict(self.state))
             self._saved = None

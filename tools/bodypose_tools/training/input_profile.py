@@ -14,7 +14,7 @@ from keras import ops
 from bodypose_tools.data.annotation_check import checked_coco
 
 from .samples import Targets
-from .setup import Trained, chosen_records
+from .setup import TrainingSetup, chosen_records
 from .spec import TrainSpec
 
 _ROUNDS = 3
@@ -41,14 +41,14 @@ def profile_input(spec: TrainSpec, steps: int, say: Callable[[str], None]) -> di
     records, _ = checked_coco(
         root / split.annotation_path, root / split.images_root_dir_path, spec.skeleton
     )
-    trained = Trained.of(spec, chosen_records(spec, records))
+    setup = TrainingSetup.of(spec, chosen_records(spec, records))
     size = spec.dataloader.batch_size
-    with trained.stream as stream:
+    with setup.stream as stream:
         real = stream.batches()
         kept = itertools.cycle([_on_device(next(real)) for _ in range(_KEPT_BATCHES)])
         watch = _Stopwatch(say)
         # One `fit`: with averaged weights, Keras 3.15 on JAX cannot `fit` a model twice.
-        trained.model.fit(
+        setup.model.fit(
             _in_turn([kept, real], 2 * steps),
             steps_per_epoch=steps,
             epochs=4 * _ROUNDS,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import cv2
@@ -31,8 +31,6 @@ from .spec import AugmentationConfig
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
-# An image of a set, and how to get its pixels
-Source = tuple[ImageRecord, Callable[[ImageRecord], Pixels]]
 
 # People of an image whose offsets are learned; what is beyond them only has fields.
 MAX_LABELLED_PEOPLE = 30
@@ -131,36 +129,6 @@ def make_sample(
     return np.asarray(pixels, np.uint8), _targets(
         joints, unlabelled, centres, matrix, record, settings
     )
-
-
-def make_mosaic(
-    sources: Sequence[Source], settings: SampleSettings, rng: np.random.Generator
-) -> tuple[Pixels, Targets]:
-    """Four images of half the size side by side, and what a network should say to them.
-
-    Source: Bochkovskiy et al. 2020 (arXiv:2004.10934), here with the cross in the middle.
-
-    Raises:
-        DatasetError: an image cannot be read; the message names it.
-    """
-    height, width = (side // 2 for side in settings.network_hw)
-    quarter = replace(settings, network_hw=(height, width))
-    made = [make_sample(record, quarter, rng, read) for record, read in sources]
-    pixels = _tiled([part for part, _ in made])
-    fields = [_tiled([target[kind] for _, target in made]) for kind in range(3)]
-    people = np.zeros(settings.target_shapes.people, np.float32)
-    moved = []
-    for place, (_, target) in enumerate(made):
-        corner = np.array([place % 2 * width, place // 2 * height, 0], np.float32)
-        known = target.people[(target.people[:, :, 2] > 0).any(axis=1)]
-        moved.append(known + corner * (known[:, :, 2:] > 0))
-    found = np.concatenate(moved)[: len(people)]
-    people[: len(found)] = found
-    return np.asarray(pixels, np.uint8), Targets(fields[0], fields[1], fields[2], people)
-
-
-def _tiled(parts: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    return np.concatenate([np.concatenate(parts[:2], 1), np.concatenate(parts[2:], 1)], 0)
 
 
 def _targets(

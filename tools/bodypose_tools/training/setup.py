@@ -1,4 +1,4 @@
-"""Owns what a spec makes before the first step: the network, its loss, its optimizer, its data."""
+"""What a spec makes before the first step: the network, its loss, its optimizer, its data."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from bodypose_tools.networks.network import (
 )
 from bodypose_tools.pretrained.movenet import load_backbone
 from bodypose_tools.pretrained.movenet_heads import load_heads
-from pose_runtime.spec import GroupingSettings
+from pose_runtime.spec import GroupingSettings, PipelineSpec
 
 from .checkpoint import TrainingError
 from .devices import share_batches
@@ -33,9 +33,10 @@ from .stream import SampleStream
 
 
 @dataclass(frozen=True, slots=True)
-class Trained:
+class TrainingSetup:
     """What a spec makes before the first step: a compiled model and the batches for it."""
 
+    spec: TrainSpec
     network: keras.Model
     grouping: GroupingSettings  # a loaded network's own
     model: FieldTraining
@@ -44,7 +45,7 @@ class Trained:
     devices: int
 
     @classmethod
-    def of(cls, spec: TrainSpec, records: list[ImageRecord]) -> Trained:
+    def of(cls, spec: TrainSpec, records: list[ImageRecord]) -> TrainingSetup:
         """Seeds everything, then builds."""
         keras.utils.set_random_seed(spec.random_seed)
         keras.mixed_precision.set_dtype_policy(spec.mixed_precision)
@@ -58,7 +59,17 @@ class Trained:
             jit_compile="auto" if keras.backend.backend() == "tensorflow" else True,
         )
         model.optimizer.build(model.trainable_variables)
-        return cls(network, grouping, model, stream, (*parents, *teachers), devices)
+        return cls(spec, network, grouping, model, stream, (*parents, *teachers), devices)
+
+    @property
+    def pipeline(self) -> PipelineSpec:
+        """What the network is served with: skeleton, input size and thresholds."""
+        image = self.spec.dataloader.image_config
+        return PipelineSpec(
+            skeleton=self.spec.skeleton,
+            network_hw=(image.height, image.width),
+            grouping=self.grouping,
+        )
 
 
 def _initial_network(

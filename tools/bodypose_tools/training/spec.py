@@ -1,4 +1,4 @@
-"""Owns training specs: YAML with TAO's key names, checked here and nowhere else.
+"""Training specs: YAML with TAO's key names, checked here and nowhere else.
 
 Keys that BodyPoseNet had and that mean the same here keep their names and sections; what it
 ignored, or what only TensorFlow 1 needed, is refused by name (`extra="forbid"`).
@@ -6,8 +6,11 @@ ignored, or what only TensorFlow 1 needed, is refused by name (`extra="forbid"`)
 
 from __future__ import annotations
 
+import copy
+import logging
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
@@ -15,6 +18,14 @@ from pydantic import Field, ValidationError, model_validator
 from bodypose_tools.data.skeletons import ConfigError, load_skeleton, small_text
 from bodypose_tools.networks.settings import NetworkConfig, Section
 from pose_runtime.skeleton import BODYPOSE_18, Skeleton
+
+_LOG = logging.getLogger(__name__)
+
+# Keys that specs had once, by their paths, and why they have gone. A spec that still has one is
+# read without it.
+REMOVED_KEYS: Final[Mapping[str, str]] = {
+    "dataloader.augmentation_config.mosaic_prob": "mosaics changed no score",
+}
 
 
 class ImageDims(Section):
@@ -56,9 +67,6 @@ class AugmentationConfig(Section):
     person_centric_prob: float = Field(0.5, ge=0, le=1, description="centre on a random person")
     color_jitter: float = Field(0.3, ge=0, le=1, description="brightness, contrast, saturation")
     gray_prob: float = Field(0.05, ge=0, le=1)
-    mosaic_prob: float = Field(
-        0.0, ge=0, le=1, description="four images of half the size in one; YOLOv4's mosaic"
-    )
     identity: bool = Field(False, description="no augmentation at all: for overfit tests")
 
     @model_validator(mode="after")
@@ -84,13 +92,6 @@ class DataloaderConfig(Section):
     dataset_config: DatasetConfig
     augmentation_config: AugmentationConfig = AugmentationConfig()
     label_processor_config: LabelProcessorConfig = LabelProcessorConfig()
-
-    @model_validator(mode="after")
-    def _mosaics_have_whole_cells(self) -> DataloaderConfig:
-        sides = self.image_config.height, self.image_config.width
-        if self.augmentation_config.mosaic_prob > 0 and any(side % 16 for side in sides):
-            raise ValueError("mosaic_prob: needs an image_config whose sides are multiples of 16")
-        return self
 
 
 class LearningRateSchedule(Section):
@@ -169,8 +170,24 @@ class TrainSpec(Section):
         return BODYPOSE_18 if path is None else load_skeleton(path)
 
 
+def without_removed_keys(raw: Any) -> tuple[Any, list[str]]:
+    """A copy of a spec as it was read, without `REMOVED_KEYS`, and the paths of those it had."""
+    kept, found = copy.deepcopy(raw), []
+    for path in REMOVED_KEYS:
+        *sections, key = path.split(".")
+        section = kept
+        for name in sections:
+            section = section.get(name) if isinstance(section, dict) else None
+        if isinstance(section, dict) and key in section:
+            del section[key]
+            found.append(path)
+    return kept, found
+
+
 def load_train_spec(path: Path) -> TrainSpec:
     """Read and check a YAML spec. Relative paths in it count from the current folder.
+
+    A key of `REMOVED_KEYS` is logged as a warning and left out.
 
     Raises:
         ConfigError: naming the key's path, what was expected and what came.
@@ -178,7 +195,9 @@ def load_train_spec(path: Path) -> TrainSpec:
     if not path.is_file():
         raise ConfigError(f"{path}: expected a YAML spec, got nothing there")
     try:
-        raw: Any = yaml.safe_load(small_text(path))
+        raw, removed = without_removed_keys(yaml.safe_load(small_text(path)))
+        for key in removed:
+            _LOG.warning("%s: %s is no longer used: %s", path, key, REMOVED_KEYS[key])
         return TrainSpec.model_validate(raw)
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: expected YAML, got {' '.join(str(error).split())}") from error

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from bodypose_tools.data.coco import DatasetError, ImageRecord
 
 from .image_cache import ImageCache
-from .samples import Pixels, SampleSettings, Source, Targets, make_mosaic, make_sample, read_image
+from .samples import Pixels, SampleSettings, Targets, make_sample, read_image
 
 Layout = list[tuple[tuple[int, ...], np.dtype[Any]]]
 
@@ -155,22 +155,17 @@ class SampleStream:
                     ) from None
 
     def image_ids(self, epoch: int, step: int) -> list[int]:
-        """Whose images a batch holds, or may hold where four make a mosaic."""
-        chosen = self._chosen(epoch, step)
-        return [self.records[index].image_id for index in chosen.ravel()]
+        """The images of a batch; epoch and step count from 0."""
+        return [self.records[index].image_id for index in self._chosen(epoch, step)]
 
-    def _chosen(self, epoch: int, step: int) -> NDArray[np.int64]:
-        """(B, 1) indices of records, or (B, 4) where four may make a mosaic."""
-        rng = np.random.default_rng([self._seed, epoch])
-        images = 4 if self._settings.augmentation.mosaic_prob > 0 else 1
-        orders = [rng.permutation(len(self.records)) for _ in range(images)]
-        rows = slice(step * self._batch_size, (step + 1) * self._batch_size)
-        return np.stack([order[rows] for order in orders], axis=1)
+    def _chosen(self, epoch: int, step: int) -> list[int]:
+        """B indices of records."""
+        order = np.random.default_rng([self._seed, epoch]).permutation(len(self.records))
+        return list(map(int, order[step * self._batch_size : (step + 1) * self._batch_size]))
 
     def _ask(self, number: int, slot: int) -> None:
-        chosen = self._chosen(*divmod(number, self.steps_per_epoch)).tolist()
-        rows = [[(index, self.records[index]) for index in row] for row in chosen]
-        self._tasks.put((number, slot, rows))
+        chosen = self._chosen(*divmod(number, self.steps_per_epoch))
+        self._tasks.put((number, slot, [(index, self.records[index]) for index in chosen]))
 
 
 def _work(
@@ -191,11 +186,10 @@ def _work(
     while True:
         number, slot, rows = tasks.get()
         error = None
-        for row, chosen in enumerate(rows):
+        for row, (index, record) in enumerate(rows):
             rng = np.random.default_rng([seed, number, row])
-            sources = [(record, _cached(cache, index)) for index, record in chosen]
             try:
-                pixels[slot, row], made = _sample(sources, settings, rng)
+                pixels[slot, row], made = make_sample(record, settings, rng, _cached(cache, index))
                 for target, values in zip(targets, made, strict=True):
                     target[slot, row] = halved(values) if target.dtype == np.float16 else values
             except DatasetError as problem:
@@ -212,14 +206,6 @@ def halved(values: NDArray[np.float32]) -> NDArray[np.float16]:
     largest = cv2.norm(rows, cv2.NORM_INF)
     made = cv2.normalize(rows, None, largest, 0, cv2.NORM_INF, cv2.CV_16F)
     return np.asarray(made, np.float16).reshape(values.shape)
-
-
-def _sample(
-    sources: Sequence[Source], settings: SampleSettings, rng: np.random.Generator
-) -> tuple[Pixels, Targets]:
-    if len(sources) > 1 and rng.random() < settings.augmentation.mosaic_prob:
-        return make_mosaic(sources, settings, rng)
-    return make_sample(sources[0][0], settings, rng, sources[0][1])
 
 
 def _cached(cache: ImageCache, index: int) -> Callable[[ImageRecord], Pixels]:

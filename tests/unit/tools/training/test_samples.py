@@ -8,7 +8,7 @@ import pytest
 
 from bodypose_tools.data.coco import DatasetError, read_coco
 from bodypose_tools.data.labels import UNKNOWN, LabelSettings
-from bodypose_tools.training.samples import SampleSettings, make_mosaic, make_sample, read_image
+from bodypose_tools.training.samples import SampleSettings, make_sample
 from bodypose_tools.training.spec import AugmentationConfig
 from bodypose_tools.training.stream import SampleStream, halved
 from pose_runtime.skeleton import BODYPOSE_18
@@ -167,23 +167,3 @@ def test_an_image_of_another_size_than_annotated_is_refused(records):
     wrong = replace(records[0], image_hw=(10, 10))
     with pytest.raises(DatasetError, match=r"expected \(10, 10\) as annotated"):
         make_sample(wrong, SETTINGS, np.random.default_rng(0))
-
-
-def test_a_mosaic_is_four_images_of_half_the_size_with_their_labels(records):
-    sources = [(record, read_image) for record in (*records, *records)]
-    pixels, target = make_mosaic(sources, PLAIN, np.random.default_rng(0))
-    assert pixels.shape == (HEIGHT, WIDTH, 3)
-    assert [part.shape for part in target] == [tuple(s) for s in PLAIN.target_shapes]
-    alone, one = make_sample(
-        records[1], replace(PLAIN, network_hw=(HEIGHT // 2, WIDTH // 2)), np.random.default_rng(0)
-    )
-    assert (pixels[: HEIGHT // 2, WIDTH // 2 :] == alone).all()
-    assert (target.heatmaps[HEIGHT // 8 :, WIDTH // 8 :] == one.heatmaps).all()
-    assert (target.affinity[HEIGHT // 16 :, WIDTH // 16 :] == one.affinity).all()
-    middles = target.people[target.people[:, 0, 2] > 0]
-    assert len(middles) == 2 * sum(len(people) for people in DRAWN.values())
-    for joints in middles:
-        nose = joints[1]
-        row, column = int(nose[1] // 4), int(nose[0] // 4)
-        assert target.heatmaps[row, column, 0] > 0.7  # the nose is wider than its cell
-    assert (target.people[:, :, :2][target.people[:, :, 2] == 0] == 0).all()

@@ -49,10 +49,16 @@ def test_a_wrong_key_is_named_by_its_path(tmp_path, change, path):
     assert path in complaint_about(tmp_path, MINIMAL + change)
 
 
-def test_a_mosaic_needs_quarters_of_whole_cells(tmp_path):
-    text = MINIMAL.replace("dataloader:", "dataloader:\n  image_config: {height: 40, width: 64}")
-    text += "  augmentation_config: {mosaic_prob: 0.5}\n"
-    assert "mosaic_prob: needs an image_config" in complaint_about(tmp_path, text)
+def test_a_removed_key_is_one_line_and_the_spec_is_read_without_it(tmp_path, caplog):
+    text = MINIMAL + "  augmentation_config: {mosaic_prob: 0.5, gray_prob: 0.25}\n"
+    (tmp_path / "spec.yaml").write_text(text)
+
+    spec = load_train_spec(tmp_path / "spec.yaml")
+
+    assert spec.dataloader.augmentation_config.gray_prob == 0.25
+    (line,) = caplog.messages
+    assert "mosaic_prob is no longer used" in line
+    assert len(line.splitlines()) == 1
 
 
 def test_an_empty_spec_says_what_is_missing(tmp_path):
