@@ -9,19 +9,19 @@ from __future__ import annotations
 import json
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ContractError, ImageError, PoseError, ServerFull, SpecError
+from .errors import Cancelled, ContractError, ImageError, PoseError, ServerFull, SpecError
 from .metrics import StageMetrics
+from .passage import EVERYONE, Passage, Visit
 from .spec import TensorSpec
 
 Arrays = Sequence[NDArray[Any]]
-Counting = Callable[[int], AbstractContextManager[object]]
 Work = Callable[..., Arrays]  # inputs in the order of `Door.inputs` -> outputs of `Door.outputs`
 
 
@@ -31,7 +31,8 @@ class Door:
 
     pb_utils: Triton's module `triton_python_backend_utils`, which exists only in its stub.
     people: the output that says how many people an image has, if there is one.
-    counting: around the work on a request of so many images; may refuse them.
+    passage: what the step does with the places of a request's images.
+    place: the output that carries them on, of the step that takes them.
     """
 
     pb_utils: Any
@@ -39,7 +40,8 @@ class Door:
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
     people: TensorSpec | None = None
-    counting: Counting = nullcontext
+    passage: Passage = EVERYONE
+    place: TensorSpec | None = None
 
     def check_config(self, model_config: str) -> None:
         """That the config.pbtxt which Triton loaded and pipeline.json describe the same tensors.
@@ -48,9 +50,14 @@ class Door:
             model_config: `args["model_config"]` of the model's `initialize`, JSON.
         """
         config = json.loads(model_config)
-        for key, tensors in (("input", self.inputs), ("output", self.outputs)):
+        outputs = (*self.outputs, self.place) if self.place else self.outputs
+        for key, tensors in (("input", self.inputs), ("output", outputs)):
             wanted = {tensor.name: (tensor.dtype, tensor.dims) for tensor in tensors}
-            got = {tensor["name"]: _dtype_and_dims(tensor) for tensor in config[key]}
+            got = {
+                tensor["name"]: _dtype_and_dims(tensor)
+                for tensor in config[key]
+                if not tensor.get("optional")
+            }
             if got != wanted:
                 raise SpecError(
                     f"{config['name']}: expected the {key}s of pipeline.json, {wanted}, got {got}"
@@ -59,10 +66,8 @@ class Door:
 
     def answer_each(self, requests: Sequence[Any], work: Work) -> list[Any]:
         """Responses of a model that works on one image at a time; `work` sees no batch axis."""
-        # Triton's warm-ups go to one model only.
-        counting: Counting = nullcontext if self.metrics.is_warming_up else self.counting
         with self.metrics.execution():
-            return [self._answer(request, work, counting) for request in requests]
+            return [self._answer(request, work) for request in requests]
 
     def answer_batch(self, requests: Sequence[Any], work: Work) -> list[Any]:
         """Responses of a model that takes the images of all requests at once.
@@ -71,17 +76,21 @@ class Door:
         """
         with self.metrics.execution():
             responses: list[Any] = [None] * len(requests)
+            visits = [self._arrive(request) for request in requests]
             batches: dict[int, Arrays] = {}
-            for index, request in enumerate(requests):
+            for index, (request, visit) in enumerate(zip(requests, visits, strict=True)):
                 try:
+                    visit.check_wanted(request)
                     batches[index] = self._read(request)
                 except Exception as error:  # a border: see errors.py
-                    responses[index] = self._refuse(error)
-            for index, response in self._run_once(batches, work).items():
+                    responses[index] = self._refuse(visit, error)
+            for index, response in self._run_once(batches, visits, work).items():
                 responses[index] = response
             return responses
 
-    def _run_once(self, batches: dict[int, Arrays], work: Work) -> dict[int, Any]:
+    def _run_once(
+        self, batches: dict[int, Arrays], visits: Sequence[Visit], work: Work
+    ) -> dict[int, Any]:
         if not batches:
             return {}
         try:
@@ -91,29 +100,38 @@ class Door:
             tensors = [self._checked(arrays) for arrays in parts]
         except Exception as error:  # a border, as above
             if len(batches) == 1:
-                return dict.fromkeys(batches, self._refuse(error))
+                return {index: self._refuse(visits[index], error) for index in batches}
             alone = ({index: arrays} for index, arrays in batches.items())
             return {
                 index: response
                 for batch in alone
-                for index, response in self._run_once(batch, work).items()
+                for index, response in self._run_once(batch, visits, work).items()
             }
         return {
-            index: self._respond(arrays) for index, arrays in zip(batches, tensors, strict=True)
+            index: self._respond(visits[index], arrays)
+            for index, arrays in zip(batches, tensors, strict=True)
         }
 
-    def _answer(self, request: Any, work: Work, counting: Counting) -> Any:
+    def _answer(self, request: Any, work: Work) -> Any:
+        visit = self._arrive(request)
         try:
+            visit.check_wanted(request)
             images = list(zip(*self._read(request), strict=True))
+            self.passage.admit(visit, len(images))
             results = []
-            with counting(len(images)):
-                for index, image in enumerate(images):
-                    with _naming(index, len(images)):
-                        results.append(work(*image))
+            for index, image in enumerate(images):
+                with _naming(index, len(images)):
+                    results.append(work(*image))
             outputs = [_stacked(arrays) for arrays in zip(*results, strict=True)]
-            return self._respond(self._checked(outputs))
+            return self._respond(visit, self._checked(outputs))
         except Exception as error:  # a border: see errors.py
-            return self._refuse(error)
+            return self._refuse(visit, error)
+
+    def _arrive(self, request: Any) -> Visit:
+        visit = self.passage.arrive(self.pb_utils, request)
+        if visit.is_own:
+            self.metrics.count_request()
+        return visit
 
     def _read(self, request: Any) -> Arrays:
         read = self.pb_utils.get_input_tensor_by_name
@@ -127,20 +145,28 @@ class Door:
     def _checked(self, arrays: Arrays) -> Arrays:
         return [tensor.check(array) for tensor, array in zip(self.outputs, arrays, strict=True)]
 
-    def _respond(self, arrays: Arrays) -> Any:
+    def _respond(self, visit: Visit, arrays: Arrays) -> Any:
         tensors = []
         for tensor, array in zip(self.outputs, arrays, strict=True):
             tensors.append(self.pb_utils.Tensor(tensor.name, array))
-            if tensor == self.people:
+            if tensor == self.people and visit.is_own:
                 self.metrics.count_people(array)
-        return self.pb_utils.InferenceResponse(tensors)
+        if self.place:
+            places = visit.places(len(arrays[0]))
+            tensors.append(self.pb_utils.Tensor(self.place.name, places))
+        response = self.pb_utils.InferenceResponse(tensors)
+        self.passage.leave(visit)
+        return response
 
-    def _refuse(self, error: Exception) -> Any:
+    def _refuse(self, visit: Visit, error: Exception) -> Any:
         """A wrong request is its sender's business; anything else is ours and is logged."""
+        self.passage.fail(visit)
         code = self.pb_utils.TritonError.INVALID_ARG
         text = str(error)
         if isinstance(error, ServerFull):
             code = self.pb_utils.TritonError.UNAVAILABLE
+        elif isinstance(error, Cancelled):
+            code = self.pb_utils.TritonError.CANCELLED
         elif not isinstance(error, ContractError | ImageError):
             code = self.pb_utils.TritonError.INTERNAL
             if isinstance(error, PoseError):
@@ -148,7 +174,8 @@ class Door:
             else:
                 self.pb_utils.Logger.log_error("".join(traceback.format_exception(error)))
                 text = " ".join(f"{type(error).__name__}: {error}".split())
-        self.metrics.count_refused(error.reason if isinstance(error, PoseError) else "internal")
+        if visit.is_own:
+            self.metrics.count_refused(error.reason if isinstance(error, PoseError) else "internal")
         return self.pb_utils.InferenceResponse(error=self.pb_utils.TritonError(text, code))
 
 

@@ -7,6 +7,7 @@ PoseError
 │   ├── DamagedImage     of such a format, but cut short or damaged
 │   └── BeyondLimit      beyond one of `spec.ImageLimits`
 ├── ServerFull           too many images under way (nobody's mistake; ask again)
+├── Cancelled            nobody waits for the answer any more
 ├── NotFinite            the network answered NaN or infinity (the model's mistake)
 └── SpecError            a skeleton or pipeline description contradicts itself (our mistake)
 
@@ -70,6 +71,15 @@ class ServerFull(PoseError):
         )
 
 
+class Cancelled(PoseError):
+    """The sender gave the request up, or its deadline has passed: it is not computed."""
+
+    reason = "cancelled"
+
+    def __init__(self) -> None:
+        super().__init__("request: expected somebody who waits for the answer, got nobody")
+
+
 class NotFinite(PoseError):
     """The network gave NaN or infinity for an image."""
 
@@ -89,6 +99,7 @@ REASONS = (
     "max_decode_ms",
     "contract",
     "full",
+    "cancelled",
     "not_finite",
     "internal",
 )

@@ -1,7 +1,8 @@
 """Owns our own figures on Triton's /metrics page: people, images, refusals, time per stage.
 
 Each call of Triton's metrics takes 20 to 100 us (a message to the server's process), so figures are
-gathered while a batch is worked on and sent once behind it.
+gathered while a batch is worked on and sent once behind it. Only the ensemble's requests count:
+what warm-ups and callers of a single step are told moves no alarm.
 
 What is registered is never given back. Triton would remove a figure that another process of the
 model, or its next version, counts in as well, and would die of the next count (its issue 8663).
@@ -11,7 +12,6 @@ In the wheel's Triton, as in 26.01, a model's process died of the giving back it
 from __future__ import annotations
 
 import ctypes
-import json
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -30,29 +30,25 @@ PEOPLE_BUCKETS = (0, 1, 2, 3, 4, 6, 8, 12, 16, 20)
 class StageMetrics:
     """The figures of one Python model. Without metrics in the server every method does nothing."""
 
-    def __init__(self, pb_utils: Any, stage: str, model_config: str) -> None:
+    def __init__(self, pb_utils: Any, stage: str) -> None:
         """Register the figures, at 0.
 
         Args:
             pb_utils: Triton's module `triton_python_backend_utils`.
             stage: "preprocess", "network" or "grouping".
-            model_config: `args["model_config"]` of the model's `initialize`, JSON.
         """
         self._people: list[int] = []
         self._refused: Counter[str] = Counter()
-        # Triton's warm-ups come first, one execution each; nobody asked for their answers.
-        warmups = json.loads(model_config).get("model_warmup", ())
-        self._warmups_left = sum(int(warmup.get("count") or 1) for warmup in warmups)
+        self._requests = 0
         self._metrics: dict[str, Any] = {}
         try:
             self._register(pb_utils.MetricFamily, stage)
         except Exception:  # a border: a server without metrics serves all the same
             self._metrics = {}
 
-    @property
-    def is_warming_up(self) -> bool:
-        """Whether the next execution is one of Triton's warm-ups."""
-        return self._warmups_left > 0
+    def count_request(self) -> None:
+        """The execution works on one more request of the ensemble."""
+        self._requests += 1
 
     def count_people(self, num_people: NDArray[np.int32]) -> None:
         """B more images were answered, with (B, 1) people."""
@@ -94,12 +90,9 @@ class StageMetrics:
         self._metrics = metrics
 
     def _send(self, seconds: float) -> None:
-        people, refused = self._people, self._refused
-        self._people, self._refused = [], Counter()
-        if self._warmups_left:
-            self._warmups_left -= 1
-            return
-        if not self._metrics:
+        people, refused, requests = self._people, self._refused, self._requests
+        self._people, self._refused, self._requests = [], Counter(), 0
+        if not self._metrics or not requests:
             return
         try:
             self._metrics["seconds"].increment(seconds)

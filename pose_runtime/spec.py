@@ -19,7 +19,13 @@ from .errors import ContractError, SpecError
 from .skeleton import BODYPOSE_18, Skeleton
 
 IMAGE_FORMATS = ("JPEG", "PNG", "WebP", "BMP")
-NUMPY_DTYPES = {"UINT8": np.uint8, "INT32": np.int32, "FP32": np.float32, "BYTES": np.object_}
+NUMPY_DTYPES = {
+    "UINT8": np.uint8,
+    "INT32": np.int32,
+    "INT64": np.int64,
+    "FP32": np.float32,
+    "BYTES": np.object_,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +35,7 @@ class TensorSpec:
     name: str
     dtype: str
     dims: tuple[int, ...]
+    is_optional: bool = field(default=False, compare=False)  # a request may leave the input out
 
     def check(self, array: NDArray[Any]) -> NDArray[Any]:
         """`array`, if it is a batch (B, *dims) of this tensor's dtype.
@@ -129,6 +136,16 @@ class PipelineSpec:
     @property
     def geometry(self) -> TensorSpec:
         return TensorSpec("geometry", "FP32", (5,))
+
+    @property
+    def image_hw(self) -> TensorSpec:
+        """Height and width; only for callers of preprocessing itself, see `passage.py`."""
+        return TensorSpec("image_hw", "INT32", (2,))
+
+    @property
+    def place(self) -> TensorSpec:
+        """The image's place among those under way, see `admission.Places`."""
+        return TensorSpec("place", "INT64", (2,), is_optional=True)
 
     @property
     def peaks(self) -> TensorSpec:

@@ -17,15 +17,26 @@ class Tensor:
 
 
 class TritonError:
-    INTERNAL, INVALID_ARG, UNAVAILABLE = "INTERNAL", "INVALID_ARG", "UNAVAILABLE"
+    INTERNAL, INVALID_ARG = "INTERNAL", "INVALID_ARG"
+    UNAVAILABLE, CANCELLED = "UNAVAILABLE", "CANCELLED"
 
     def __init__(self, message, code=INTERNAL):
         self.message, self.code = message, code
 
 
 class InferenceRequest:
-    def __init__(self, inputs):
-        self.inputs = inputs
+    def __init__(self, inputs, outputs=(), timeout_us=0, cancelled=False):
+        self.inputs, self._outputs = inputs, outputs
+        self._timeout_us, self._cancelled = timeout_us, cancelled
+
+    def requested_output_names(self):
+        return list(self._outputs)
+
+    def timeout(self):
+        return self._timeout_us
+
+    def is_cancelled(self):
+        return self._cancelled
 
 
 class InferenceResponse:

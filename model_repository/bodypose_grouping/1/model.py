@@ -9,6 +9,7 @@ from .pose_runtime.door import Door
 from .pose_runtime.grouping import people_in_image
 from .pose_runtime.integrity import check_files
 from .pose_runtime.metrics import StageMetrics
+from .pose_runtime.passage import Exit
 from .pose_runtime.poses import pack_poses
 from .pose_runtime.spec import PipelineSpec
 
@@ -19,9 +20,9 @@ class TritonPythonModel:
         self.spec = spec = PipelineSpec.load(Path(__file__).with_name("pipeline.json"))
         inputs = (spec.peaks, spec.limb_scores, spec.geometry)
         outputs = (spec.keypoints, spec.scores, spec.num_people)
-        metrics = StageMetrics(pb_utils, "grouping", args["model_config"])
-        leaving = Admission.of_this_server().leaving
-        self.door = Door(pb_utils, metrics, inputs, outputs, spec.num_people, leaving)
+        metrics = StageMetrics(pb_utils, "grouping")
+        passage = Exit(Admission.of_this_server(), spec.place)
+        self.door = Door(pb_utils, metrics, inputs, outputs, spec.num_people, passage)
         self.door.check_config(args["model_config"])
 
     def execute(self, requests):

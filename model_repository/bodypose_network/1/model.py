@@ -6,13 +6,15 @@ from pathlib import Path
 
 import triton_python_backend_utils as pb_utils
 
-from .pose_runtime.door import (  # placed here by `tools build-repo`
+from .pose_runtime.admission import Admission  # pose_runtime/ is placed here by `tools build-repo`
+from .pose_runtime.door import (
     Door,
     joined,
     parameter,
 )
 from .pose_runtime.integrity import check_files
 from .pose_runtime.metrics import StageMetrics
+from .pose_runtime.passage import Between
 from .pose_runtime.spec import PipelineSpec
 
 MODEL = Path(__file__).with_name("model.onnx")
@@ -22,8 +24,10 @@ class TritonPythonModel:
     def initialize(self, args):
         check_files(Path(__file__).parent)
         spec = PipelineSpec.load(Path(__file__).with_name("pipeline.json"))
-        metrics = StageMetrics(pb_utils, "network", args["model_config"])
-        self.door = Door(pb_utils, metrics, (spec.pixels,), (spec.peaks, spec.limb_scores))
+        metrics = StageMetrics(pb_utils, "network")
+        outputs = (spec.peaks, spec.limb_scores)
+        passage = Between(Admission.of_this_server(), spec.place)
+        self.door = Door(pb_utils, metrics, (spec.pixels,), outputs, passage=passage)
         self.door.check_config(args["model_config"])
         config = args["model_config"]
         precision, batch = parameter(config, "precision"), int(parameter(config, "batch"))

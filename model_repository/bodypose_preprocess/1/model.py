@@ -1,15 +1,19 @@
 """Triton's door to preprocessing: an encoded image in, network pixels and their geometry out."""
 
-from functools import partial
 from pathlib import Path
 
+import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from .pose_runtime.admission import Admission  # pose_runtime/ is placed here by `tools build-repo`
+from .pose_runtime.admission import (  # pose_runtime/ is placed here by `tools build-repo`
+    Admission,
+    check_limit,
+)
 from .pose_runtime.door import Door, parameter
 from .pose_runtime.images import network_pixels
 from .pose_runtime.integrity import check_files
 from .pose_runtime.metrics import StageMetrics
+from .pose_runtime.passage import Entrance
 from .pose_runtime.spec import PipelineSpec
 
 
@@ -17,11 +21,14 @@ class TritonPythonModel:
     def initialize(self, args):
         check_files(Path(__file__).parent)
         self.spec = spec = PipelineSpec.load(Path(__file__).with_name("pipeline.json"))
-        metrics = StageMetrics(pb_utils, "preprocess", args["model_config"])
-        limit = int(parameter(args["model_config"], "max_images_under_way"))
-        entering = partial(Admission.of_this_server().entering, limit=limit)
-        outputs = (spec.pixels, spec.geometry)
-        self.door = Door(pb_utils, metrics, (spec.image,), outputs, counting=entering)
+        metrics = StageMetrics(pb_utils, "preprocess")
+        limit = check_limit(int(parameter(args["model_config"], "max_images_under_way")))
+        asked = frozenset(tensor.name for tensor in (spec.pixels, spec.geometry, spec.place))
+        passage = Entrance(Admission.of_this_server(), limit, asked)
+        outputs = (spec.pixels, spec.geometry, spec.image_hw)
+        self.door = Door(
+            pb_utils, metrics, (spec.image,), outputs, passage=passage, place=spec.place
+        )
         self.door.check_config(args["model_config"])
 
     def execute(self, requests):
@@ -29,4 +36,4 @@ class TritonPythonModel:
 
     def _place(self, image):
         pixels, letterbox = network_pixels(image[0], self.spec.network_hw, self.spec.limits)
-        return pixels, letterbox.to_geometry()
+        return pixels, letterbox.to_geometry(), np.array(letterbox.image_hw, np.int32)

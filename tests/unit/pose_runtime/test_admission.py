@@ -1,105 +1,220 @@
-"""The count of images under way: it is one for all processes, and never stays wrong for long."""
+"""Places of images under way: one count for all processes, and a lost image ages by itself."""
 
 from __future__ import annotations
 
 import multiprocessing
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from pose_runtime import admission
-from pose_runtime.admission import Admission
-from pose_runtime.errors import ServerFull
+from pose_runtime.admission import MOST_PLACES, Admission, check_limit
+from pose_runtime.errors import ServerFull, SpecError
+
+MS, S = 10**6, 10**9
 
 
 @pytest.fixture
 def models(tmp_path: Path) -> tuple[Admission, Admission]:
     """Two models of one server."""
-    return Admission(tmp_path / "count"), Admission(tmp_path / "count")
+    return Admission(tmp_path / "places"), Admission(tmp_path / "places")
 
 
-def pass_on(model: Admission, images: int, limit: int = 4) -> None:
-    with model.entering(images, limit=limit):
-        pass
+@pytest.fixture
+def wait(monkeypatch) -> Callable[[int], None]:
+    """Lets time pass, in nanoseconds."""
+    now = [100 * S]
+    monkeypatch.setattr(admission.time, "monotonic_ns", lambda: now[0])
+
+    def wait(nanoseconds: int) -> None:
+        now[0] += nanoseconds
+
+    return wait
 
 
-def take(model: Admission, images: int) -> None:
-    with model.leaving(images):
-        pass
+def passed_on(model: Admission, images: int, limit: int = 4, deadline_ns: int = 0) -> list[int]:
+    names = model.take(images, limit=limit, deadline_ns=deadline_ns)
+    model.pass_on(names)
+    return names
 
 
 def test_images_beyond_the_limit_are_refused_until_others_are_done(models):
     first, last = models
-    pass_on(first, 3)
-    pass_on(first, 1)
+    three = passed_on(first, 3)
+    passed_on(first, 1)
 
     with pytest.raises(ServerFull, match="at most 4 images under way, got 4 already; ask again"):
-        pass_on(first, 1)
+        first.take(1, limit=4)
 
-    take(last, 1)
-    pass_on(first, 1)
+    last.give_back(three[:1])
+    passed_on(first, 1)
+    assert first.count() == last.count() == 4
 
 
 def test_a_request_that_is_larger_than_the_limit_is_taken_alone(models):
     first, last = models
 
-    pass_on(first, 9)
+    names = passed_on(first, 9)
     with pytest.raises(ServerFull):
-        pass_on(first, 1)
-    take(last, 9)
-    pass_on(first, 9)
+        first.take(1, limit=4)
+    last.give_back(names)
+    passed_on(first, 9)
 
 
-def test_images_that_fail_in_either_model_are_not_under_way(models):
+def test_a_place_is_given_back_once_and_only_by_its_name(models):
     first, last = models
-    with pytest.raises(ZeroDivisionError), first.entering(4, limit=4):
-        raise ZeroDivisionError
-    pass_on(first, 4)
-    with pytest.raises(ZeroDivisionError), last.leaving(4):
-        raise ZeroDivisionError
+    name, *_ = passed_on(first, 3)
 
-    pass_on(first, 4)
+    last.give_back([name, name])
+    last.give_back([name])
+    last.give_back([0, 1, 2, 3, name + MOST_PLACES])
+
+    assert first.count() == 2
 
 
-def test_images_that_nobody_passed_on_do_not_make_room(models):
+def test_names_are_not_used_again(models):
     first, last = models
-    take(last, 7)
+    seen: set[int] = set()
+    for _ in range(2 * MOST_PLACES):
+        names = passed_on(first, 1)
+        assert not seen & set(names)
+        seen |= set(names)
+        last.give_back(names)
 
-    pass_on(first, 4)
-    with pytest.raises(ServerFull):
-        pass_on(first, 1)
 
-
-def test_lost_images_are_forgotten_when_nothing_moves(models, monkeypatch):
+def test_an_image_that_never_comes_is_lost_after_a_second_of_quiet(models, wait):
     first, _ = models
-    pass_on(first, 4)
+    passed_on(first, 4)
+
+    wait(900 * MS)
+    assert first.count() == 4
+    wait(200 * MS)
+    assert first.count() == 0
+    passed_on(first, 4)
+
+
+def test_an_image_whose_turn_has_not_come_is_not_lost(models, wait):
+    """A full server whose network takes 0.3 s for each of 20 images, one after the other."""
+    first, last = models
+    waiting = passed_on(first, 20, limit=20)
+
+    for left in range(20, 0, -1):
+        assert first.count() == left
+        assert last.claim(waiting[:1])
+        wait(300 * MS)
+        assert first.count() == left
+        last.give_back(waiting[:1])
+        waiting = waiting[1:]
+
+
+def test_an_image_is_lost_a_second_after_its_turn_under_traffic(models, wait):
+    """As a sender's that gave up while the network worked on others: nothing else tells."""
+    first, last = models
+    passed_on(first, 1)
+
+    for _ in range(13):
+        wait(100 * MS)
+        (other,) = passed_on(first, 1)
+        assert last.claim([other])
+        last.give_back([other])
+
+    assert first.count() == 0
+
+
+def test_an_image_between_the_last_two_models_is_lost_too(models, wait):
+    first, last = models
+    names = passed_on(first, 1)
+    last.claim(names)
+    last.pass_on(names)
+
+    wait(900 * MS)
+    assert first.count() == 1
+    wait(200 * MS)
+    assert first.count() == 0
+    assert not last.claim(names)
+
+
+def test_a_network_that_is_not_ours_may_take_long(models, wait):
+    """Only grouping claims: the pauses between its claims say how fast the network is."""
+    first, last = models
+    waiting = [passed_on(first, 8, limit=64) for _ in range(4)]
+
+    wait(1500 * MS)
+    last.claim(waiting[0])
+    last.give_back(waiting[0])
+    wait(1500 * MS)
+
+    assert first.count() == 24
+
+
+def test_work_in_progress_is_not_lost_unless_it_takes_longer_than_any(models, wait):
+    first, last = models
+    first.take(1, limit=4)
+    last.claim(passed_on(first, 1))
+
+    wait(9 * S)
+    assert first.count() == 2
+    wait(2 * S)
+    assert first.count() == 0
+
+
+def test_a_place_ends_with_its_deadline_while_nobody_works_on_it(models, wait):
+    first, last = models
+    waiting = passed_on(first, 1, deadline_ns=100 * S + 150 * MS)
+    worked_on = passed_on(first, 1, deadline_ns=100 * S + 150 * MS)
+    last.claim(worked_on)
+
+    wait(100 * MS)
+    assert first.count() == 2
+    wait(100 * MS)
+    assert first.count() == 1
+    assert not last.claim(waiting)
+    last.give_back(worked_on)
+    assert first.count() == 0
+
+
+def test_a_full_server_notices_lost_images_when_it_is_asked(models, wait):
+    first, _ = models
+    passed_on(first, 4)
+    wait(1100 * MS)
+
+    passed_on(first, 4)
+
+
+def test_no_limit_is_larger_than_the_table():
+    assert check_limit(MOST_PLACES // 2) == MOST_PLACES // 2
+    for limit in (0, -1, MOST_PLACES // 2 + 1):
+        with pytest.raises(SpecError, match="max_images_under_way: expected 1 to 2048, got"):
+            check_limit(limit)
+
+
+def test_a_full_table_is_a_full_server(models):
+    first, _ = models
+    passed_on(first, MOST_PLACES, limit=1)
+
     with pytest.raises(ServerFull):
-        pass_on(first, 1)
-
-    monkeypatch.setattr(admission, "_STALE_NS", 0)
-
-    pass_on(first, 4)
+        first.take(1, limit=2 * MOST_PLACES)
 
 
 def _come_and_go(file: Path, times: int) -> None:
     model = Admission(file)
     for _ in range(times):
-        pass_on(model, 1, limit=10**6)
-        take(model, 1)
-        pass_on(model, 1, limit=10**6)
+        model.give_back(passed_on(model, 1, limit=10**6))
+        passed_on(model, 1, limit=10**6)
 
 
-def test_processes_do_not_lose_each_others_images(tmp_path):
+def test_processes_do_not_lose_each_others_images(tmp_path, wait):
     context = multiprocessing.get_context("spawn")
     others = [
-        context.Process(target=_come_and_go, args=(tmp_path / "count", 500)) for _ in range(3)
+        context.Process(target=_come_and_go, args=(tmp_path / "places", 500)) for _ in range(3)
     ]
     for other in others:
         other.start()
     for other in others:
         other.join()
 
-    model = Admission(tmp_path / "count")
+    model = Admission(tmp_path / "places")
     with pytest.raises(ServerFull, match="got 1500 already"):
-        pass_on(model, 1, limit=1500)
-    pass_on(model, 1, limit=1501)
+        passed_on(model, 1, limit=1500)
+    passed_on(model, 1, limit=1501)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import gc
 import importlib.util
-import json
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -19,6 +17,7 @@ import pytest
 from pose_runtime.door import Door
 from pose_runtime.errors import BeyondLimit, ContractError, DamagedImage, NotFinite, ServerFull
 from pose_runtime.metrics import StageMetrics
+from pose_runtime.passage import EVERYONE, Passage, Visit
 from pose_runtime.spec import TensorSpec
 
 NUMBER = TensorSpec("number", "FP32", (1,))
@@ -38,11 +37,34 @@ def pb_utils() -> Iterator[ModuleType]:
     module.MetricFamily.figures.clear()
 
 
-def a_door(pb_utils: Any, warmups: int = 0, stage: str = "grouping") -> Door:
-    config = json.dumps({"model_warmup": [{"batch_size": 1}] * warmups})
-    return Door(
-        pb_utils, StageMetrics(pb_utils, stage, config), (NUMBER,), (DOUBLED, PEOPLE), PEOPLE
-    )
+def a_door(pb_utils: Any, passage: Passage = EVERYONE, stage: str = "grouping") -> Door:
+    metrics = StageMetrics(pb_utils, stage)
+    return Door(pb_utils, metrics, (NUMBER,), (DOUBLED, PEOPLE), PEOPLE, passage)
+
+
+class Nobody(Passage):
+    """As if every request came from a caller of the step itself."""
+
+    def arrive(self, pb_utils: Any, request: Any) -> Visit:
+        return Visit()
+
+
+class Recording(Passage):
+    """What became of the requests, by their number."""
+
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+        self.arrived = 0
+
+    def arrive(self, pb_utils: Any, request: Any) -> Visit:
+        self.arrived += 1
+        return Visit(is_own=True, names=[self.arrived - 1])
+
+    def leave(self, visit: Visit) -> None:
+        self.seen.append(f"left {visit.names[0]}")
+
+    def fail(self, visit: Visit) -> None:
+        self.seen.append(f"failed {visit.names[0]}")
 
 
 def asking(pb_utils: Any, *numbers: float) -> Any:
@@ -137,23 +159,22 @@ def test_what_is_refused_is_counted_by_its_reason(pb_utils, error, reason):
     }
 
 
-def test_warm_ups_are_not_counted(pb_utils):
-    door = a_door(pb_utils, warmups=2)
+def test_only_the_ensembles_requests_are_counted(pb_utils):
+    door = a_door(pb_utils, Nobody())
 
-    for _ in range(3):
-        door.answer_each([asking(pb_utils, 1)], doubled)
+    door.answer_each([asking(pb_utils, 1), asking(pb_utils, 13)], doubled)
+    door.answer_batch([asking(pb_utils, 1), asking(pb_utils, 14)], doubled)
 
-    assert pb_utils.MetricFamily.figures["pose_images_total"] == 1
+    assert not any(pb_utils.MetricFamily.figures.values())
 
 
 def test_a_request_that_finds_the_server_full_may_ask_again(pb_utils, capsys):
-    @contextmanager
-    def full_beyond_one(images: int) -> Iterator[None]:
-        if images > 1:
-            raise ServerFull(1, 0)
-        yield
+    class FullBeyondOne(Passage):
+        def admit(self, visit: Visit, images: int) -> None:
+            if images > 1:
+                raise ServerFull(1, 0)
 
-    door = replace(a_door(pb_utils), counting=full_beyond_one)
+    door = a_door(pb_utils, FullBeyondOne())
 
     one, two = door.answer_each([asking(pb_utils, 1), asking(pb_utils, 1, 2)], doubled)
 
@@ -163,19 +184,33 @@ def test_a_request_that_finds_the_server_full_may_ask_again(pb_utils, capsys):
     assert capsys.readouterr().err == ""  # a log that grows with the load helps nobody
 
 
-def test_images_of_warm_ups_are_not_under_way(pb_utils):
-    counted = []
+@pytest.mark.parametrize("method", ["answer_each", "answer_batch"])
+def test_what_nobody_waits_for_is_not_computed(pb_utils, method, capsys):
+    computed = []
 
-    @contextmanager
-    def count(images: int) -> Iterator[None]:
-        counted.append(images)
-        yield
+    def compute(numbers: np.ndarray) -> Any:
+        computed.append(float(numbers.ravel()[0]))
+        return doubled(numbers)
 
-    door = replace(a_door(pb_utils, warmups=1), counting=count)
-    for _ in range(2):
-        door.answer_each([asking(pb_utils, 1, 2)], doubled)
+    given_up = pb_utils.InferenceRequest(asking(pb_utils, 5).inputs, cancelled=True)
 
-    assert counted == [2]
+    gone, answered = getattr(a_door(pb_utils), method)([given_up, asking(pb_utils, 1)], compute)
+
+    assert answer_of(gone)[0] == "CANCELLED"
+    assert answer_of(answered) == [2]
+    assert computed == [1]
+    assert pb_utils.MetricFamily.figures["pose_rejected_images_total{cancelled}"] == 1
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("method", ["answer_each", "answer_batch"])
+def test_each_request_leaves_or_fails_once(pb_utils, method):
+    door = a_door(pb_utils, passage := Recording())
+    requests = [asking(pb_utils, 1, 2), asking(pb_utils, 13), asking(pb_utils, 3)]
+
+    getattr(door, method)(requests, doubled)
+
+    assert sorted(passage.seen) == ["failed 1", "left 0", "left 2"]
 
 
 def test_a_server_without_metrics_serves_all_the_same(pb_utils, monkeypatch):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from .build import CONFIG, ONNX, PIPELINE, RUNTIME, built_for, changes_since_bui
 from .pbtxt import NETWORK, data_type_name, ensemble_of, read_config
 from .plans import plan_problems
 from .releases import TritonVersion, knows
+from .settings import NetworkBackend
+from .targets import Serving
 
 REBUILD = "run `tools build-repo`"
 Signature = dict[str, tuple[str, tuple[int, ...]]]  # tensor -> dtype, dims
@@ -166,9 +169,16 @@ def _version_problems(
         if first is None:
             first = path, spec
             if configs is not None:
-                yield from _config_problems(ensemble_of(spec), configs)
+                yield from _config_problems(ensemble_of(spec, _serving_in(configs)), configs)
         elif spec != first[1]:
             yield f"{path}: expected the same pipeline as {first[0]}, got another; {REBUILD}"
+
+
+def _serving_in(configs: dict[str, Any]) -> Serving:
+    """With the network's backend, since one that is not ours has no place for images' places."""
+    with contextlib.suppress(KeyError, ValueError):
+        return Serving(backend=NetworkBackend(configs[NETWORK].backend))
+    return Serving()
 
 
 def _config_problems(ensemble: ModelSpec, configs: dict[str, Any]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Set
 from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
@@ -45,10 +46,13 @@ def ensemble_of(spec: PipelineSpec, serving: Serving | None = None, version: int
     python, batch = NetworkBackend.PYTHON, serving.max_batch_size
     image, geometry = (spec.image.name,), (spec.geometry.name,)
     fields, people = (spec.peaks, spec.limb_scores), (spec.keypoints, spec.scores, spec.num_people)
+    placed = (spec.pixels, spec.geometry, spec.image_hw, spec.place)
+    # A network that is not ours takes pixels only: places go past it to grouping.
+    pixels = (spec.pixels, spec.place) if serving.backend is python else (spec.pixels,)
     steps = (
-        _step(PREPROCESS, python, batch, (spec.image,), (spec.pixels, spec.geometry), image),
-        _step(NETWORK, serving.backend, batch, (spec.pixels,), fields, ()),
-        _step(GROUPING, python, batch, (*fields, spec.geometry), people, geometry),
+        _step(PREPROCESS, python, batch, (spec.image,), placed, image),
+        _step(NETWORK, serving.backend, batch, pixels, fields, ()),
+        _step(GROUPING, python, batch, (*fields, spec.geometry, spec.place), people, geometry),
     )
     return ModelSpec(
         ENSEMBLE,
@@ -76,7 +80,7 @@ def render_config(model: ModelSpec, triton_version: TritonVersion = EMBEDDED) ->
     config = triton.ModelConfig(
         name=model.name,
         max_batch_size=model.max_batch_size,
-        input=[_tensor(triton.ModelInput, tensor) for tensor in model.inputs],
+        input=[_input(tensor) for tensor in model.inputs],
         output=[_tensor(triton.ModelOutput, tensor) for tensor in model.outputs],
     )
     config.version_policy.specific.versions.extend(model.versions)
@@ -84,7 +88,10 @@ def render_config(model: ModelSpec, triton_version: TritonVersion = EMBEDDED) ->
         config.parameters[key].string_value = value
     if model.steps:
         config.platform = "ensemble"
-        config.ensemble_scheduling.step.extend(map(_ensemble_step, model.steps))
+        taken = {tensor.name for step in (*model.steps, model) for tensor in step.inputs}
+        taken |= {tensor.name for tensor in model.outputs}
+        steps = [_ensemble_step(step, taken) for step in model.steps]
+        config.ensemble_scheduling.step.extend(steps)
         if knows(triton_version, "max_inflight_requests"):
             config.ensemble_scheduling.max_inflight_requests = _MAX_REQUESTS_IN_FLIGHT
     else:
@@ -176,12 +183,20 @@ def _schedule(config: Any, model: ModelSpec) -> None:
     for batch_size in sorted({1, model.max_batch_size}):
         warmup = config.model_warmup.add(name=f"batch of {batch_size}", batch_size=batch_size)
         for tensor in model.inputs:
+            if tensor.is_optional:
+                continue
             data = warmup.inputs[tensor.name]
             data.data_type, data.dims[:] = _data_type(tensor), tensor.dims
             if tensor.name in model.warmup_files:
                 data.input_data_file = tensor.name
             else:
                 data.zero_data = True
+
+
+def _input(tensor: TensorSpec) -> Any:
+    declared = _tensor(triton.ModelInput, tensor)
+    declared.optional = tensor.is_optional
+    return declared
 
 
 def _tensor(kind: Any, tensor: TensorSpec) -> Any:
@@ -193,10 +208,11 @@ def _data_type(tensor: TensorSpec) -> int:
     return int(triton.DataType.Value(f"TYPE_{name}"))
 
 
-def _ensemble_step(model: ModelSpec) -> Any:
+def _ensemble_step(model: ModelSpec, taken: Set[str]) -> Any:
+    """One step; of its outputs the ensemble asks for those that somebody takes."""
     return triton.ModelEnsembling.Step(
         model_name=model.name,
         model_version=model.versions[0],
         input_map={tensor.name: tensor.name for tensor in model.inputs},
-        output_map={tensor.name: tensor.name for tensor in model.outputs},
+        output_map={tensor.name: tensor.name for tensor in model.outputs if tensor.name in taken},
     )

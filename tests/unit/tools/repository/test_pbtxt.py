@@ -75,7 +75,8 @@ def test_each_step_is_warmed_up_and_takes_requests_as_they_come(configs, name):
     assert not config.HasField("dynamic_batching")
     assert {warmup.batch_size for warmup in config.model_warmup} == {1, config.max_batch_size}
     for warmup in config.model_warmup:
-        assert warmup.inputs.keys() == {tensor.name for tensor in config.input}
+        needed = {tensor.name for tensor in config.input if not tensor.optional}
+        assert warmup.inputs.keys() == needed
 
 
 @pytest.mark.parametrize("backend", [kind for kind in NetworkBackend if kind != "python"])
@@ -93,6 +94,14 @@ def test_preprocessing_knows_how_many_images_may_be_under_way(configs):
     limit = configs[PREPROCESS].parameters["max_images_under_way"].string_value
 
     assert limit == str(MAX_IMAGES_UNDER_WAY)
+
+
+def test_the_ensemble_asks_preprocessing_for_what_nobody_else_asks_for(configs):
+    """So preprocessing tells its requests: see `passage.py`."""
+    asked = configs[ENSEMBLE].ensemble_scheduling.step[0].output_map.keys()
+
+    assert asked == {"pixels", "geometry", "place"}
+    assert {tensor.name for tensor in configs[PREPROCESS].output} == {*asked, "image_hw"}
 
 
 def test_an_ensemble_has_neither_instances_nor_warm_up(configs):
