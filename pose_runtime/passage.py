@@ -105,9 +105,11 @@ class Between(Passage):
         tensor = pb_utils.get_input_tensor_by_name(request, self.place.name)
         places: Sequence[Sequence[int]] = tensor.as_numpy().tolist() if tensor else []
         names = [name for name, _ in places]
-        if not any(names) or not self.admission.claim(names):
+        if not any(names):
             return Visit()
-        return Visit(is_own=True, names=names, deadline_ns=places[0][1])
+        # A place that has passed its deadline may be another image's by now.
+        is_own = self.admission.claim(names)
+        return Visit(is_own, names, deadline_ns=places[0][1])
 
     def leave(self, visit: Visit) -> None:
         if visit.names:

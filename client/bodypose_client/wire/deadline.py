@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -27,6 +28,14 @@ class Deadline:
         if left <= 0:
             raise TimeoutError
         return left
+
+    def left_us(self) -> int:
+        """Microseconds left, for KServe's parameter `timeout`: later the server need not compute.
+
+        Raises:
+            TimeoutError: none are.
+        """
+        return math.ceil(self.left_s() * 1e6)
 
     def has(self, seconds: float) -> bool:
         """Whether so much time is left."""

@@ -100,7 +100,8 @@ def _connection(
             return await ask(method, message, deadline, {**access.headers, **(headers or {})})
 
     async def infer(request: Request) -> Tensors:
-        message = _infer_message(request)
+        with _our_errors(address, request.deadline):
+            message = _infer_message(request)
         result = InferResult(await asked("ModelInfer", message, request.deadline, request.headers))
         names = [output.name for output in result.get_response().outputs]
         return {name: result.as_numpy(name) for name in names}
@@ -136,6 +137,7 @@ def _infer_message(request: Request) -> Any:
     message = service_pb2.ModelInferRequest(
         model_name=request.model.name, model_version=request.model.version
     )
+    message.parameters["timeout"].int64_param = request.deadline.left_us()
     for name, tensor in request.inputs.items():
         if isinstance(tensor, InRegion):
             described = message.inputs.add(name=name, datatype=tensor.dtype, shape=tensor.shape)

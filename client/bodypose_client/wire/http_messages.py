@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tritonclient.http import InferenceServerClient, InferInput
 
-from bodypose_client.errors import ServerUnavailable
+from bodypose_client.errors import ServerTimeout, ServerUnavailable
 
 from .access import Access
 from .address import Address
@@ -80,7 +80,11 @@ def http_connection(
 
     async def infer(request: Request) -> Tensors:
         tensors = [_tensor(name, tensor) for name, tensor in request.inputs.items()]
-        body, json_size = InferenceServerClient.generate_request_body(tensors)
+        try:
+            timeout_us = request.deadline.left_us()
+        except TimeoutError as error:
+            raise ServerTimeout(str(address), request.deadline.timeout_s) from error
+        body, json_size = InferenceServerClient.generate_request_body(tensors, timeout=timeout_us)
         headers = {**request.headers, "content-type": "application/octet-stream"}
         if json_size is not None:
             headers[_HEADER_LENGTH] = str(json_size)

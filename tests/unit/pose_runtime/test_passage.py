@@ -138,6 +138,16 @@ def test_a_deadline_travels_with_the_image(pb_utils, admission, entrance):
         later.check_wanted(request)
 
 
+def test_a_deadline_holds_also_when_the_place_is_lost(pb_utils, admission):
+    request = with_places(pb_utils, np.array([[12345, 1]], np.int64))
+
+    visit = Between(admission, SPEC.place).arrive(pb_utils, request)
+
+    assert not visit.is_own
+    with pytest.raises(Cancelled):
+        visit.check_wanted(request)
+
+
 @pytest.mark.parametrize("timeout_us", [-5, 2**63 - 1])
 def test_odd_timeouts_are_no_deadline_that_has_passed(pb_utils, entrance, timeout_us):
     visit = entrance.arrive(pb_utils, asking(pb_utils, timeout_us=timeout_us))
