@@ -61,14 +61,16 @@ def skeleton_of(file: Path | None) -> Skeleton:
 
 
 def network_hw_of(input_dims: str) -> tuple[int, int]:
-    """Height and width of TAO's `-d H,W,3`."""
+    """Height and width of TAO's `-d H,W,3`; the network checks what else it needs."""
+    from bodypose_tools.networks.fields import STRIDE
+
     try:
         height, width, channels = (int(side) for side in input_dims.split(","))
     except ValueError:
         height = width = channels = 0
-    if channels != 3 or min(height, width) < 32 or height % 32 or width % 32:
+    if channels != 3 or min(height, width) < STRIDE or height % STRIDE or width % STRIDE:
         raise typer.BadParameter(
-            f"expected H,W,3 with H and W multiples of 32, got {input_dims}",
+            f"expected H,W,3 with H and W multiples of {STRIDE}, got {input_dims}",
             param_hint="--input_dims",
         )
     return height, width

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.files.atomic_files import atomic_path
+from bodypose_tools.networks.backbones import DEEPEST_STRIDE
 from bodypose_tools.pretrained.movenet import BackboneError, read_movenet
 
 _INPUT: Final = "input"
 _OUTPUT: Final = "Identity"
 _OPSET: Final = 17
-_SIDE_STEP: Final = 32
 # TFJS fuses a convolution with its bias and activation; TensorFlow's importer knows them apart.
 _FUSED: Final = {"_FusedConv2D": "Conv2D", "FusedDepthwiseConv2dNative": "DepthwiseConv2dNative"}
 _ACTIVATIONS: Final = {"Relu", "Relu6", "Elu"}
@@ -38,8 +38,8 @@ def export_movenet(source: Path, out: Path, hw: tuple[int, int]) -> Artifact:
     Raises:
         BackboneError: the source is not the expected package, or `hw` does not fit.
     """
-    if any(side % _SIDE_STEP or side <= 0 for side in hw):
-        raise BackboneError(f"size: expected multiples of {_SIDE_STEP}, got {hw[0]} x {hw[1]}")
+    if any(side % DEEPEST_STRIDE or side <= 0 for side in hw):
+        raise BackboneError(f"size: expected multiples of {DEEPEST_STRIDE}, got {hw[0]} x {hw[1]}")
     import onnx
     import tf2onnx
 

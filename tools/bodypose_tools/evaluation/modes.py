@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from bodypose_client.progress import with_progress
 from bodypose_client.scoring.coco_eval import CocoMetrics
 from bodypose_tools.data.coco import ImageRecord, network_view, read_coco
-from bodypose_tools.networks.fields import Fields
+from bodypose_tools.networks.fields import SIDE_MULTIPLE, Fields
 from bodypose_tools.runtimes.predictors import open_predictor
 from pose_runtime.errors import PoseError
 from pose_runtime.grouping import people_in_image
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import keras
 
 MULTI_SCALES = (0.5, 1.0, 1.5, 2.0)  # BodyPoseNet's
-_MULTIPLE = 32  # of a network input's sides: the deepest stride of the backbones
+_MULTIPLE = max(SIDE_MULTIPLE.values())  # of a view's sides; fits every architecture
 
 Floats = NDArray[np.float32]
 # (1, H, W, 3) uint8 -> a network's outputs, (1, h, w, C) each

@@ -22,6 +22,7 @@ from bodypose_tools.evaluation.modes import (
 )
 from bodypose_tools.evaluation.offline import metrics_of
 from bodypose_tools.networks.keras_files import load_network
+from bodypose_tools.networks.network import check_input_size
 
 from .runs import METRICS
 
@@ -62,7 +63,10 @@ def compare_sizes(
     say: Callable[[str], None],
 ) -> dict[str, Any]:
     """As `compare_modes`, for input sizes (H, W): the network's own, then `sizes`, all strict."""
-    own = load_network(model)[1].network_hw
+    network, spec, _ = load_network(model)
+    for size in sizes:
+        check_input_size(network, size)
+    own = spec.network_hw
     strict = EvaluationMode()
     views = [(f"{hw[0]} x {hw[1]}", strict, hw) for hw in dict.fromkeys([own, *sizes])]
     return _compared(model, annotations, images, limit, views, say)

@@ -32,6 +32,7 @@ from bodypose_tools.graphs.storage import (
 from bodypose_tools.networks.decoding import DecodeSettings, decode_fields
 from bodypose_tools.networks.fields import Fields
 from bodypose_tools.networks.keras_files import load_network
+from bodypose_tools.networks.network import check_input_size
 from bodypose_tools.runtimes.cpu import onnx_session
 from pose_runtime.errors import PoseError
 from pose_runtime.spec import PipelineSpec
@@ -80,6 +81,7 @@ def export_onnx(
         )
     network, pipeline, parent = load_network(model_path)
     if network_hw is not None:
+        check_input_size(network, network_hw)
         pipeline = replace(pipeline, network_hw=network_hw)
     if decode is not None:
         pipeline = replace(pipeline, max_peaks=decode.max_peaks)

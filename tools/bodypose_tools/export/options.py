@@ -41,7 +41,7 @@ InputDimsOption = Annotated[
         "-d",
         "--input_dims",
         "--input-dims",
-        help="Input size as H,W,3; H and W are multiples of 32.",
+        help="Input size as H,W,3; H and W are multiples of 32 (bodypose-vgg19: of 8).",
         show_default="as it was trained",
     ),
 ]

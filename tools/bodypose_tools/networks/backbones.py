@@ -11,11 +11,13 @@ from keras import KerasTensor, layers
 
 from pose_runtime.errors import ContractError
 
+from .fields import SIDE_MULTIPLE
+
 # What the network does to a pixel value in 0..255 before the first convolution.
 PIXEL_SCALE: Final = 1 / 256
 PIXEL_OFFSET: Final = -0.5
 
-DEEPEST_STRIDE: Final = 32
+DEEPEST_STRIDE: Final = SIDE_MULTIPLE["bodypose-s"]
 PYRAMID_STRIDES: Final = (16, 8, 4)
 HEAD_CHANNELS: Final[Mapping[str, int]] = {"kpt": 17, "regress": 34, "center": 1}
 

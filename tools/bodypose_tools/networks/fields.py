@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
-STRIDE = 8  # network pixels per cell of a part affinity field
+STRIDE: Final = 8  # network pixels per cell of a part affinity field
+# Architecture -> what height and width of its input are multiples of: its deepest stride.
+SIDE_MULTIPLE: Final[Mapping[str, int]] = {"bodypose-s": 32, "bodypose-vgg19": STRIDE}
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,9 +13,11 @@ from typing import Any
 import keras
 from keras import layers
 
+from pose_runtime.errors import PoseError
 from pose_runtime.skeleton import Skeleton
 
 from .backbones import BACKBONES, PIXEL_OFFSET, PIXEL_SCALE
+from .fields import SIDE_MULTIPLE, STRIDE
 from .settings import NetworkConfig
 
 # Channels of `bodypose-s`'s neck and stages: 96 keeps it at 3.5 GMAC for 288 x 384 pixels.
@@ -28,7 +30,7 @@ _RARE = -4.0
 
 
 def build_network(config: NetworkConfig, skeleton: Skeleton) -> keras.Model:
-    """A network for `skeleton`, for any input whose sides are multiples of 32 pixels.
+    """A network for `skeleton`, for any input whose sides are multiples of its `SIDE_MULTIPLE`.
 
     Returns:
         A model from `pixels` (B, H, W, 3) uint8 RGB to outputs of H/8 x W/8 cells; heatmaps and
@@ -43,6 +45,25 @@ def build_network(config: NetworkConfig, skeleton: Skeleton) -> keras.Model:
     model = keras.Model(pixels, outputs, name=config.architecture.replace("-", "_"))
     regularize(model, config)
     return model
+
+
+class InputSizeError(PoseError):
+    """An input size that a network cannot take."""
+
+
+def check_input_size(network: keras.Model, network_hw: tuple[int, int]) -> None:
+    """Height and width of an input must be multiples of the network's deepest stride.
+
+    Raises:
+        InputSizeError: they are not.
+    """
+    architecture = network.name.replace("_", "-")
+    multiple = SIDE_MULTIPLE.get(architecture, STRIDE)
+    if any(side <= 0 or side % multiple for side in network_hw):
+        raise InputSizeError(
+            f"{architecture}: expected an input whose sides are multiples of {multiple}, got"
+            f" {network_hw[0]} x {network_hw[1]} (height x width)"
+        )
 
 
 def heatmap_stride(network: keras.Model) -> int:

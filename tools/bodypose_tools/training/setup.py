@@ -14,6 +14,7 @@ from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.networks.keras_files import load_network
 from bodypose_tools.networks.network import (
     build_network,
+    check_input_size,
     freeze,
     heatmap_stride,
     regularize,
@@ -51,6 +52,8 @@ class TrainingSetup:
         keras.mixed_precision.set_dtype_policy(spec.mixed_precision)
         devices = share_batches(spec.devices, spec.dataloader.batch_size)
         network, grouping, parents = _initial_network(spec)
+        image = spec.dataloader.image_config
+        check_input_size(network, (image.height, image.width))
         stream = training_stream(spec, records, heatmap_stride(network))
         freeze(network, spec.optimizer.grad_weights_dict)
         model, teachers = _trained_model(spec, network)

@@ -16,6 +16,7 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from bodypose_tools.data.skeletons import ConfigError, load_skeleton, small_text
+from bodypose_tools.networks.fields import SIDE_MULTIPLE, STRIDE
 from bodypose_tools.networks.settings import NetworkConfig, Section
 from pose_runtime.skeleton import BODYPOSE_18, Skeleton
 
@@ -29,8 +30,8 @@ REMOVED_KEYS: Final[Mapping[str, str]] = {
 
 
 class ImageDims(Section):
-    height: int = Field(288, multiple_of=8, gt=0)
-    width: int = Field(384, multiple_of=8, gt=0)
+    height: int = Field(288, multiple_of=STRIDE, gt=0)
+    width: int = Field(384, multiple_of=STRIDE, gt=0)
 
 
 class PoseConfig(Section):
@@ -152,6 +153,17 @@ class TrainSpec(Section):
     def _graph_needs_weights(self) -> TrainSpec:
         if self.load_graph and self.pretrained_weights is None:
             raise ValueError("load_graph: needs pretrained_weights, a .keras file")
+        return self
+
+    @model_validator(mode="after")
+    def _sides_fit_the_architecture(self) -> TrainSpec:
+        """A loaded graph is checked when it is loaded."""
+        image, multiple = self.dataloader.image_config, SIDE_MULTIPLE[self.model.architecture]
+        if not self.load_graph and (image.height % multiple or image.width % multiple):
+            raise ValueError(
+                f"dataloader.image_config: {self.model.architecture} needs sides that are multiples"
+                f" of {multiple}, got {image.height} x {image.width}"
+            )
         return self
 
     def validates_after(self, epoch: int) -> bool:

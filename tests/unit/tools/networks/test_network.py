@@ -2,7 +2,14 @@ import keras
 import numpy as np
 import pytest
 
-from bodypose_tools.networks.network import build_network, freeze, heatmap_stride, with_dtype_policy
+from bodypose_tools.networks.network import (
+    InputSizeError,
+    build_network,
+    check_input_size,
+    freeze,
+    heatmap_stride,
+    with_dtype_policy,
+)
 from bodypose_tools.networks.settings import NetworkConfig
 from bodypose_tools.pruning.channel_graph import count_macs
 from pose_runtime.skeleton import BODYPOSE_18
@@ -70,3 +77,12 @@ def test_what_a_file_had_frozen_is_trained_when_the_spec_says_nothing():
     assert frozen.get_layer("neck_conv").trainable
     freeze(frozen, {})
     assert len(frozen.trainable_variables) == variables
+
+
+@pytest.mark.parametrize(("name", "multiple"), [("bodypose_s", 32), ("bodypose_vgg19", 8)])
+def test_an_input_size_must_fit_the_networks_deepest_stride(name, multiple):
+    network = keras.Sequential([keras.Input((1,))], name=name)
+    check_input_size(network, (10 * multiple, 11 * multiple))
+
+    with pytest.raises(InputSizeError, match=f"multiples of {multiple}, got"):
+        check_input_size(network, (10 * multiple, 11 * multiple + 4))

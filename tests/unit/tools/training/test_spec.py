@@ -1,3 +1,4 @@
+import re
 from pathlib import Path
 
 import pytest
@@ -59,6 +60,22 @@ def test_a_removed_key_is_one_line_and_the_spec_is_read_without_it(tmp_path, cap
     (line,) = caplog.messages
     assert "mosaic_prob is no longer used" in line
     assert len(line.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("architecture", "height", "multiple"), [("bodypose-s", 296, 32), ("bodypose-vgg19", 292, 8)]
+)
+def test_sides_must_fit_the_architecture(tmp_path, architecture, height, multiple):
+    image = f"dataloader:\n  image_config: {{height: {height}, width: 384}}"
+    text = MINIMAL.replace("dataloader:", image) + f"model: {{architecture: {architecture}}}\n"
+    assert re.search(rf"multiples? of {multiple}\b", complaint_about(tmp_path, text))
+
+
+def test_sides_that_fit_one_architecture_may_not_fit_another(tmp_path):
+    image = "dataloader:\n  image_config: {height: 296, width: 384}"
+    text = MINIMAL.replace("dataloader:", image) + "model: {architecture: bodypose-vgg19}\n"
+    (tmp_path / "spec.yaml").write_text(text)
+    assert load_train_spec(tmp_path / "spec.yaml").dataloader.image_config.height == 296
 
 
 def test_an_empty_spec_says_what_is_missing(tmp_path):
