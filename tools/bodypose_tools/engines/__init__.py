@@ -1,1 +1,1 @@
-"""TensorRT engines: built, inspected, and described by their record."""
+"""TensorRT engines: building them, inspecting their layers, reading their records."""

@@ -1,8 +1,8 @@
-"""Owns TensorRT engines: one way to build for `tensorrt` and for `tensorrt-rtx`.
+"""TensorRT engines, built alike for `tensorrt` and for `tensorrt-rtx`.
 
-Networks are strongly typed: precision is what the ONNX graph says, for TensorRT 10.12+ and 11.x
-alike. `tensorrt-rtx` parses and builds without a GPU, which proves a graph with NVIDIA's own code;
-its engines are not loaded by Triton.
+Networks are strongly typed: the ONNX graph determines the precision, for TensorRT 10.12+ and 11.x
+alike. `tensorrt-rtx` parses and builds without a GPU, which proves that NVIDIA's own code takes the
+graph; Triton does not load its engines.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ _HOW_TO_INSTALL: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Convolutions:
-    """Which of a network's convolutions compute in what."""
+    """The convolutions of a parsed network by arithmetic."""
 
-    int8: tuple[str, ...]  # names
-    other: int
+    int8: tuple[str, ...]  # names of those that compute in INT8
+    other: int  # number of the others
 
     @property
     def counts(self) -> dict[str, int]:
@@ -48,10 +48,14 @@ class Convolutions:
 
 
 def builder_for(settings: EngineSettings, say: Callable[[str], None]) -> tuple[Any, Any, Any]:
-    """NVIDIA's module, a logger and a builder: proves that an engine can be built here.
+    """NVIDIA's module, a logger and a builder, which exist only where an engine can be built.
+
+    Args:
+        settings: of the engine.
+        say: gets NVIDIA's warnings by the line.
 
     Raises:
-        EngineError: the runtime is not installed, has no GPU or no such option.
+        EngineError: the runtime is not installed, finds no GPU, or lacks an option asked for.
     """
     trt = load_runtime(settings.runtime)
     _refuse_what_rtx_has_not(settings)
@@ -68,13 +72,19 @@ def builder_for(settings: EngineSettings, say: Callable[[str], None]) -> tuple[A
 def build_engine(
     onnx_path: Path, out: Path, settings: EngineSettings, say: Callable[[str], None]
 ) -> Artifact:
-    """Parse an exported graph and write an engine and its record.
+    """Parse an exported graph, and write an engine and its record.
+
+    Args:
+        onnx_path: file of `tools export`, with its record.
+        out: engine file to write.
+        settings: of the engine.
+        say: gets NVIDIA's warnings, and a summary of the convolutions.
 
     Raises:
-        EngineError: what `builder_for` raises, or the graph has unsigned activations, or the
-            runtime does not parse it (naming the operator), cannot build it, or runs a quantised
-            convolution in float.
-        OnnxError, StaleArtifactError: not a graph of ours, or it changed since its export.
+        EngineError: what `builder_for` raises; the graph has unsigned activations; or the runtime
+            does not parse the graph (the message names the operator), does not build it, or runs a
+            quantised convolution in float.
+        OnnxError, StaleArtifactError: the file is not of `tools export`, or changed since then.
     """
     import onnx
 
@@ -100,7 +110,7 @@ def build_engine(
     if plan is None:
         raise EngineError(f"{onnx_path}: expected an engine, got {logger.last}")
     seconds = round(time.monotonic() - started, 2)
-    on_gpu = settings.runtime is EngineRuntime.TENSORRT  # RTX needs a GPU to open what it built
+    on_gpu = settings.runtime is EngineRuntime.TENSORRT  # RTX opens an engine on a GPU only
     layers = _inspect(trt, logger, plan, convolutions) if on_gpu else None
     with atomic_path(out) as temporary:
         temporary.write_bytes(memoryview(plan))
@@ -125,7 +135,11 @@ def build_engine(
 
 
 def _inspect(trt: Any, logger: Any, plan: Any, convolutions: Convolutions) -> dict[str, int]:
-    """Look into the engine that was built: kinds of layers, and what became of INT8."""
+    """How many layers of each type the engine has.
+
+    Raises:
+        EngineError: a convolution with INT8 weights in the graph has float weights in the engine.
+    """
     engine = trt.Runtime(logger).deserialize_cuda_engine(plan)
     if engine is None:
         raise EngineError(f"expected the engine just built to load, got {logger.last}")
@@ -143,7 +157,7 @@ def load_runtime(runtime: EngineRuntime) -> Any:
     """NVIDIA's Python module.
 
     Raises:
-        EngineError: it is not installed; says what to run where.
+        EngineError: it is not installed; the message says what to run on which machine.
     """
     try:
         return importlib.import_module(str(runtime).replace("-", "_"))
@@ -166,7 +180,7 @@ def _refuse_what_rtx_has_not(settings: EngineSettings) -> None:
 
 
 def logger_of(trt: Any, say: Callable[[str], None]) -> Any:
-    """NVIDIA's messages: errors are kept for ours, warnings are said."""
+    """NVIDIA's logger: `last` keeps the last error for our messages, `say` gets the warnings."""
 
     class Logger(trt.ILogger):
         def __init__(self) -> None:
@@ -183,7 +197,7 @@ def logger_of(trt: Any, say: Callable[[str], None]) -> Any:
 
 
 def _network(trt: Any, builder: Any, logger: Any, onnx_path: Path) -> Any:
-    # TensorRT 11 has no other kind of network, and may have no flag for it.
+    # Every network of TensorRT 11 is strongly typed; it may lack the flag.
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     network = builder.create_network(0 if flag is None else 1 << int(flag))
     parser = trt.OnnxParser(network, logger)
@@ -197,10 +211,10 @@ def _network(trt: Any, builder: Any, logger: Any, onnx_path: Path) -> Any:
 
 
 def find_convolutions(trt: Any, network: Any) -> Convolutions:
-    """Convolutions of a parsed network; INT8 are those that read INT8 on both sides.
+    """The convolutions of a parsed network; one computes in INT8 when input and weights are INT8.
 
     Raises:
-        EngineError: one has INT8 weights or INT8 input alone: it would not run in INT8.
+        EngineError: a convolution has INT8 weights and float input: it would not run in INT8.
     """
     maker = {}
     layers = [network.get_layer(index) for index in range(network.num_layers)]
@@ -246,7 +260,7 @@ def _keep_timing_cache(config: Any, settings: EngineSettings) -> None:
 
 
 def _gpu() -> dict[str, str] | None:
-    """Name, driver and compute capability of the first GPU, as nvidia-smi says."""
+    """Name, driver and compute capability of the first GPU, from nvidia-smi; None without it."""
     command = shutil.which("nvidia-smi")
     if command is None:
         return None
@@ -258,11 +272,11 @@ def _gpu() -> dict[str, str] | None:
 
 
 def engine_record(plan: Path) -> dict[str, Any]:
-    """What `build_engine` wrote beside an engine, for `build-repo` and `check-repo`.
+    """The settings that `build_engine` recorded beside an engine.
 
     Raises:
         EngineError: the file has no such record.
-        StaleArtifactError: it changed since.
+        StaleArtifactError: the engine changed after it was built.
     """
     artifact = Artifact.open(plan)
     if not {"runtime_version", "pipeline"} <= artifact.settings.keys():

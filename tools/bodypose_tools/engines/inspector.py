@@ -1,9 +1,9 @@
-"""Owns what TensorRT says about the layers of a built engine, in its inspector's JSON.
+"""The layers of a built engine, read from the JSON of TensorRT's engine inspector.
 
-Engines are built with detailed verbosity. A layer is an object with `Name` (joined names of what
-was fused), `LayerType`, `Metadata` (the ONNX nodes) and, for weighted ones, `Weights: {Type}`; the
-kernels that TensorRT generates itself say nothing of weights. Only these fields are read: the
-others changed between TensorRT 10 and 11.
+Engines are built with detailed verbosity. A layer is an object with `Name` (joined names of the
+fused layers), `LayerType`, `Metadata` (the ONNX nodes) and, for weighted layers, `Weights: {Type}`;
+kernels that TensorRT generates itself have no `Weights`. No other field is read, because the others
+changed between TensorRT 10 and 11.
 Source: "Engine Inspector" in NVIDIA's TensorRT documentation, 10.16 and 11.4.
 """
 
@@ -23,7 +23,7 @@ def layer_counts(text: str) -> dict[str, int]:
 
 
 def int8_layers_that_fell_back(text: str, int8: Sequence[str]) -> list[str]:
-    """Names out of `int8` whose layer in the engine has weights of another type."""
+    """The names in `int8` whose layer in the engine has weights of another type."""
     fell_back = set()
     for layer in _layers(text):
         weights = layer.get("Weights")
@@ -33,12 +33,12 @@ def int8_layers_that_fell_back(text: str, int8: Sequence[str]) -> list[str]:
 
 
 def _layers(text: str) -> Iterator[dict[str, Any]]:
-    """The layers that are described; an engine of lower verbosity has names alone."""
+    """The layers with fields; in an engine of lower verbosity a layer is its name."""
     return (layer for layer in json.loads(text)["Layers"] if isinstance(layer, dict))
 
 
 def _names(layer: dict[str, Any]) -> set[str]:
-    """Everything that was fused into a layer."""
+    """Names of all layers and ONNX nodes that were fused into a layer."""
     fused = re.split(r" \+ | \|\| ", str(layer.get("Name", "")))
     nodes = re.findall(r"\[ONNX Layer: ([^\]]+)\]", str(layer.get("Metadata", "")))
     return {*fused, *nodes}

@@ -11,11 +11,11 @@ from pose_runtime.spec import PipelineSpec
 
 
 class EngineError(PoseError):
-    """An engine cannot be built or run here, or is not what the graph asks for."""
+    """An engine cannot be built or run here, or does not compute as its graph does."""
 
 
 class EngineRuntime(StrEnum):
-    """Which of NVIDIA's two runtimes an engine is for."""
+    """NVIDIA's runtime that an engine is for."""
 
     TENSORRT = "tensorrt"
     TENSORRT_RTX = "tensorrt-rtx"
@@ -23,18 +23,22 @@ class EngineRuntime(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class EngineSettings:
-    """What is fixed when an engine is built."""
+    """The properties of an engine that are fixed when it is built."""
 
     runtime: EngineRuntime = EngineRuntime.TENSORRT
     max_batch_size: int = 8
     opt_batch_size: int | None = None  # None: `max_batch_size`
     workspace_mib: int = 2048
     timing_cache: Path | None = None  # read when it exists, and written
-    version_compatible: bool = False  # also runs on newer versions; may be slower
-    hardware_compatible: bool = False  # also runs on other GPUs, Ampere or newer; may be slower
+    version_compatible: bool = False  # newer versions load it, too; may be slower
+    hardware_compatible: bool = False  # other GPUs from Ampere on load it, too; may be slower
 
     def profile(self, spec: PipelineSpec) -> dict[str, tuple[int, ...]]:
-        """Shapes of `pixels`: only the batch varies."""
+        """Smallest, optimal and largest shape (B, H, W, 3) of `pixels`; only the batch varies.
+
+        Raises:
+            EngineError: `opt_batch_size` is larger than `max_batch_size`.
+        """
         sizes = {
             "min": 1,
             "opt": self.opt_batch_size or self.max_batch_size,

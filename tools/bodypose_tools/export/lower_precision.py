@@ -51,7 +51,7 @@ class PrecisionError(PoseError):
 
 @dataclass(frozen=True, slots=True)
 class Gates:
-    """What a graph of lower precision must keep; the AP gate needs a split."""
+    """What a graph of lower precision must keep; the AP gate runs when a split is given."""
 
     min_agreement: float = MIN_AGREEMENT
     annotations: Path | None = None

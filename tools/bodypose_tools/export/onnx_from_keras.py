@@ -1,4 +1,4 @@
-"""Owns export: a `.keras` network becomes an ONNX graph, with the decoding layers appended.
+"""The conversion of a `.keras` network into an ONNX graph, with or without decoding layers.
 
 The graph takes uint8 `pixels` (B, H, W, 3) and carries the `PipelineSpec` in its metadata, so that
 `tools build-repo` needs nothing but the file.
@@ -39,15 +39,15 @@ from pose_runtime.spec import PipelineSpec
 
 OPSET = 17
 MAX_PEAK_SHIFT = 0.5  # network pixels between Keras and ONNX, on sample images
-MAX_FIELD_ERROR = 1e-2  # the same for raw fields, whose values are in -1..1
-# Peaks this close to grouping's threshold may be on either side of it.
+MAX_FIELD_ERROR = 1e-2  # between raw fields, whose values are in -1..1
+# Peaks within this margin of grouping's threshold are not compared.
 _SCORE_MARGIN = 0.02
 
 Floats = NDArray[np.float32]
 
 
 class ExportError(PoseError):
-    """The exported graph does not say what the network says."""
+    """The exported graph does not predict what the network predicts."""
 
 
 def export_onnx(
@@ -58,18 +58,18 @@ def export_onnx(
     decode: DecodeSettings | None,
     samples: Callable[[tuple[int, int]], NDArray[np.uint8]],
 ) -> tuple[Artifact, float]:
-    """Write a network as ONNX and prove on sample images that both say the same.
+    """Write a network as ONNX, and compare both on sample images.
 
     Args:
         model_path: `.keras` file with its record.
         out: file to write.
-        network_hw: input size; None takes the size that the network was trained with.
-        decode: settings of the appended decoding layers; None leaves them out, and the outputs
-            are `heatmaps` (B, h, w, J + 1) and `affinity` (B, h, w, 2L).
-        samples: makes (B, H, W, 3) uint8 images of the size given.
+        network_hw: input size; None: the size that the network was trained with.
+        decode: settings of the decoding layers to append; None: no such layers, and the outputs are
+            `heatmaps` (B, h, w, J + 1) and `affinity` (B, h, w, 2L).
+        samples: makes images (B, H, W, 3) uint8 of the size given.
 
     Returns:
-        The file, and the largest difference found: pixels that a peak moved, or error of a field.
+        The file, and the largest difference: pixels that a peak moved, or the error of a field.
 
     Raises:
         ExportError: the difference is above `MAX_PEAK_SHIFT` or `MAX_FIELD_ERROR`.
@@ -153,10 +153,10 @@ def _largest_field_error(ours: list[Any], theirs: list[Any]) -> float:
 
 
 def _largest_peak_shift(ours: Floats, theirs: Floats, min_score: float) -> float:
-    """How far, in network pixels, a peak of one side lies from its nearest of the other at most.
+    """The largest distance, in network pixels, of a peak from the nearest peak of the other side.
 
-    Both are (B, J, P, 3). Peaks below `min_score` plus a margin are compared by nobody: they may
-    fall on either side of grouping's threshold.
+    Both are (B, J, P, 3). Peaks below `min_score` plus a margin are not compared, because they may
+    fall on either side of grouping's threshold. Infinity when a side has no peak of a joint.
     """
     worst = 0.0
     for one, other in ((ours, theirs), (theirs, ours)):

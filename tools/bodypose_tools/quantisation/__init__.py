@@ -1,1 +1,1 @@
-"""INT8: which images calibrate, where Q/DQ stands, how much may be lost, and what was lost."""
+"""INT8: calibration images and scales, the place of Q/DQ, accuracy gates, the search for layers."""

@@ -1,9 +1,8 @@
-"""Owns calibration: how far the values of every activation reach, as one scale per tensor.
+"""Calibration: the range of every activation on real images, as one scale per tensor.
 
-Images go through the serving preprocessing. A network runs one image at a time with its
-activations as outputs, and each activation goes into a histogram of fixed size at once, so memory
-depends on neither the number of images nor their batches. The images' pixels can be kept in a
-`cal_data_file` (HDF5), the scales in a `cal_cache_file` (TensorRT's text format).
+A network runs one image at a time with its activations as outputs, and each activation is counted
+in a histogram of fixed size at once, so memory depends on neither the number of images nor their
+batches.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from .settings import Method
 
 QUANTISED_MAX = 127  # symmetric INT8: -127..127
 NUM_BINS = 4096
-_LEVELS = QUANTISED_MAX + 1  # of an absolute value
+_LEVELS = QUANTISED_MAX + 1  # levels of an absolute value
 _PERCENTILE = 99.99
 
 Floats = NDArray[np.float32]
@@ -29,13 +28,7 @@ Pixels = NDArray[np.uint8]
 
 
 class CalibrationError(PoseError):
-    """Too few images, or a calibration file that does not belong to what is calibrated."""
-
-
-# ------------------------------------------------------------------------------------- images
-
-
-# --------------------------------------------------------------------------------- histograms
+    """There are too few images, or a calibration file belongs to something else."""
 
 
 @dataclass(slots=True, eq=False)
@@ -76,7 +69,7 @@ class Histogram:
         self.counts += counted[:, 0]
 
     def limit(self, method: Method) -> float:
-        """The absolute value that becomes 127; larger ones are clipped to it."""
+        """The absolute value that becomes 127; larger ones are clipped. 0 where all is zero."""
         if self.largest == 0.0:
             return 0.0
         if method is Method.MAX:
@@ -91,10 +84,10 @@ class Histogram:
 
 
 def _least_divergence(counts: NDArray[np.float64]) -> int:
-    """How many of the bins to keep so that 128 levels say most about the whole distribution.
+    """The number of bins to keep so that 128 levels of them diverge least from the distribution.
 
-    Zeros are left out: they are represented exactly under every scale, and half of the values
-    after a rectifier are zeros.
+    Zeros are not counted: every scale represents them exactly, and half of the values after a
+    rectifier are zeros.
 
     Source: Migacz 2017, "8-bit inference with TensorRT" (GTC), the calibration by
     Kullback-Leibler divergence; candidates every 16 bins.
@@ -112,7 +105,7 @@ def _least_divergence(counts: NDArray[np.float64]) -> int:
 
 
 def _divergence(counts: NDArray[np.float64], kept: int) -> float:
-    """KL divergence of the kept bins, outliers in the last, from their 128-level version."""
+    """KL divergence of the kept bins, with all larger values in the last, from their 128 levels."""
     inside = counts[:kept]
     reference = inside.copy()
     reference[-1] += counts[kept:].sum()
@@ -135,10 +128,16 @@ Activations = Callable[[Pixels], Sequence[Floats]]  # one image (H, W, 3) -> val
 def scales_of(
     names: Sequence[str], activations: Activations, images: Iterable[Pixels], method: Method
 ) -> dict[str, float]:
-    """One scale per tensor, from every image's activations; memory holds one image's.
+    """One scale per tensor: the value of one of its 127 levels.
+
+    Args:
+        names: of the tensors.
+        activations: runs one image; memory holds the activations of one image.
+        images: each (H, W, 3) uint8.
+        method: how a range is chosen from a histogram.
 
     Raises:
-        CalibrationError: an activation is not finite, or no image came.
+        CalibrationError: an activation is not finite, or there are no images.
     """
     histograms = [Histogram() for _ in names]
     seen = 0
@@ -152,14 +151,20 @@ def scales_of(
     if not seen:
         raise CalibrationError("expected calibration images, got none")
     limits = (histogram.limit(method) for histogram in histograms)
-    # A tensor that was always 0 keeps a scale, because 0 is none.
+    # A tensor that was always 0 gets a scale, because 0 is not a valid one.
     return {name: (limit or 1.0) / QUANTISED_MAX for name, limit in zip(names, limits, strict=True)}
 
 
 def channel_means(
     names: Sequence[str], activations: Activations, images: Iterable[Pixels]
 ) -> dict[str, Floats]:
-    """Mean of every channel of (B, channels, ...) over positions and images: by tensor."""
+    """Mean of every channel over positions and images: by tensor, (channels,).
+
+    Args:
+        names: of tensors (B, channels, ...).
+        activations: runs one image.
+        images: each (H, W, 3) uint8.
+    """
     totals = [np.zeros(1)] * len(names)
     seen = 0
     for image in images:
@@ -169,6 +174,3 @@ def channel_means(
             totals[index] = totals[index] + values.mean(axis=others, dtype=np.float64)
     means = ((total / max(seen, 1)).astype(np.float32) for total in totals)
     return dict(zip(names, means, strict=True))
-
-
-# -------------------------------------------------------------------------------------- cache

@@ -1,4 +1,4 @@
-"""TAO's calibration files: the cache of ranges and the data file of images."""
+"""The files of calibration: folders of images, pixels in HDF5, scales in TensorRT's text format."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ _DATASET = "pixels"
 
 
 def images_of(folder: Path, count: int, network_hw: tuple[int, int]) -> Iterator[Pixels]:
-    """The first `count` images of a folder, by name, as the server would see them: (H, W, 3).
+    """The first `count` images of a folder by name, preprocessed as in the server: (H, W, 3) uint8.
 
     Raises:
-        CalibrationError: fewer images, or one that cannot be decoded.
+        CalibrationError: there are fewer images, or one cannot be decoded.
     """
     paths = sorted(p for p in folder.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
     if len(paths) < count:
@@ -45,7 +45,7 @@ def images_of(folder: Path, count: int, network_hw: tuple[int, int]) -> Iterator
 
 
 def write_data_file(path: Path, images: Iterable[Pixels], network_hw: tuple[int, int]) -> None:
-    """Keep calibration pixels as HDF5: data set `pixels` (N, H, W, 3) uint8, image by image."""
+    """Write calibration pixels as HDF5: data set `pixels` (N, H, W, 3) uint8, image by image."""
     with atomic_path(path) as temporary, h5py.File(temporary, "w") as file:
         stored = file.create_dataset(
             _DATASET,
@@ -63,10 +63,10 @@ def write_data_file(path: Path, images: Iterable[Pixels], network_hw: tuple[int,
 
 
 def images_in_data_file(path: Path, count: int, network_hw: tuple[int, int]) -> Iterator[Pixels]:
-    """The first `count` images of a `cal_data_file`.
+    """The first `count` images of a `cal_data_file`, each (H, W, 3) uint8.
 
     Raises:
-        CalibrationError: not such a file, of another input size, or with fewer images.
+        CalibrationError: it is not such a file, has another input size, or fewer images.
     """
     try:
         file = h5py.File(path, "r")
@@ -90,7 +90,7 @@ def images_in_data_file(path: Path, count: int, network_hw: tuple[int, int]) -> 
             yield stored[row]
 
 
-# `trtexec --calib` reads the cache with this calibrator and ignores a cache of another one.
+# `trtexec --calib` reads a cache with this header and ignores others.
 _HEADER = "TRT-101600-EntropyCalibration2"
 
 
@@ -103,10 +103,18 @@ def write_cache(
     network_hw: tuple[int, int],
     graph: str,
 ) -> Artifact:
-    """Scales as TensorRT <= 10 reads them, and a record that says what they belong to.
+    """Write scales as TensorRT <= 10 reads them, and a record that names the graph they belong to.
 
-    A line is `tensor: hex`, the hex digits of a big-endian float32. `graph` is the sha256 of the
-    graph that was calibrated: the parent's, equalised.
+    A line is `tensor: hex`, the hex digits of a big-endian float32.
+
+    Args:
+        path: file to write.
+        scales: by tensor.
+        method: of calibration.
+        *parents: the files that were calibrated.
+        images: number of calibration images.
+        network_hw: their size.
+        graph: sha256 of the calibrated graph, which is the parent's after equalisation.
     """
     lines = [_HEADER, *(f"{n}: {struct.pack('>f', s).hex()}" for n, s in scales.items())]
     with atomic_path(path) as temporary:
@@ -118,17 +126,17 @@ def write_cache(
 def read_cache(
     path: Path, names: Sequence[str], model: Artifact, network_hw: tuple[int, int], graph: str
 ) -> dict[str, float]:
-    """The scales of `names`, from a file of `write_cache` or of TensorRT.
+    """The scales of the tensors `names`, from a file of `write_cache` or of TensorRT.
 
     Raises:
-        CalibrationError: not such a file, a tensor is missing, or it was made for another model.
+        CalibrationError: it is not such a file, lacks a tensor, or was made for another model.
         StaleArtifactError: the file changed after `tools export` wrote it.
     """
     artifact = Artifact.open(path)
     again = "delete it to calibrate again"
     if artifact.parents and model.sha256 not in artifact.parents:
         raise CalibrationError(
-            f"{path}: expected scales of {model.path.name}, got another's; {again}"
+            f"{path}: expected scales of {model.path.name}, got those of another model; {again}"
         )
     made_for = artifact.settings.get("network_hw", list(network_hw))
     if made_for != list(network_hw):

@@ -1,4 +1,4 @@
-"""The INT8 and TensorRT side of the `tools` command."""
+"""The commands `tools sample-calibration-images`, `gate`, `compare-speed` and `compare`."""
 
 from __future__ import annotations
 
@@ -23,28 +23,46 @@ def sample_calibration_images(
     annotations: Annotated[
         Path,
         typer.Option(
-            "-a", "--annotation_file", "--annotation-file", help="COCO file.", dir_okay=False
+            "-a",
+            "--annotation_file",
+            "--annotation-file",
+            help="COCO keypoints file.",
+            dir_okay=False,
         ),
     ],
     images: Annotated[
         Path,
         typer.Option(
-            "-i", "--image_root_dir", "--image-root-dir", help="Its images.", file_okay=False
+            "-i",
+            "--image_root_dir",
+            "--image-root-dir",
+            help="Folder of the images.",
+            file_okay=False,
         ),
     ],
     output: Annotated[
         Path,
         typer.Option(
-            "-o", "--output_image_root_dir", "--output-image-root-dir", help="New folder."
+            "-o",
+            "--output_image_root_dir",
+            "--output-image-root-dir",
+            help="New folder for the sample.",
         ),
     ],
     num_images: Annotated[
-        int, typer.Option("-n", "--num_images", "--num-images", min=1, help="Exactly so many.")
+        int,
+        typer.Option(
+            "-n", "--num_images", "--num-images", min=1, help="Number of images in the sample."
+        ),
     ] = 500,
     min_people: Annotated[
         int,
         typer.Option(
-            "-pth", "--min_persons_per_image", "--min-persons-per-image", min=0, help="In an image."
+            "-pth",
+            "--min_persons_per_image",
+            "--min-persons-per-image",
+            min=0,
+            help="People that an image must show.",
         ),
     ] = 1,
     min_joints: Annotated[
@@ -54,17 +72,21 @@ def sample_calibration_images(
             "--min_kpts_per_person",
             "--min-kpts-per-person",
             min=1,
-            help="Labelled joints that make a person count.",
+            help="Labelled joints with which a person counts.",
         ),
     ] = 5,
     randomize: Annotated[
         bool,
-        typer.Option("-r", "--randomize", help="Draw by the seed; else the first of every class."),
+        typer.Option(
+            "-r",
+            "--randomize",
+            help="Draw at random; without it each class gives its first images.",
+        ),
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of --randomize.")] = 42,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of --randomize.")] = 42,
     skeleton: SkeletonOption = None,
 ) -> None:
-    """Copy a sample of training images with the whole set's mix of people and person sizes.
+    """Copy a sample of training images that has the whole set's shares of crowds and person sizes.
 
     Example: `tools sample-calibration-images -a train.json -i train -o build/calibration -n 512 -r`
     """
@@ -85,11 +107,16 @@ def sample_calibration_images(
 
 def gate(
     float_model: Annotated[
-        Path, typer.Argument(metavar="FLOAT", help="A .keras or .onnx file.", dir_okay=False)
+        Path,
+        typer.Argument(
+            metavar="FLOAT", help="The float model: a .keras or .onnx file.", dir_okay=False
+        ),
     ],
     candidate: Annotated[
         Path,
-        typer.Argument(metavar="CANDIDATE", help="Its INT8 version, or a plan.", dir_okay=False),
+        typer.Argument(
+            metavar="CANDIDATE", help="The model to judge: an .onnx file or a plan.", dir_okay=False
+        ),
     ],
     annotations: AnnotationsOption,
     images: ImagesOption,
@@ -97,11 +124,12 @@ def gate(
         float, typer.Option("--max_ap_drop", "--max-ap-drop", min=0.0, help="Largest loss of AP.")
     ] = MAX_AP_DROP,
     runtime: Annotated[
-        GraphRuntime, typer.Option("--runtime", help="Of ONNX files; the CANDIDATE alone has bf16.")
+        GraphRuntime,
+        typer.Option("--runtime", help="Runs the ONNX files; only CANDIDATE computes in bfloat16."),
     ] = GraphRuntime.ONNX_RUNTIME,
     json_out: JsonOption = None,
 ) -> None:
-    """Refuse a model that loses more AP than allowed against its float version.
+    """Refuse a model that loses more AP against its float version than --max-ap-drop allows.
 
     Example: `tools gate model.onnx int8.onnx -a val.json -i val --runtime openvino`
     """
@@ -127,26 +155,38 @@ def gate(
 
 def compare_speed(
     float_model: Annotated[
-        Path, typer.Argument(metavar="FLOAT", help="From `tools export`.", dir_okay=False)
+        Path,
+        typer.Argument(
+            metavar="FLOAT", help="Float ONNX file from `tools export`.", dir_okay=False
+        ),
     ],
     int8_model: Annotated[
-        Path, typer.Argument(metavar="INT8", help="Its INT8 version.", dir_okay=False)
+        Path,
+        typer.Argument(metavar="INT8", help="INT8 ONNX file of the same network.", dir_okay=False),
     ],
     pruned: Annotated[
-        bool, typer.Option("--pruned", help="The second file is FLOAT after pruning.")
+        bool,
+        typer.Option(
+            "--pruned",
+            help="Compare with a pruned network: the second file is FLOAT after pruning.",
+        ),
     ] = False,
-    rounds: Annotated[int, typer.Option(min=1, help="Each times every variant once.")] = 40,
-    batch_size: Annotated[int, typer.Option("--batch_size", "--batch-size", min=1)] = 1,
+    rounds: Annotated[
+        int, typer.Option(min=1, help="Number of rounds; each times every variant once.")
+    ] = 40,
+    batch_size: Annotated[
+        int, typer.Option("--batch_size", "--batch-size", min=1, help="Images in a call.")
+    ] = 1,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Of every runtime.", show_default="all cores")
+        int | None, typer.Option(min=1, help="Threads of every runtime.", show_default="all cores")
     ] = None,
     json_out: JsonOption = None,
 ) -> None:
-    """How fast the network alone runs on this CPU: ONNX Runtime and OpenVINO, float to INT8.
+    """Measure the network alone on this CPU: ONNX Runtime and OpenVINO, float32 to INT8.
 
     Example: `tools compare-speed model.onnx int8.onnx --json speed.json`
 
-    For a pruned network: `tools compare-speed model.onnx pruned.onnx --pruned`
+    Example: `tools compare-speed model.onnx pruned.onnx --pruned`
     """
     import os
     from functools import partial
@@ -198,13 +238,16 @@ def compare_speed(
 
 def compare(
     one: Annotated[
-        Path, typer.Argument(metavar="A", help="Reference: .keras, .onnx or .plan.", dir_okay=False)
+        Path,
+        typer.Argument(
+            metavar="A", help="Reference model: .keras, .onnx or .plan.", dir_okay=False
+        ),
     ],
     other: Annotated[
         Path,
         typer.Argument(
             metavar="B",
-            help=".keras, .onnx, .plan; or .json from `polygraphy run --save-outputs`.",
+            help="Other model: .keras, .onnx or .plan; or its outputs from `polygraphy run`.",
             dir_okay=False,
         ),
     ],
@@ -213,7 +256,7 @@ def compare(
         typer.Option(
             "--images",
             "-i",
-            help="Folder; its first 8 are used.",
+            help="Folder of images, of which the first 8 are used.",
             show_default="a photo that scikit-image ships",
             exists=True,
             file_okay=False,
@@ -224,7 +267,7 @@ def compare(
         typer.Option(
             "--load-inputs",
             "--load_inputs",
-            help="Pixels that Polygraphy or --save-inputs wrote, for --images.",
+            help="File of pixels from Polygraphy or --save-inputs, instead of --images.",
             exists=True,
             dir_okay=False,
         ),
@@ -232,18 +275,22 @@ def compare(
     save_inputs: Annotated[
         Path | None,
         typer.Option(
-            "--save-inputs", "--save_inputs", help="Write the pixels for `polygraphy run`."
+            "--save-inputs",
+            "--save_inputs",
+            help="File to write the pixels to, for `polygraphy run`.",
         ),
     ] = None,
     save_outputs: Annotated[
         Path | None,
         typer.Option(
-            "--save-outputs", "--save_outputs", help="Write both models' outputs for Polygraphy."
+            "--save-outputs",
+            "--save_outputs",
+            help="File to write both models' outputs to, for Polygraphy.",
         ),
     ] = None,
     json_out: JsonOption = None,
 ) -> None:
-    """How far two models' outputs and joints are apart on the same images.
+    """Compare two models' outputs and joints on the same images.
 
     Example: `tools compare model.onnx int8.onnx --images calibration`
 

@@ -1,4 +1,4 @@
-"""Owns the comparison of two models on the same images: outputs, and where their joints are."""
+"""The comparison of two models on the same images: their outputs, and the places of joints."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ Floats = NDArray[np.float32]
 
 
 class ComparisonError(PoseError):
-    """Two models that have nothing to compare."""
+    """Two models cannot be compared."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Answers:
-    """What a model says of some images."""
+class ModelOutputs:
+    """What a model predicts for some images."""
 
     name: str
     sha256: str
     peaks: Floats  # (B, J, P, 3)
     limb_scores: Floats  # (B, L, P, P)
-    seconds: tuple[float, ...]  # of each image, alone
+    seconds: tuple[float, ...]  # of each image, run alone
 
 
-def answers_of(model: Path, images: NDArray[np.uint8]) -> tuple[Answers, PipelineSpec]:
+def outputs_of(model: Path, images: NDArray[np.uint8]) -> tuple[ModelOutputs, PipelineSpec]:
     """Run a model on every image alone.
 
     Args:
         model: `.keras` or `.onnx` with decoding layers, or `.plan`.
-        images: (B, H, W, 3) letterboxed for it.
+        images: (B, H, W, 3) uint8, letterboxed to the model's input size.
     """
     predict, spec, artifact = open_predictor(model)
     parts, seconds = [], []
@@ -51,11 +51,11 @@ def answers_of(model: Path, images: NDArray[np.uint8]) -> tuple[Answers, Pipelin
         parts.append(predict(image[None]))
         seconds.append(time.perf_counter() - started)
     peaks, limb_scores = (np.concatenate(output) for output in zip(*parts, strict=True))
-    return Answers(model.name, artifact.sha256, peaks, limb_scores, tuple(seconds)), spec
+    return ModelOutputs(model.name, artifact.sha256, peaks, limb_scores, tuple(seconds)), spec
 
 
 def pixels_for(model: Path, folder: Path | None, inputs: Path | None) -> NDArray[np.uint8]:
-    """Images to compare on, (B, H, W, 3): from a folder, from saved inputs, or a packaged photo.
+    """Images to compare on, (B, H, W, 3) uint8: a folder's, saved inputs, or a packaged photo.
 
     Raises:
         ComparisonError: the saved inputs are not this model's pixels.
@@ -76,16 +76,16 @@ def pixels_for(model: Path, folder: Path | None, inputs: Path | None) -> NDArray
 
 
 def save_pixels(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """One iteration for each image of (B, H, W, 3), for `polygraphy run --load-inputs`."""
+    """Write images (B, H, W, 3) for `polygraphy run --load-inputs`, one iteration each."""
     save_inputs(path, [{PipelineSpec().pixels.name: image[None]} for image in pixels])
 
 
-def saved_answers(path: Path, spec: PipelineSpec) -> Answers:
-    """Outputs that Polygraphy saved where the model ran: of its last runner.
+def saved_outputs(path: Path, spec: PipelineSpec) -> ModelOutputs:
+    """The outputs of the last runner in a file that Polygraphy saved.
 
     Raises:
-        PolygraphyFileError: not such a file.
-        ComparisonError: without the outputs of this pipeline.
+        PolygraphyFileError: it is not such a file.
+        ComparisonError: the runner lacks the outputs of this pipeline.
     """
     runs = load_outputs(path)
     names = [spec.peaks.name, spec.limb_scores.name]
@@ -93,26 +93,26 @@ def saved_answers(path: Path, spec: PipelineSpec) -> Answers:
         raise ComparisonError(f"{path}: expected the outputs {' and '.join(names)} of a runner")
     run = runs[-1]
     peaks, limb_scores = (np.concatenate([o[name] for o in run.outputs]) for name in names)
-    return Answers(run.runner, sha256_of(path), peaks, limb_scores, tuple(run.seconds))
+    return ModelOutputs(run.runner, sha256_of(path), peaks, limb_scores, tuple(run.seconds))
 
 
 def compare_models(one: Path, other: Path, images: NDArray[np.uint8]) -> ModelComparison:
-    """Run two models on the same images, or the first where the second already ran.
+    """Compare two models on the same images, or a model with outputs that were saved.
 
     Args:
-        one: what `answers_of` takes; the reference.
-        other: the same, of the same skeleton, input size and number of peaks; or a `.json` file of
-            outputs that Polygraphy saved.
-        images: (B, H, W, 3) letterboxed for `one`.
+        one: model file of the reference.
+        other: model file with the same skeleton, input size and number of peaks; or a `.json` file
+            of outputs that Polygraphy saved.
+        images: (B, H, W, 3) uint8, letterboxed for `one`.
 
     Raises:
-        ComparisonError: the two models' tensors differ.
+        ComparisonError: the tensors of the two models differ.
     """
-    first, spec = answers_of(one, images)
+    first, spec = outputs_of(one, images)
     if other.suffix == ".json":
-        second = saved_answers(other, spec)
+        second = saved_outputs(other, spec)
     else:
-        second, other_spec = answers_of(other, images)
+        second, other_spec = outputs_of(other, images)
         contracts = [(s.pixels, s.peaks, s.limb_scores) for s in (spec, other_spec)]
         if contracts[0] != contracts[1]:
             raise ComparisonError(f"expected the tensors of {one}, got {other} with {contracts[1]}")
@@ -125,14 +125,14 @@ def compare_models(one: Path, other: Path, images: NDArray[np.uint8]) -> ModelCo
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ModelComparison:
-    """Two models' answers to the same images; the first is the reference."""
+    """The outputs of two models for the same images; the first is the reference."""
 
-    one: Answers
-    other: Answers
+    one: ModelOutputs
+    other: ModelOutputs
     spec: PipelineSpec
 
     def record(self) -> dict[str, Any]:
-        """Errors of the second model against the first, for JSON."""
+        """Errors of outputs, and shifts of joints in network pixels, for JSON."""
         one, other, spec = self.one, self.other, self.spec
         threshold = spec.grouping.min_peak_score
         shifts = joint_shifts(one.peaks, other.peaks, threshold)
@@ -155,7 +155,7 @@ class ModelComparison:
         }
 
     def save_outputs(self, path: Path) -> None:
-        """Both models' outputs, as Polygraphy reads them."""
+        """Write both models' outputs as Polygraphy reads them."""
         names = (self.spec.peaks.name, self.spec.limb_scores.name)
         runs = []
         for side in (self.one, self.other):
@@ -166,9 +166,9 @@ class ModelComparison:
 
 
 def joint_shifts(peaks: Floats, others: Floats, min_score: float) -> Floats:
-    """Network pixels from each peak of (B, J, P, 3) to the nearest of the other model.
+    """Network pixels from each peak of (B, J, P, 3) to the other model's nearest: (N,).
 
-    Peaks of images and joints where the other model has none are left out: agreement counts them.
+    Where the other model has no peak of the joint, the peak is left out; agreement counts it.
     """
     shifts = []
     for image, joint, peak in np.argwhere(peaks[..., 2] >= min_score):

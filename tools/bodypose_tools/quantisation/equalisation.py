@@ -1,19 +1,19 @@
-"""Owns cross-layer equalisation: channels of one activation get ranges alike, outputs stay equal.
+"""The pass of cross-layer equalisation: channels of an activation get similar ranges.
 
-INT8 has one scale per activation tensor, so a channel that reaches a hundredth of its tensor's
-range keeps one or two of the 127 levels. Where only convolutions make a channel and only
+INT8 has one scale per activation tensor, so a channel with a hundredth of its tensor's range keeps
+one or two of the 127 levels. Where only convolutions make a channel and only
 convolutions read it, dividing its makers' weights and biases and multiplying its readers' weights
-by the same factor changes nothing but that range. Factors are powers of two: float32 results stay
-the same bit for bit.
+by the same factor changes nothing but that range. Factors are powers of two, so float32 results
+stay the same bit for bit.
 
 A channel is followed through additions (residual streams: every maker and reader of the stream
 shares the factor), concatenations (channel by channel) and functions with f(a x) = a f(x) for
-a > 0. What anything else reads, a ReLU6's clip or a sigmoid, stays as it is.
+a > 0. A channel that anything else reads, such as a ReLU6's clip or a sigmoid, keeps its range.
 
 Sources: Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias
 Correction", section 4.1 (arXiv:1906.04721), for the equality; Xiao et al. 2022, "SmoothQuant"
 (arXiv:2211.10438), equation 4, for the factors: weights have a scale per output channel here, so
-it is a channel's activations, not its maker's weights, that must fit.
+the factors follow a channel's activations and not the weights that make it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _HOMOGENEOUS = frozenset(
     ["Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool", "Identity", "Resize"]
 )
 _ELEMENTWISE = frozenset(["Clip", "Sigmoid", "HardSigmoid", "Tanh", "Softplus", "Elu"])
-_MIN_SHARE = 2.0**-10  # of a tensor's range: no channel is taken for smaller
+_MIN_SHARE = 2.0**-10  # of a tensor's range: a channel's range counts as at least this
 _ACTIVATIONS_SHARE = 0.75  # of a channel's range that it gives up; see `equalise`
 
 Ints = NDArray[np.int64]
@@ -65,7 +65,7 @@ class Channels:
             self.fixed.update(self.of.get(name, np.zeros(0, np.int64)).tolist())
 
     def resolve(self) -> None:
-        """Give every channel its final number."""
+        """Replace every number by that of its group."""
         roots = np.array([self._root(number) for number in range(len(self.parent))], np.int64)
         self.of = {name: roots[numbers] for name, numbers in self.of.items()}
         self.fixed = {int(roots[number]) for number in self.fixed}
@@ -106,7 +106,7 @@ def _all_known(known: list[Ints | None]) -> TypeGuard[list[Ints]]:
 
 def _keeps_channels(node: onnx.NodeProto) -> bool:
     if node.op_type == "Resize":
-        # The only mode that puts a constant outside of the picture.
+        # The only mode that pads with a constant.
         return attribute(node, "coordinate_transformation_mode", b"") != b"tf_crop_and_resize"
     return node.op_type in _HOMOGENEOUS | _ELEMENTWISE
 
@@ -148,7 +148,7 @@ def channel_ranges(
 
     Args:
         names: of tensors (B, channels, ...).
-        activations: one image -> the values of these tensors.
+        activations: runs one image, and returns the values of these tensors.
         images: each (H, W, 3).
     """
     ranges: dict[str, Floats] = {}
@@ -161,7 +161,7 @@ def channel_ranges(
 
 
 def scalable_tensors(model: onnx.ModelProto, tensors: Collection[str]) -> list[str]:
-    """Those of `tensors` whose channels are known: what `channel_ranges` has to measure."""
+    """The `tensors` whose channels can be followed, and so must be measured."""
     known = channels_of(OnnxGraph(model)).of
     return [name for name in tensors if name in known]
 
@@ -172,10 +172,10 @@ def scalable_tensors(model: onnx.ModelProto, tensors: Collection[str]) -> list[s
 def factors_of(
     graph: OnnxGraph, channels: Channels, ranges: Mapping[str, Floats], share: float
 ) -> Floats:
-    """What every channel is divided by: by number, powers of two; 1 for channels that stay.
+    """The divisor of every channel, by its number: a power of two; 1 for channels that stay.
 
-    The ranges of a stream's channels come together at the largest of them; where it meets others in
-    a concatenation, and so shares their scale, at the range of those that must stay.
+    The ranges of a stream's channels approach the largest of them; where a concatenation joins the
+    stream with others, which then share a scale, the range of the channels that must stay.
     """
     reach = np.zeros(len(channels.parent), np.float32)
     for name, values in ranges.items():
@@ -206,7 +206,7 @@ def factors_of(
 
 
 def _reader_weights(graph: OnnxGraph, channels: Channels) -> Floats:
-    """By number: the largest weight that reads the channel; depthwise readers do not count."""
+    """The largest weight that reads a channel, by its number; depthwise readers do not count."""
     largest = np.zeros(len(channels.parent), np.float32)
     for node in graph.nodes:
         numbers = channels.of.get(node.input[0]) if node.input else None
@@ -231,13 +231,13 @@ def _streams(graph: OnnxGraph, channels: Channels) -> list[Ints]:
 def equalise(
     model: onnx.ModelProto, ranges: Mapping[str, Floats], share: float = _ACTIVATIONS_SHARE
 ) -> onnx.ModelProto:
-    """The same function with channels' ranges alike wherever only convolutions see them.
+    """The graph with similar ranges for all channels that only convolutions make and read.
 
     Args:
         model: from `placement.prepare`.
         ranges: of the tensors that will be quantised, from `channel_ranges`.
-        share: of a channel's range that the activations give up; the rest stays, so that weights
-            that read it need not take all of it.
+        share: exponent of the range in a factor; below 1, a part of the range stays in the
+            activations and does not move into the weights that read them.
     """
     from onnx import numpy_helper
 

@@ -1,7 +1,7 @@
-"""Owns the question whether a lower-precision graph still finds the float graph's people.
+"""Accuracy gates: whether a graph of lower precision still finds the people of the float graph.
 
-Two answers: how many joints of a few images stay where they were (fast, no labels), and how much
-COCO AP is lost on a split.
+There are two: the share of joints of a few images that stay in place (fast, without labels), and
+the COCO AP lost on a split.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from pose_runtime.errors import PoseError
 
 from .settings import MAX_JOINT_SHIFT
 
-# Peaks this close to grouping's threshold may be on either side of it.
+# Peaks within this margin of grouping's threshold are compared by neither side.
 _SCORE_MARGIN = 0.05
 
 Floats = NDArray[np.float32]
@@ -36,7 +36,7 @@ class AccuracyGateError(PoseError):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What a gate measured, and what it asked for."""
+    """What a gate measured, and its limit."""
 
     measure: str
     value: float
@@ -48,12 +48,12 @@ class Verdict:
 
 
 def peak_agreement(ours: Floats, theirs: Floats, min_score: float) -> float:
-    """Share of clear peaks of either side that the other has within `MAX_JOINT_SHIFT`; 0..1.
+    """Share of clear peaks of either model that the other has within `MAX_JOINT_SHIFT`, in 0..1.
 
     Args:
-        ours: (B, J, P, 3).
-        theirs: the same, of the same images.
-        min_score: grouping's; peaks up to a margin above it count for neither side.
+        ours: peaks (B, J, P, 3) in network pixels.
+        theirs: the other model's peaks, of the same images.
+        min_score: threshold of grouping; a peak is clear when it exceeds this by a margin.
 
     Returns:
         1 when neither side has a clear peak.
@@ -69,14 +69,20 @@ def peak_agreement(ours: Floats, theirs: Floats, min_score: float) -> float:
 
 
 def peaks_of(predict: Predictor, images: NDArray[np.uint8]) -> Floats:
-    """(B, J, P, 3), image by image."""
+    """Peaks (B, J, P, 3), predicted image by image."""
     return np.concatenate([predict(image[None])[0] for image in images])
 
 
 def agreement_with(
     float_model: Path, images: NDArray[np.uint8], runtime: GraphRuntime
 ) -> Callable[[Path], float]:
-    """Measures a graph by the share of joints in `images` (B, H, W, 3) that stay; 0..1."""
+    """A function that measures the share of joints that a graph keeps, in 0..1.
+
+    Args:
+        float_model: the graph whose joints are expected.
+        images: (B, H, W, 3) uint8.
+        runtime: runs both graphs.
+    """
     predict, spec, _ = open_predictor(float_model, runtime)
     expected = peaks_of(predict, images)
 
@@ -90,7 +96,7 @@ def agreement_with(
 def agreement_judge(
     float_model: Path, images: NDArray[np.uint8], limit: float, runtime: GraphRuntime
 ) -> Judge:
-    """Judges a graph by the joints it finds in `images` (B, H, W, 3)."""
+    """A gate for the share of joints in `images` (B, H, W, 3) that stay: at least `limit`."""
     agreement = agreement_with(float_model, images, runtime)
 
     def judge(candidate: Path) -> Verdict:
@@ -103,7 +109,7 @@ def agreement_judge(
 def ap_judge(
     float_model: Path, annotations: Path, images: Path, limit: float, runtime: GraphRuntime
 ) -> Judge:
-    """Judges a graph by the AP that it loses against the float graph."""
+    """A gate for the AP that a graph loses against the float graph: at most `limit`."""
     predict, spec, _ = open_predictor(float_model, runtime)
     expected = evaluate_model(predict, spec, annotations, images).numbers["AP"]
 
@@ -116,7 +122,7 @@ def ap_judge(
 
 
 def first_miss(judges: list[Judge], candidate: Path) -> list[Verdict]:
-    """The verdicts in order, up to the first that did not pass."""
+    """The verdicts in order, up to the first that did not pass, inclusive."""
     verdicts = []
     for judge in judges:
         verdicts.append(judge(candidate))
@@ -135,7 +141,7 @@ def compare_ap(
 ) -> dict[str, Any]:
     """Both models' ten COCO numbers, and the verdict on the AP lost, as a record for JSON.
 
-    The float model computes in float32 whatever `runtime` is: bfloat16 may lose AP, too.
+    The float model always computes in float32, because bfloat16 may lose AP, too.
     """
     sides: dict[str, Any] = {}
     for role, path, by in (

@@ -1,29 +1,29 @@
-"""Owns where INT8 starts and ends in a graph: explicit Q/DQ that TensorRT and OpenVINO fuse.
+"""The place of Q/DQ in a graph, such that TensorRT and OpenVINO fuse it into INT8 operators.
 
 The rules, each with its test; they follow NVIDIA's for TensorRT's explicit quantisation:
 
 1. Q/DQ stands on the *inputs* of convolutions, matrix products, pools and residual additions, and
-   nowhere else: activation functions and resizes are fused or pass INT8 through.
+   nowhere else: runtimes fuse activation functions, and resizes pass INT8 through.
 2. Weights: symmetric per output channel, constant only. Activations: symmetric per tensor. No
-   zero point other than 0, no quantised bias. Only where asked for (`unsigned`), activations that
-   are never negative have the levels 0..255, half as far apart: CPUs take them, TensorRT does not.
+   zero point other than 0, no quantised bias. With `unsigned`, activations that are never negative
+   have the levels 0..255, half as far apart: CPUs run them, TensorRT does not.
 3. The heads (an output is reached from them past no other weights, whoever else reads them) and
    what leads from them to the outputs, so all decoding layers, stay float.
 4. A residual addition gets Q/DQ on its skip input only: the convolution on the other side then
    fuses with it. Additions of constants get none.
-5. Tensors that meet in a concatenation share the largest of their scales. For its quantised
-   readers it joins INT8: Q before it, DQ behind it. From Q/DQ behind it, or before it, OpenVINO
-   2026.4 makes whole numbers (1.7 becomes 2). Float readers have a float concatenation.
+5. Inputs of a concatenation share the largest of their scales. For its quantised readers it joins
+   INT8: Q before it, DQ after it. Where both stand before it, or both after it, OpenVINO 2026.4
+   rounds to integers (1.7 becomes 2). Float readers have a float concatenation.
 6. Convolutions with fewer than 16 channels on a side stay float, unless the other side fills
    whole vectors.
-7. The first convolution stays float: little work, and the most to lose.
-8. Batch norm is folded before (`onnx_graph.fold_batch_norm`).
+7. The first convolution stays float: it has little work, and its rounding costs the most accuracy.
+8. Batch norm is folded before (`graphs.batch_norm.fold_batch_norm`).
 9. A ReLU6 that only quantisers read becomes a ReLU: a quantiser that saturates at 6 clips already.
-   OpenVINO 2026.4 computes nonsense from a float convolution, a clip and a quantiser in a row.
-10. A bias takes back what the rounding of the weights adds on average.
+   OpenVINO 2026.4 computes wrong values for a float convolution, a clip and a quantiser in a row.
+10. A bias is corrected by the mean error that the rounding of the weights adds.
 
-Sources: placement rules of NVIDIA Model Optimizer 0.47 as described in the project's notes; for
-the bias Nagel et al. 2019 (arXiv:1906.04721), section 4.2, with means of real images.
+Sources: the placement rules of NVIDIA Model Optimizer 0.47; for the bias correction Nagel et al.
+2019 (arXiv:1906.04721), section 4.2, with means of real images.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _OPSET = 13  # the first with an axis in DequantizeLinear
 
 
 class QuantisationError(PoseError):
-    """A graph that cannot be quantised as asked."""
+    """A graph cannot be quantised as asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +59,10 @@ class Placement:
 
 
 def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A float graph ready for calibration: every node named, batch norm folded.
+    """A copy of a float graph ready for calibration: every node named, batch norm folded.
 
     Raises:
-        QuantisationError: an older opset, or a graph that is quantised already.
+        QuantisationError: the opset is too old, or the graph is quantised already.
     """
     opset = next((entry.version for entry in model.opset_import if not entry.domain), 0)
     if opset < _OPSET:
@@ -77,7 +77,7 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
 def place(
     model: onnx.ModelProto, float_layers: Collection[str] = (), *, unsigned: bool = False
 ) -> Placement:
-    """Apply the rules to a prepared graph.
+    """Where the rules place Q/DQ in a prepared graph.
 
     Args:
         model: from `prepare`.
@@ -123,7 +123,7 @@ def place(
 
 
 def _never_negative(graph: OnnxGraph) -> set[str]:
-    """The tensors without values below 0, as far as nodes say it."""
+    """Tensors that have no values below 0 whatever the input, as far as their operators show."""
     found: set[str] = set()
     for node in graph.nodes:
         made = node.op_type in ("Relu", "Sigmoid")
@@ -139,12 +139,12 @@ def _never_negative(graph: OnnxGraph) -> set[str]:
 
 
 def _interpolates(node: onnx.NodeProto) -> bool:
-    """A resize that stays between its values; a cubic one overshoots."""
+    """Whether a resize stays within its input's range; a cubic one overshoots."""
     return node.op_type == "Resize" and attribute(node, "mode", b"nearest") != b"cubic"
 
 
 def _fills_vectors(graph: OnnxGraph, node: onnx.NodeProto) -> bool:
-    """A weighted node whose channels make INT8 worth while (rule 6)."""
+    """Whether a weighted node has channels enough for INT8 to be faster (rule 6)."""
     if not graph.is_weighted(node):
         return False
     if node.op_type not in ("Conv", "ConvTranspose"):
@@ -183,14 +183,14 @@ def _skip_inputs(graph: OnnxGraph, node: onnx.NodeProto, layers: Collection[str]
     return (index for index in range(len(node.input)) if index != last)
 
 
-def _is_read_in_int8(
+def is_read_in_int8(
     graph: OnnxGraph, node: onnx.NodeProto, inputs: Collection[tuple[str, int]]
 ) -> bool:
     """Whether a node's only output is read by quantised inputs, and by nothing else."""
     (tensor,) = node.output
     return tensor not in graph.outputs and all(
         (reader.name, index) in inputs
-        and (reader.op_type != "Concat" or _is_read_in_int8(graph, reader, inputs))
+        and (reader.op_type != "Concat" or is_read_in_int8(graph, reader, inputs))
         for reader in graph.consumers.get(tensor, ())
         for index, name in enumerate(reader.input)
         if name == tensor

@@ -1,4 +1,4 @@
-"""Owns Polygraphy's JSON files: inputs and outputs of runs, exchanged with `polygraphy run`.
+"""Polygraphy's JSON files: inputs and outputs of runs, exchanged with `polygraphy run`.
 
 Inputs (`--load-inputs`, `--save-inputs`): a list with one {tensor: array} per iteration. Outputs
 (`--load-outputs`, `--save-outputs`): its `RunResults`, runners with their iterations. Arrays are
@@ -31,7 +31,7 @@ class PolygraphyFileError(PoseError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RunnerOutputs:
-    """What one runner answered: outputs of every iteration."""
+    """The outputs of one runner in every iteration."""
 
     runner: str
     outputs: Sequence[Tensors]
@@ -47,7 +47,7 @@ def load_inputs(path: Path) -> list[Tensors]:
     """The inputs of every iteration.
 
     Raises:
-        PolygraphyFileError: not such a file.
+        PolygraphyFileError: it is not such a file.
     """
     try:
         return [
@@ -81,7 +81,7 @@ def load_outputs(path: Path) -> list[RunnerOutputs]:
     """The outputs of all runners.
 
     Raises:
-        PolygraphyFileError: not such a file.
+        PolygraphyFileError: it is not such a file.
     """
     try:
         runs = []

@@ -1,4 +1,4 @@
-"""Q/DQ nodes in an ONNX graph, where `placement` says they belong."""
+"""The pass that inserts Q/DQ nodes into an ONNX graph, where `placement` puts them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,7 @@ from onnx import helper, numpy_helper
 from bodypose_tools.graphs.index import OnnxGraph, attribute, replace_nodes
 
 from .calibration import QUANTISED_MAX
-from .placement import (
-    Placement,
-    _is_read_in_int8,
-)
+from .placement import Placement, is_read_in_int8
 
 _UNSIGNED = QUANTISED_MAX / 255  # a step of 0..255, in steps of -127..127
 
@@ -28,17 +25,17 @@ def insert_qdq(
     scales: Mapping[str, float],
     means: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> onnx.ModelProto:
-    """The graph with Q/DQ at `placement`.
+    """The graph with Q/DQ at `placement`, which computes in INT8 where a runtime fuses them.
 
     Args:
         model: from `prepare`.
         placement: from `place`.
-        scales: of every tensor of the placement: the value of one of 127 steps.
-        means: (channels,) by tensor; convolutions that read others keep their bias.
+        scales: value of one of the 127 steps, by tensor of the placement.
+        means: of each channel, (channels,) by tensor; a convolution that reads another tensor keeps
+            its bias.
     """
     means = means or {}
-    quantised = onnx.ModelProto()
-    quantised.CopyFrom(model)
+    quantised = deepcopy(model)
     graph = OnnxGraph(quantised)
     common = dict(scales)
     for group in placement.shared:
@@ -77,12 +74,12 @@ def insert_qdq(
 def _is_saturating_clip(
     graph: OnnxGraph, node: onnx.NodeProto, placement: Placement, scales: Mapping[str, float]
 ) -> bool:
-    """A clip at 0 and above whose upper end every reader's quantiser clips to (rule 9)."""
+    """Whether a clip starts at 0 and its readers' quantisers saturate at its upper end (rule 9)."""
     if node.op_type != "Clip" or len(node.input) != 3:
         return False
     if not all(graph.is_constant(name) for name in node.input[1:]):
         return False
-    if not _is_read_in_int8(graph, node, placement.inputs):
+    if not is_read_in_int8(graph, node, placement.inputs):
         return False
     low, high = (float(graph.constant(name)) for name in node.input[1:])
     # Half a step below the largest level still rounds to it.
@@ -97,21 +94,21 @@ def _activation_pair(
     step, zero = (scale * _UNSIGNED, np.uint8(0)) if unsigned else (scale, np.int8(0))
     stored.append(numpy_helper.from_array(np.float32(step), constants[0]))
     stored.append(numpy_helper.from_array(zero, constants[1]))
-    whole, back = f"{tensor}_quantized", f"{tensor}_dequantized"
+    levels, back = f"{tensor}_quantized", f"{tensor}_dequantized"
     return [
-        helper.make_node("QuantizeLinear", [tensor, *constants], [whole], f"{tensor}_quantize"),
-        helper.make_node("DequantizeLinear", [whole, *constants], [back], f"{tensor}_dequantize"),
+        helper.make_node("QuantizeLinear", [tensor, *constants], [levels], f"{tensor}_quantize"),
+        helper.make_node("DequantizeLinear", [levels, *constants], [back], f"{tensor}_dequantize"),
     ]
 
 
 def _int8_concatenation(
-    node: onnx.NodeProto, whole: onnx.NodeProto, back: onnx.NodeProto
+    node: onnx.NodeProto, quantise: onnx.NodeProto, back: onnx.NodeProto
 ) -> list[onnx.NodeProto]:
-    """The same concatenation of INT8 tensors, and what makes floats of it again (rule 5)."""
+    """The same concatenation of INT8 tensors, and the node that dequantises it (rule 5)."""
     joined = deepcopy(node)
     joined.name = f"{node.name}_int8"
     joined.input[:] = [f"{name}_quantized" for name in node.input]
-    joined.output[:] = whole.output
+    joined.output[:] = quantise.output
     return [joined, back]
 
 
@@ -121,13 +118,13 @@ def _correct_bias(
     mean: NDArray[np.float32] | None,
     stored: list[onnx.TensorProto],
 ) -> None:
-    """Take the mean that rounded weights add out of a convolution's bias (rule 10)."""
+    """Subtract the mean error of rounded weights from a convolution's bias (rule 10)."""
     biases = node.input[2:]
     if mean is None or node.op_type != "Conv" or not all(map(graph.is_constant, biases)):
         return
     weights = graph.constant(node.input[1])
-    whole, scales = int8_weights(weights, axis=0)
-    added = whole * scales.reshape(-1, *[1] * (weights.ndim - 1)) - weights
+    levels, scales = int8_weights(weights, axis=0)
+    added = levels * scales.reshape(-1, *[1] * (weights.ndim - 1)) - weights
     per_input = added.reshape(*added.shape[:2], -1).sum(axis=2)  # (outputs, inputs of the group)
     read = mean.reshape(attribute(node, "group", 1), -1)  # (groups, inputs of the group)
     bias = graph.constant(biases[0]) if biases else np.zeros(len(weights), np.float32)
@@ -139,7 +136,7 @@ def _correct_bias(
 def _int8_weights(
     graph: OnnxGraph, node: onnx.NodeProto, stored: list[onnx.TensorProto]
 ) -> onnx.NodeProto:
-    """Store a node's weights as INT8, one scale per output channel; the node that reads them."""
+    """Store weights as INT8, with a scale per output channel; the node that dequantises them."""
     axis = _output_axis(node)
     weights, scales = int8_weights(graph.constant(node.input[1]), axis)
     names = [f"{node.name}_weights_int8", f"{node.name}_weights_scale", f"{node.name}_weights_zero"]
@@ -153,14 +150,17 @@ def _int8_weights(
 
 
 def int8_weights(weights: NDArray[Any], axis: int) -> tuple[NDArray[np.int8], NDArray[np.float32]]:
-    """Symmetric INT8 and the scale of each index along `axis`; an all-zero channel has scale 1."""
+    """Weights as symmetric INT8, and their scales: one for each index along `axis`.
+
+    A channel that is all zeros has scale 1.
+    """
     others = tuple(i for i in range(weights.ndim) if i != axis)
     limits = np.abs(weights).max(axis=others).astype(np.float32)
     scales = np.where(limits > 0, limits, QUANTISED_MAX) / np.float32(QUANTISED_MAX)
     shape = [-1 if i == axis else 1 for i in range(weights.ndim)]
     steps = np.rint(weights / scales.reshape(shape))
-    whole = np.clip(steps, -QUANTISED_MAX, QUANTISED_MAX).astype(np.int8)
-    return whole, scales.astype(np.float32)
+    levels = np.clip(steps, -QUANTISED_MAX, QUANTISED_MAX).astype(np.int8)
+    return levels, scales.astype(np.float32)
 
 
 def _output_axis(node: onnx.NodeProto) -> int:

@@ -1,7 +1,7 @@
-"""Owns the choice of calibration images: a seeded, stratified, exact sample of an annotated set.
+"""The choice of calibration images: an exact, stratified sample of an annotated set.
 
-The sample keeps the set's mix of people per image and of person size, because activations depend
-on both. `manifest.json` in the output folder names every image with its sha256.
+The sample keeps the set's proportions of people per image and of person size, because activations
+depend on both. `manifest.json` in the output folder names every image with its sha256.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from pose_runtime.errors import PoseError
 from pose_runtime.skeleton import BODYPOSE_18, Skeleton
 
 MANIFEST = "manifest.json"
-# Upper ends of the classes of an image: people in it, and height of the tallest one in image
-# heights. What is beyond the last is a class, too.
+# Upper ends of the classes of an image: number of people, and height of the tallest in image
+# heights. Larger values are one more class.
 _PEOPLE_CLASSES = (1, 3)
 _SIZE_CLASSES = (0.25, 0.5)
 
@@ -33,11 +33,11 @@ class CalibrationImagesError(PoseError):
 
 @dataclass(frozen=True, slots=True)
 class SamplingSettings:
-    """What is asked of a sample; the defaults are TAO's."""
+    """The size of a sample and the images that qualify; the defaults are TAO's."""
 
     num_images: int = 500
     min_people: int = 1  # per image, of those with `min_joints`
-    min_joints: int = 5  # labelled joints that make somebody count
+    min_joints: int = 5  # labelled joints with which a person counts
     seed: int | None = None  # None: the first images of every class, in the file's order
 
 
@@ -55,7 +55,7 @@ def sample_calibration_images(
 
     Raises:
         CalibrationImagesError: `out` has files in it, too few images qualify, or one is missing.
-        AnnotationError, FileError: no COCO keypoint file of this skeleton.
+        AnnotationError, FileError: the annotations are no COCO keypoint file of this skeleton.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CalibrationImagesError(
@@ -80,10 +80,10 @@ def sample_calibration_images(
 def choose(
     records: Sequence[ImageRecord], settings: SamplingSettings, skeleton: Skeleton
 ) -> list[ImageRecord]:
-    """The sample, in the order of `records`; every class has its share, to within one image.
+    """The sample in the order of `records`, with every class in proportion to within one image.
 
     Raises:
-        CalibrationImagesError: fewer images qualify than are asked for.
+        CalibrationImagesError: fewer images qualify than the sample needs.
     """
     classes: dict[tuple[int, int], list[int]] = {}
     for index, record in enumerate(records):
@@ -111,7 +111,7 @@ def choose(
 def _counted_people(
     record: ImageRecord, settings: SamplingSettings, skeleton: Skeleton
 ) -> NDArray[np.bool_]:
-    """(N,) bool: who has enough labelled joints; midpoints such as the neck are not labels."""
+    """Whether each person has enough labelled joints: (N,). The neck, a midpoint, has no label."""
     labelled = (record.joints[:, list(skeleton.annotated), 2] > 0).sum(axis=1)
     return np.asarray(labelled >= settings.min_joints)
 
@@ -123,7 +123,7 @@ def _class_of(record: ImageRecord, counted: NDArray[np.bool_]) -> tuple[int, int
 
 
 def _shares(sizes: Sequence[int], total: int) -> list[int]:
-    """`total` split in proportion to `sizes`, by largest remainder: exact, and never above one."""
+    """`total` split in proportion to `sizes`, by largest remainder; no share exceeds its size."""
     exact = np.array(sizes, np.float64) * total / max(sum(sizes), 1)
     shares = np.floor(exact).astype(int)
     for index in np.argsort(-(exact - shares), kind="stable")[: total - int(shares.sum())]:

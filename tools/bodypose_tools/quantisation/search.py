@@ -1,13 +1,14 @@
-"""Owns the way from a float ONNX graph to an INT8 one that passed its gates.
+"""The search for an INT8 graph that passes its gates.
 
-Equalise, calibrate, place Q/DQ, judge. When a gate is missed: measure what each layer alone loses,
-and (with `OnMiss.MIX`) leave layers in float until it passes, those first that lose much for the
-multiplications they save.
+A float graph is equalised, calibrated, quantised and judged. When it misses a gate, each layer is
+measured alone in INT8; with `OnMiss.MIX` layers stay in float until the graph passes, first those
+that lose most for the multiplications they save.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
@@ -39,32 +40,34 @@ from .qdq import insert_qdq
 from .settings import Calibration, OnMiss
 
 MAX_GATE_IMAGES = 64
-SENSITIVITY_IMAGES = 12  # some 1,000 peaks; every layer costs a look at them
+SENSITIVITY_IMAGES = 12  # some 1,000 peaks; each layer costs one pass over these images
 _REPORTED_LAYERS = 10
-_MOST_RETURNS = 16  # layers that are tried in INT8 again; each costs a whole gate
+_MAX_RETRIES = 16  # layers that are tried in INT8 again; each costs all gates
 
 Say = Callable[[str], None]
-Loss = Callable[[Path], float]  # what a graph loses: 0 is nothing
+Loss = Callable[[Path], float]  # of accuracy by the graph in a file: 0 is none
 
 
 @dataclass(frozen=True, slots=True)
 class Quantised:
-    """An INT8 graph, and how it came about."""
+    """An INT8 graph, and the verdicts of its gates."""
 
     model: onnx.ModelProto
     int8_layers: int
-    float_layers: tuple[str, ...]  # that could have been INT8
-    macs_share: float  # of the network's multiplications that are INT8
+    float_layers: tuple[str, ...]  # names of layers that stayed in float though INT8 has them
+    macs_share: float  # share of the network's multiplications that are INT8
     verdicts: tuple[Verdict, ...]
 
 
 def calibration_images(
     calibration: Calibration, network_hw: tuple[int, int], say: Say
 ) -> Callable[[], Iterator[Pixels]]:
-    """The calibration images, as often as they are asked for; makes the data file when missing.
+    """A function that reads the calibration images, (H, W, 3) uint8, each time it is called.
+
+    Writes the data file when one is named and missing.
 
     Raises:
-        CalibrationError: neither folder nor data file, or too few images.
+        CalibrationError: there is neither folder nor data file, or too few images.
         StaleArtifactError: the data file changed after it was written.
     """
     folder, data_file, count = calibration.image_dir, calibration.data_file, calibration.images
@@ -75,7 +78,7 @@ def calibration_images(
     if folder is None:
         raise CalibrationError(
             "expected --cal_image_dir with training images, or an existing --cal_data_file, got"
-            " neither (a cache alone does not do: the gate compares joints on them); run `tools"
+            " neither (a cache is not enough: the gate compares joints on the images); run `tools"
             " sample-calibration-images` for a folder"
         )
     say(f"calibration: {count} images of {folder}")
@@ -88,7 +91,7 @@ def calibration_images(
 
 
 def gate_images(images: Callable[[], Iterator[Pixels]]) -> NDArray[np.uint8]:
-    """The calibration images that a gate looks at: (B, H, W, 3) with B <= `MAX_GATE_IMAGES`."""
+    """The calibration images that a gate runs: (B, H, W, 3) with B <= `MAX_GATE_IMAGES`."""
     return np.stack(list(islice(images(), MAX_GATE_IMAGES)))
 
 
@@ -98,9 +101,10 @@ def equalised(
     images: NDArray[np.uint8],
     say: Say,
 ) -> onnx.ModelProto:
-    """The graph with channels' ranges alike on images (B, H, W, 3), for INT8 to fit.
+    """The graph equalised by the ranges of its channels on images (B, H, W, 3).
 
-    A cache without a record is another tool's and knows the channels as they are: they stay so.
+    A cache without a record comes from another tool and holds the scales of the graph as it is;
+    with such a cache the graph is not equalised.
     """
     cache = calibration.cache_file
     if cache is not None and cache.is_file() and not record_path(cache).is_file():
@@ -118,8 +122,9 @@ def calibrated_scales(
     network_hw: tuple[int, int],
     say: Say,
 ) -> tuple[dict[str, float], dict[str, Any]]:
-    """Scales of every tensor that may be quantised, and how they were found; from the cache
-    file when there is one.
+    """Scales of every tensor that may be quantised, and how they were found.
+
+    They are read from the cache file if it exists; otherwise they are computed, and written to it.
     """
     names = place(prepared).tensors
     graph = sha256(prepared.SerializeToString(deterministic=True)).hexdigest()
@@ -140,7 +145,7 @@ def calibrated_scales(
 def input_means(
     prepared: onnx.ModelProto, images: NDArray[np.uint8]
 ) -> dict[str, NDArray[np.float32]]:
-    """Mean of every channel that an INT8 convolution may read, on images (B, H, W, 3)."""
+    """Means of channels that INT8 convolutions may read: by tensor, on images (B, H, W, 3)."""
     layers = place(prepared).layers
     read = {n.input[0] for n in prepared.graph.node if n.name in layers and n.op_type == "Conv"}
     names = sorted(read - {pixels.name for pixels in prepared.graph.input})
@@ -148,9 +153,8 @@ def input_means(
 
 
 def activations(model: onnx.ModelProto, names: Sequence[str]) -> Activations:
-    """Runs a graph on one image and returns the tensors of these names."""
-    observed = onnx.ModelProto()
-    observed.CopyFrom(model)
+    """A function that runs a graph on one image and returns the tensors `names`."""
+    observed = deepcopy(model)
     for name in set(names) - {output.name for output in model.graph.output}:
         value = onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None)
         observed.graph.output.append(value)
@@ -176,16 +180,16 @@ def quantise(
     Args:
         prepared: float graph from `placement.prepare`.
         scales: of every tensor that `place` names.
-        means: by channel, from `input_means`.
-        judges: asked in order.
-        on_miss: report, or leave layers in float until the judges agree.
-        loss: for the sensitivity of the layers, should a gate be missed.
-        say: hears about progress.
-        float_layers: left in float from the start.
+        means: of each channel by tensor, from `input_means`.
+        judges: the gates, in order.
+        on_miss: report, or leave layers in float until every gate passes.
+        loss: measures each layer alone, when a gate is missed.
+        say: gets a line about each attempt.
+        float_layers: names of layers that stay in float from the start.
         unsigned: as in `placement.place`.
 
     Raises:
-        AccuracyGateError: a gate was missed; names the most sensitive layers.
+        AccuracyGateError: a gate was missed; the message names the most sensitive layers.
     """
     macs = macs_of(prepared)
     with TemporaryDirectory() as folder:
@@ -211,8 +215,8 @@ def quantise(
         report = ", ".join(f"{n} {e:.3f}" for n, e in list(losses.items())[:_REPORTED_LAYERS])
         say(f"loss with one INT8 layer: {report}")
         if on_miss is OnMiss.MIX:
-            # Halfway, on a logarithmic scale, between the greatest loss and the greatest loss per
-            # multiplication: the second alone soon picks tiny layers whose loss is noise.
+            # The geometric mean of the loss and of the loss per multiplication: the second alone
+            # soon picks tiny layers whose loss is noise.
             order = sorted(losses, key=lambda name: (-losses[name] / macs[name] ** 0.5, macs[name]))
             mixed = _fewest_moved(attempt, order)
             if mixed is not None:
@@ -243,12 +247,12 @@ def _fewest_moved(
         else:
             low, high = high, min(2 * high, len(order))
     while high - low > 1:
-        middle = (low + high) // 2
-        made = attempt(order[:middle])
+        centre = (low + high) // 2
+        made = attempt(order[:centre])
         if _passed(made):
-            best, high = made, middle
+            best, high = made, centre
         else:
-            low = middle
+            low = centre
     return best
 
 
@@ -258,9 +262,9 @@ def _fewer_moved(
     given: set[str],
     macs: Mapping[str, int],
 ) -> Quantised:
-    """Back to INT8 with each moved layer that the judges can spare, the most costly first."""
+    """The graph with each moved layer back in INT8 that passes so, the most costly layers first."""
     moved = [name for name in best.float_layers if name not in given]
-    for name in sorted(moved, key=lambda name: -macs[name])[:_MOST_RETURNS]:
+    for name in sorted(moved, key=lambda name: -macs[name])[:_MAX_RETRIES]:
         fewer = [other for other in moved if other != name]
         made = attempt(fewer)
         if _passed(made):
@@ -277,7 +281,7 @@ def layer_sensitivity(
     *,
     unsigned: bool = False,
 ) -> dict[str, float]:
-    """What each layer alone in INT8 loses, the worst layer first."""
+    """The loss with each layer alone in INT8, by its name, the largest first."""
     layers = place(prepared, float_layers).layers
     losses = {}
     with TemporaryDirectory() as folder:

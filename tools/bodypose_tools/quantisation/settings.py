@@ -1,4 +1,4 @@
-"""What a person may choose of INT8: calibration, what to do on a miss, how much may be lost."""
+"""What a person may choose of INT8: calibration, limits of the gates, what follows a miss."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from enum import StrEnum
 from pathlib import Path
 
 MAX_JOINT_SHIFT = 4.0  # network pixels: half a cell of the fields
-MIN_AGREEMENT = 0.99  # share of joints that may not be further away, or gone
+MIN_AGREEMENT = 0.99  # share of joints that must stay within `MAX_JOINT_SHIFT`
 MAX_AP_DROP = 0.005
 
 
 class Method(StrEnum):
-    """How the largest kept absolute value is chosen from a histogram."""
+    """How the largest absolute value that is not clipped is chosen from a histogram."""
 
     ENTROPY = "entropy"  # least Kullback-Leibler divergence; clips rare values
     PERCENTILE = "percentile"  # 99.99 % of all values
@@ -28,7 +28,7 @@ class OnMiss(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """Where the scales come from."""
+    """The images or files from which the scales come."""
 
     images: int  # batches x batch_size
     method: Method

@@ -1,4 +1,4 @@
-"""Owns the benchmark's clock: sides that take turns, so that a busy machine meets all of them."""
+"""Times of several sides that take turns, so that other work of the machine slows all alike."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns how a graph runs on the CPU, outside the server: in ONNX Runtime and in OpenVINO."""
+"""Sessions on the CPU, outside the server: ONNX Runtime and OpenVINO."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 def onnx_session(model: Path | bytes, threads: int = 0) -> onnxruntime.InferenceSession:
     """An ONNX Runtime session on the CPU.
 
-    Its threads sleep between calls: spinning ones would disturb what is timed in turn with it.
+    Its threads sleep between calls: spinning threads would slow the sides that are timed in turn.
 
     Args:
         model: ONNX file, or its bytes.
-        threads: of a call; 0: all cores.
+        threads: number of threads; 0: all cores.
     """
     import onnxruntime
 
@@ -33,11 +33,11 @@ def onnx_session(model: Path | bytes, threads: int = 0) -> onnxruntime.Inference
 
 
 def int8_warning() -> str | None:
-    """What to know before OpenVINO runs an INT8 graph on this CPU; None where sums are exact.
+    """The warning about INT8 graphs in OpenVINO on this CPU; None where sums are exact.
 
-    VNNI and AMX add INT8 products in 32 bits. AVX2 alone adds pairs of them in 16 bits and cuts off
-    what does not fit: of `bodypose-s`, all layers in INT8, 0.45 of the joints stay, with VNNI more
-    than 0.76.
+    VNNI and AMX add INT8 products in 32 bits. AVX2 alone adds pairs of products in 16 bits and
+    saturates: with all layers of `bodypose-s` in INT8, 0.45 of the joints stay; with VNNI more than
+    0.76.
     """
     flags = cpu_fields().get("flags", "").split()
     if "avx2" not in flags or any("vnni" in flag or flag == "amx_int8" for flag in flags):
@@ -50,11 +50,11 @@ def int8_warning() -> str | None:
 
 @cache
 def openvino_core() -> openvino.Core:
-    """The one core of this process, which lives as long as the process does.
+    """The only OpenVINO core of this process; it lives as long as the process.
 
-    Each core gives signals a stack of its own and, when it goes, the stack that was there before:
-    with two cores that may be the other's, gone already. The next Ctrl-C is a segmentation fault
-    then (OpenVINO 2026.4).
+    A core installs its own signal stack and restores the previous one when it is deleted. With two
+    cores the previous stack may belong to a core that is deleted already; the next Ctrl-C is then a
+    segmentation fault (OpenVINO 2026.4).
     """
     import openvino
 
@@ -72,10 +72,10 @@ def openvino_model(
 
     Args:
         model: ONNX file, or its bytes.
-        precision: "f32" or "bf16"; left alone, OpenVINO takes bfloat16 where the CPU has it.
-        threads: of a request; None: all cores.
-        shapes: of the inputs, fixed before compiling; None: as they come, which is slower.
-        hint: "LATENCY" for one request at a time, "THROUGHPUT" for as many as OpenVINO wants.
+        precision: "f32" or "bf16"; OpenVINO's own default is bfloat16 where the CPU has it.
+        threads: number of threads of a request; None: all cores.
+        shapes: of the inputs, fixed before compiling; None: any shape, which is slower.
+        hint: "LATENCY" for one request at a time, "THROUGHPUT" for as many as OpenVINO chooses.
     """
     core = openvino_core()
     graph = core.read_model(model)

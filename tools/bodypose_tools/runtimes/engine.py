@@ -1,6 +1,6 @@
-"""Owns running an engine: a plan on the GPU as a `Predictor`, through cuda-python.
+"""A TensorRT engine on the GPU as a `Predictor`, through cuda-python.
 
-Strict mode only, as in the seed: one scale, letterboxed to the size the engine was built for.
+Images have one scale, letterboxed to the size that the engine was built for.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from .predictor import Floats, Predictor
 
 
 def open_engine(plan: Path) -> tuple[Predictor, PipelineSpec, Artifact]:
-    """How to run an engine, its pipeline, and the file.
+    """A predictor that runs an engine, its pipeline, and the file.
 
     Raises:
-        EngineError: no record of `tools build-engine`, TensorRT of another version or none, no
-            cuda-python, no GPU, or an engine that does not load.
+        EngineError: the file has no record of `tools build-engine`; TensorRT, its version,
+            cuda-python or a GPU is missing; or the engine does not load.
         MissingArtifactError, StaleArtifactError: no such file, or it changed after it was made.
     """
     record = engine_record(plan)
@@ -37,7 +37,7 @@ def open_engine(plan: Path) -> tuple[Predictor, PipelineSpec, Artifact]:
     logger = logger_of(trt, lambda line: None)
     runtime = trt.Runtime(logger)
     if record["version_compatible"]:
-        runtime.engine_host_code_allowed = True  # such a plan carries its own runtime
+        runtime.engine_host_code_allowed = True  # the plan contains its own runtime
     engine = runtime.deserialize_cuda_engine(plan.read_bytes())
     if engine is None:
         raise EngineError(
@@ -49,13 +49,13 @@ def open_engine(plan: Path) -> tuple[Predictor, PipelineSpec, Artifact]:
 
 
 def engine_predictor(engine: Any, cuda: Cuda, spec: PipelineSpec, max_batch_size: int) -> Predictor:
-    """A predictor with its own buffers on the GPU, for as long as it lives.
+    """A predictor with buffers of its own on the GPU.
 
     Args:
         engine: TensorRT's `ICudaEngine`.
-        cuda: memory and stream of the GPU that it was loaded on.
+        cuda: memory and stream of the GPU on which the engine was loaded.
         spec: tensors of the engine.
-        max_batch_size: of its profile; larger batches run in parts.
+        max_batch_size: the largest of the engine's profile; larger batches run in parts.
 
     Raises:
         EngineError: the engine has other tensors, or an execution fails.
@@ -74,7 +74,7 @@ def engine_predictor(engine: Any, cuda: Cuda, spec: PipelineSpec, max_batch_size
         cuda.upload(address[spec.pixels.name], np.ascontiguousarray(pixels))
         context.set_input_shape(spec.pixels.name, pixels.shape)
         if not context.execute_async_v3(cuda.stream):
-            raise EngineError(f"expected the engine to run a batch of {len(pixels)}, it did not")
+            raise EngineError(f"expected the engine to run a batch of {len(pixels)}, got a failure")
         outputs = [np.empty((len(pixels), *t.dims), np.float32) for t in tensors[1:]]
         for tensor, output in zip(tensors[1:], outputs, strict=True):
             cuda.download(output, address[tensor.name])
@@ -99,10 +99,11 @@ class Cuda:
         self.stream = int(self._call("cudaStreamCreate"))
 
     def allocate(self, size: int) -> int:
-        """Bytes on the GPU; given back when the process ends."""
+        """The address of `size` bytes on the GPU, which the end of the process frees."""
         return int(self._call("cudaMalloc", size))
 
     def upload(self, address: int, array: NDArray[Any]) -> None:
+        """Copies a contiguous array to the GPU."""
         kind = self._kinds.cudaMemcpyHostToDevice
         self._copy(address, array.ctypes.data, array.nbytes, kind)
 
@@ -112,6 +113,7 @@ class Cuda:
         self._copy(array.ctypes.data, address, array.nbytes, kind)
 
     def synchronize(self) -> None:
+        """Waits until every copy and execution on the stream has ended."""
         self._call("cudaStreamSynchronize", self.stream)
 
     def _copy(self, to: int, source: int, size: int, kind: Any) -> None:

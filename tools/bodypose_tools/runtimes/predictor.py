@@ -3,17 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-if TYPE_CHECKING:
-    pass
-
-
 Floats = NDArray[np.float32]
-
 
 # (B, H, W, 3) uint8 -> peaks (B, J, P, 3), limb_scores (B, L, P, P)
 Predictor = Callable[[NDArray[np.uint8]], tuple[Floats, Floats]]

@@ -24,7 +24,7 @@ ENGINE_SUFFIXES = (".plan", ".engine")
 
 
 def network_predictor(network: keras.Model, spec: PipelineSpec) -> Predictor:
-    """A predictor that shares a network's weights and decodes inside the graph."""
+    """A predictor that runs a Keras network, with its own weights and decoding layers appended."""
     import keras
 
     from bodypose_tools.networks.decoding import DecodeSettings, decode_fields
@@ -45,14 +45,16 @@ def network_predictor(network: keras.Model, spec: PipelineSpec) -> Predictor:
 def open_predictor(
     model: Path, runtime: GraphRuntime = GraphRuntime.ONNX_RUNTIME
 ) -> tuple[Predictor, PipelineSpec, Artifact]:
-    """How to run a `.keras`, `.onnx` or `.plan` file, its pipeline, and the file.
+    """A predictor that runs a `.keras`, `.onnx` or `.plan` file, its pipeline, and the file.
 
-    `runtime` is that of `.onnx` files; but for `OPENVINO_BF16`, what is not quantised is computed
-    in float32.
+    Args:
+        model: the file, with its record.
+        runtime: runs an `.onnx` file. Layers that are not quantised compute in float32, except in
+            `OPENVINO_BF16`.
 
     Raises:
-        ModelFileError, OnnxError: not a model of ours.
-        EngineError: an engine that cannot run here; says what to install or where to run.
+        ModelFileError, OnnxError: the file is not a model of this project.
+        EngineError: the engine cannot run here; the message says what to install or where to run.
         MissingArtifactError, StaleArtifactError: no such file, or it changed after it was made.
     """
     if model.suffix == ".onnx":
@@ -91,7 +93,7 @@ def onnx_predictor(path: Path, spec: PipelineSpec) -> Predictor:
 def openvino_predictor(path: Path, spec: PipelineSpec, precision: str = "f32") -> Predictor:
     """A predictor that runs an exported graph in OpenVINO, as the embedded server does.
 
-    It takes image by image, and the shapes are fixed: with free ones OpenVINO fuses INT8 otherwise.
+    It runs image by image with fixed shapes: with free shapes OpenVINO fuses INT8 differently.
     """
     compiled = openvino_model(path, precision, shapes=[[1, *spec.pixels.dims]])
     request = compiled.create_infer_request()

@@ -1,4 +1,4 @@
-"""Which runtime executes a graph, in which arithmetic."""
+"""The runtime that executes a graph, and the arithmetic in it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class GraphRuntime(StrEnum):
-    """What runs an ONNX file to judge it."""
+    """The runtime that executes an ONNX file when it is evaluated."""
 
     ONNX_RUNTIME = "onnxruntime"
     OPENVINO = "openvino"  # as served
@@ -14,7 +14,7 @@ class GraphRuntime(StrEnum):
 
     @property
     def in_float32(self) -> GraphRuntime:
-        """The same runtime, for the side that others are held against."""
+        """The same runtime in float32, for the reference of a comparison."""
         return GraphRuntime.OPENVINO if self is GraphRuntime.OPENVINO_BF16 else self
 
 

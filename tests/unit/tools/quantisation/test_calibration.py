@@ -168,7 +168,9 @@ def test_a_cache_of_another_model_or_without_a_tensor_is_refused(model, tmp_path
     path = tmp_path / "cal.bin"
     write_cache(path, SCALES, Method.MAX, model, images=8, network_hw=HW, graph=GRAPH)
     other = Artifact(tmp_path / "other.onnx", "0" * 64, "export")
-    with pytest.raises(CalibrationError, match=r"expected scales of other\.onnx, got another's"):
+    with pytest.raises(
+        CalibrationError, match=r"expected scales of other\.onnx, got those of another"
+    ):
         read_cache(path, list(SCALES), other, HW, GRAPH)
     with pytest.raises(CalibrationError, match=r"input size \(32, 96\), got \[64, 96\]"):
         read_cache(path, list(SCALES), model, (32, 96), GRAPH)
