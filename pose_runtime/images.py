@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from .errors import DamagedImage
 from .image_headers import Header, checked_image
 from .letterbox import Letterbox
+from .orientation import upright
 from .spec import ImageLimits
 
 Pixels = NDArray[np.uint8]
@@ -83,17 +84,6 @@ def _placed(image: Pixels, letterbox: Letterbox, network_hw: tuple[int, int]) ->
     return pixels
 
 
-def _upright(image: Pixels, orientation: int) -> Pixels:
-    """Undo an EXIF orientation: the stored rows and columns become what a person would see."""
-    if orientation >= 5:
-        image = image.transpose(1, 0, 2)
-    if orientation in (3, 4, 7, 8):
-        image = image[::-1]
-    if orientation in (2, 3, 6, 7):
-        image = image[:, ::-1]
-    return np.ascontiguousarray(image)
-
-
 def _buffer_for(image_hw: tuple[int, int]) -> Pixels | None:
     """This thread's own memory for a decoded image, overwritten by the next one; None if too small.
 
@@ -133,7 +123,7 @@ def _decode_jpeg(
         if "premature end" in str(error).lower():
             raise DamagedImage("a whole JPEG", f"{len(data)} bytes that end too early") from error
         return _decode_other(data, header)  # CMYK, and small damage that other decoders tolerate
-    return _upright(image, header.orientation)
+    return upright(image, header.orientation)
 
 
 def _decode_other(data: bytes, header: Header) -> Pixels:
@@ -148,4 +138,4 @@ def _decode_other(data: bytes, header: Header) -> Pixels:
     if image.shape[:2] != header.hw:
         raise DamagedImage(f"{header}, as its header says", f"{image.shape[1]} x {image.shape[0]}")
     image = np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
-    return _upright(image, header.orientation)
+    return upright(image, header.orientation)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
         ServerUnavailable,
         SharedMemoryRefused,
         TlsFailed,
+        WrongProtocol,
     )
     from .evaluation import Evaluation, evaluate_server, open_split
     from .files.picture_file import write_picture
@@ -61,7 +62,7 @@ _MODULES = {
     "bodypose_client.async_client": "AsyncPoseClient",
     "bodypose_client.errors": "AccessDenied AddressError AnnotationError ClientClosed ClientError"
     " FileError ModelNotFound NotAPoseModel RateLimited RequestRejected ServerBusy"
-    " ServerTimeout ServerUnavailable SharedMemoryRefused TlsFailed",
+    " ServerTimeout ServerUnavailable SharedMemoryRefused TlsFailed WrongProtocol",
     "bodypose_client.evaluation": "Evaluation evaluate_server open_split",
     "bodypose_client.files.picture_file": "write_picture",
     "bodypose_client.formats": "DISPLAY_MIN_SCORE ImageInfo ServedModel",
@@ -130,6 +131,7 @@ __all__ = [  # noqa: RUF022  grouped as the page does
     "ServerUnavailable",
     "SharedMemoryRefused",
     "TlsFailed",
+    "WrongProtocol",
 ]
 
 

@@ -11,11 +11,13 @@ from bodypose_client.wire.access import Access, Tls
 from bodypose_client.wire.address import DEFAULT_URLS, Address, Protocol
 from bodypose_client.wire.connect import Connect, connect_asyncio
 from bodypose_client.wire.connection import ServerInfo
+from bodypose_client.wire.listener import explained
 from bodypose_client.wire.retries import Retries
 from bodypose_client.wire.shared_memory import SharedMemory
 from pose_runtime.skeleton import Skeleton
 from pose_runtime.spec import PipelineSpec
 
+from .errors import ClientError
 from .formats import ServedModel
 from .image_bytes import Image
 from .in_flight import map_in_order_asyncio
@@ -48,7 +50,7 @@ class AsyncPoseClient:
     ) -> None:
         access = Access.of(tls, token, headers)
         self._settings = Settings(Address.parse(url), access, timeout_s, retries, shared_memory)
-        self._waiting = Waiting(connect, asyncio.sleep, _read_elsewhere)
+        self._waiting = Waiting(connect, asyncio.sleep, _read_elsewhere, _explained_elsewhere)
         self._opened: Session | None = None
 
     @property
@@ -124,6 +126,10 @@ class AsyncPoseClient:
         if self._opened is None:
             raise RuntimeError("AsyncPoseClient connects in `async with`: enter it first")
         return self._opened
+
+
+async def _explained_elsewhere(error: ClientError, address: Address) -> ClientError:
+    return await asyncio.to_thread(explained, error, address)
 
 
 async def _read_elsewhere(image: Image, spec: PipelineSpec) -> bytes:

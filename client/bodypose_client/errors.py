@@ -8,6 +8,7 @@ PoseError                    (pose_runtime/errors.py)
     ├── ClientClosed         asked after `close`
     ├── AddressError         the URL cannot be understood, or does not fit the other options
     ├── ServerUnavailable    nobody who speaks the protocol answers at the address
+    │   └── WrongProtocol    the other protocol, or the other of TLS and none, answers there
     ├── TlsFailed            the two sides do not agree on an encrypted connection
     ├── AccessDenied         the server wants a token, a header or a certificate
     ├── ServerTimeout        the answer did not come in time
@@ -58,6 +59,15 @@ class ServerUnavailable(ClientError):
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(
             f"{address}: expected a pose server, got {reason!r}; start one with `tools serve`"
+        )
+
+
+class WrongProtocol(ServerUnavailable):
+    """A server answers, but not over the URL's protocol."""
+
+    def __init__(self, address: str, found: str, url: str) -> None:
+        ClientError.__init__(
+            self, f"{address}: expected a server of this protocol, got {found}; try {url}"
         )
 
 

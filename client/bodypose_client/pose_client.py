@@ -11,6 +11,7 @@ from bodypose_client.wire.access import Access, Tls
 from bodypose_client.wire.address import DEFAULT_URLS, Address, Protocol
 from bodypose_client.wire.connect import Connect, connect
 from bodypose_client.wire.connection import ServerInfo
+from bodypose_client.wire.listener import explained
 from bodypose_client.wire.retries import Retries
 from bodypose_client.wire.shared_memory import SharedMemory
 from pose_runtime.skeleton import Skeleton
@@ -67,7 +68,7 @@ class PoseClient:
         """
         access = Access.of(tls, token, headers)
         settings = Settings(Address.parse(url), access, timeout_s, retries, shared_memory)
-        waiting = Waiting(connect, dressed(time.sleep), dressed(read_image))
+        waiting = Waiting(connect, dressed(time.sleep), dressed(read_image), dressed(explained))
         self._session = run(Session.open(settings, waiting))
 
     @property

@@ -33,7 +33,7 @@ from pose_runtime.poses import unpack_poses
 from pose_runtime.skeleton import Skeleton
 from pose_runtime.spec import PipelineSpec, TensorSpec
 
-from .errors import ClientClosed, NotAPoseModel
+from .errors import ClientClosed, ClientError, NotAPoseModel
 from .formats import ImageInfo, ServedModel
 from .image_bytes import Image, image_bytes
 from .results import ImagePoses
@@ -61,6 +61,7 @@ class Waiting:
     connect: Connect
     sleep: Sleep
     read: Callable[[Image, PipelineSpec], Awaitable[bytes]]
+    explain: Callable[[ClientError, Address], Awaitable[ClientError]]
 
 
 def read_image(image: Image, spec: PipelineSpec) -> bytes:
@@ -103,8 +104,10 @@ class Session:
             session = cls(settings, waiting, connection, info)
             if session._shared:
                 await session._shared.check(deadline)
-        except BaseException:
+        except BaseException as error:
             await connection.close()
+            if isinstance(error, ClientError):
+                raise await waiting.explain(error, settings.address) from error
             raise
         return session
 
@@ -119,7 +122,7 @@ class Session:
             raise ClientClosed(str(self.settings.address))
         if not images:
             return []
-        deadline = Deadline.after(timeout_s or self.settings.timeout_s)
+        deadline = Deadline.after(self.settings.timeout_s if timeout_s is None else timeout_s)
         trace = check_traceparent(traceparent) if traceparent else new_traceparent()
         files = [await self._waiting.read(image, self.spec) for image in images]
         payload = np.empty((len(files), *self.spec.image.dims), np.object_)

@@ -9,12 +9,16 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
-from bodypose_client.image_bytes import read_image_file
+from bodypose_client.image_bytes import read_bounded, read_image_file
 from pose_runtime.errors import PoseError
+from pose_runtime.spec import ImageLimits
 
 from .picture_file import SUFFIXES
 
+IMAGE_SUFFIXES = (*SUFFIXES, ".jfif", ".jpe")  # JPEG's rarer names are looked for, too
+_APPLE_DOUBLE = "._"  # macOS leaves such a file beside each one; it is no image, whatever its name
 STDIN = "-"
+_LARGEST_LIST = 64 * 2**20  # bytes
 
 
 class NoImages(PoseError):
@@ -32,13 +36,16 @@ class ImageFile:
     def is_stdin(self) -> bool:
         return self.path == Path(STDIN)
 
-    def read(self) -> bytes:
+    def read(self, max_bytes: int = ImageLimits().max_bytes) -> bytes:
         """The file's content.
 
         Raises:
             FileError: it cannot be read.
+            RequestRejected: it is larger than `max_bytes`.
         """
-        return sys.stdin.buffer.read() if self.is_stdin else read_image_file(self.path)
+        if self.is_stdin:
+            return read_bounded(sys.stdin.buffer, max_bytes)
+        return read_image_file(self.path, max_bytes)
 
 
 def image_files(arguments: Sequence[str]) -> list[ImageFile]:
@@ -74,8 +81,10 @@ def _images(argument: str) -> list[ImageFile]:
 
 def _listed(path: Path) -> list[str]:
     try:
+        if path.stat().st_size > _LARGEST_LIST:
+            raise ValueError(f"more than {_LARGEST_LIST} bytes")
         listed = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise NoImages(f"{path}: expected a JSON list of image paths, got {error}") from error
     if not isinstance(listed, list) or not all(isinstance(each, str) for each in listed):
         raise NoImages(f"{path}: expected a JSON list of image paths, got other JSON")
@@ -86,7 +95,7 @@ def _listed(path: Path) -> list[str]:
 
 def _named(folder: Path, argument: str, found: list[Path]) -> list[ImageFile]:
     if not found:
-        raise NoImages(f"{argument}: expected images ({', '.join(SUFFIXES)}), got none")
+        raise NoImages(f"{argument}: expected images ({', '.join(IMAGE_SUFFIXES)}), got none")
     return [ImageFile(path, path.relative_to(folder).as_posix()) for path in sorted(found)]
 
 
@@ -100,7 +109,11 @@ def _unused(name: str, names: Container[str]) -> str:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES and path.is_file()
+    return (
+        path.suffix.lower() in IMAGE_SUFFIXES
+        and not path.name.startswith(_APPLE_DOUBLE)
+        and path.is_file()
+    )
 
 
 def _fixed_part(pattern: Path) -> Path:

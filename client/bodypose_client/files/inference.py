@@ -45,11 +45,10 @@ def find_people(
 
 def _find(client: PoseClient, file: ImageFile) -> Found | Refused:
     try:
-        data = file.read()
+        data = file.read(client.spec.limits.max_bytes)
+        poses = client.infer(data)
     except FileError as error:
         return Refused(file, str(error))
-    try:
-        poses = client.infer(data)
     except RequestRejected as error:
         return Refused(file, one_line(file, error))
     return Found(file, data, replace(poses, image=replace(poses.image, id=file.name)))

@@ -54,7 +54,7 @@ def _case(
             f"{path.name}   annotated {len(annotated)}, missed {image.missed}",
             f"F1 {image.f1:.2f}   found {len(found)}, invented {image.invented}",
         ),
-        decode_image(read_image_file(path), spec.limits),
+        decode_image(read_image_file(path, spec.limits.max_bytes), spec.limits),
         annotated,
         found,
     )

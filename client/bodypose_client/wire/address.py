@@ -54,9 +54,14 @@ class Address:
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{host}:{self.port}"
 
-    def __str__(self) -> str:
+    @property
+    def path(self) -> str:
+        """`host:port/model`, and the version if one was asked for: the URL without its protocol."""
         version = f"/{self.version}" if self.version else ""
-        return f"{self.scheme}://{self.netloc}/{self.model}{version}"
+        return f"{self.netloc}/{self.model}{version}"
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.path}"
 
     @classmethod
     def parse(cls, url: str) -> Address:

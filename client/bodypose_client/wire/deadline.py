@@ -6,6 +6,8 @@ import math
 import time
 from dataclasses import dataclass
 
+from pose_runtime.errors import ContractError
+
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
@@ -16,6 +18,13 @@ class Deadline:
 
     @classmethod
     def after(cls, timeout_s: float) -> Deadline:
+        """The deadline of a call that begins now.
+
+        Raises:
+            ContractError: `timeout_s` is not above 0.
+        """
+        if not timeout_s > 0:
+            raise ContractError("timeout_s", "more than 0 seconds", f"{timeout_s:g}")
         return cls(timeout_s, time.monotonic() + timeout_s)
 
     def left_s(self) -> float:

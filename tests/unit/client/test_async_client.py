@@ -10,6 +10,7 @@ from bodypose_client.async_client import AsyncPoseClient
 from bodypose_client.errors import FileError, RequestRejected
 from bodypose_client.in_flight import map_in_order_asyncio
 from bodypose_client.pose_client import PoseClient
+from pose_runtime.errors import ContractError
 
 URL = "grpc://127.0.0.1:8001/bodypose"
 
@@ -93,3 +94,12 @@ def test_it_says_that_it_must_be_entered():
     assert repr(client) == "AsyncPoseClient('grpc://127.0.0.1:8001/bodypose')"
     with pytest.raises(RuntimeError, match="enter it first"):
         asyncio.run(client.infer(b"x"))
+
+
+def test_a_stream_of_none_at_a_time_is_refused_instead_of_waiting_for_ever(fake_server, one_person):
+    async def ask():
+        async with AsyncPoseClient(URL, connect=fake_server(one_person)) as client:
+            with pytest.raises(ContractError, match="in_flight: expected at least 1"):
+                client.infer_stream([photo(4)], in_flight=0)
+
+    asyncio.run(asyncio.wait_for(ask(), 5))

@@ -4,7 +4,8 @@ import time
 
 import pytest
 
-from bodypose_client.in_flight import map_in_order
+from bodypose_client.in_flight import map_in_order, map_in_order_asyncio
+from pose_runtime.errors import ContractError
 
 
 def test_answers_keep_the_order_of_the_questions():
@@ -51,3 +52,10 @@ def test_an_error_comes_out_in_its_turn():
 
 def test_nothing_asked_nothing_answered():
     assert list(map_in_order(str, [], in_flight=2)) == []
+
+
+@pytest.mark.parametrize("in_flight", [0, -1])
+@pytest.mark.parametrize("many", [map_in_order, map_in_order_asyncio])
+def test_less_than_one_at_a_time_is_refused_at_once(many, in_flight):
+    with pytest.raises(ContractError, match=rf"in_flight: expected at least 1 .* got {in_flight}"):
+        many(print, [1], in_flight)

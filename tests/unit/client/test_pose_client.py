@@ -177,3 +177,14 @@ def test_a_closed_client_answers_no_more(fake_server, one_person):
 
     with pytest.raises(ClientClosed, match="expected an open client"):
         client.infer(b"x")
+
+
+@pytest.mark.parametrize("timeout_s", [0, -1, float("nan")])
+def test_a_deadline_that_is_over_is_refused(fake_server, one_person, timeout_s):
+    with pytest.raises(ContractError, match="timeout_s: expected more than 0 seconds"):
+        PoseClient(URL, connect=fake_server(one_person), timeout_s=timeout_s)
+    with (
+        PoseClient(URL, connect=fake_server(one_person)) as client,
+        pytest.raises(ContractError, match="timeout_s"),
+    ):
+        client.infer(np.zeros((4, 4, 3), np.uint8), timeout_s=timeout_s)

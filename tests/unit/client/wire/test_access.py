@@ -29,6 +29,7 @@ from bodypose_client.errors import (
     ServerTimeout,
     ServerUnavailable,
     TlsFailed,
+    WrongProtocol,
 )
 from bodypose_client.pose_client import PoseClient
 from bodypose_client.wire.access import Access, Tls
@@ -243,6 +244,44 @@ def test_a_missing_client_certificate_is_refused(serve, ask, certificates):
         pytest.raises((TlsFailed, ServerUnavailable), match="expected a"),
     ):
         ask(url, tls=Tls(certificates / "ca.pem"), timeout_s=3)
+
+
+@pytest.mark.parametrize(
+    ("listens", "asked"),
+    [
+        (listens, asked)
+        for listens in SERVERS
+        for asked in ("grpc", "http", "grpcs", "https")
+        if listens != asked
+    ],
+)
+def test_another_protocol_at_the_port_is_named_with_the_url_to_try(ask, listens, asked):
+    with SERVERS[listens](Seen()) as url:
+        wrong = url.replace(listens, asked, 1)
+        with pytest.raises(WrongProtocol) as caught:
+            ask(wrong, timeout_s=3)
+
+    name = {"grpc": "gRPC", "http": "HTTP"}[listens]
+    assert str(caught.value) == (
+        f"{wrong}/bodypose: expected a server of this protocol, got one of plain {name};"
+        f" try {url}/bodypose"
+    )
+
+
+def test_tls_where_none_was_asked_for_is_named_with_the_url_to_try(serve, ask, certificates):
+    with serve(Seen(), certificates) as url:
+        plain = url.replace("s://", "://")
+        with pytest.raises(WrongProtocol) as caught:
+            ask(plain, timeout_s=3)
+
+    assert f"got an encrypted one (TLS); try {url}/bodypose" in str(caught.value)
+
+
+def test_a_port_where_nobody_listens_is_only_unavailable(ask):
+    for protocol in ("grpc", "http"):
+        with pytest.raises(ServerUnavailable, match=r"Connection refused.*tools serve") as caught:
+            ask(f"{protocol}://127.0.0.1:9", timeout_s=3)
+        assert not isinstance(caught.value, WrongProtocol)
 
 
 def test_certificates_that_cannot_be_used_are_named(ask, certificates, tmp_path):
