@@ -84,6 +84,7 @@ def benchmark(
     from bodypose_tools.results.record import Measurement
 
     from .conditions import Setting
+    from .report import rows_of
     from .rivals import Contest
     from .run import read_results, run_benchmark
     from .settings import Effort
@@ -110,6 +111,12 @@ def benchmark(
             models=[path for path in (setting.model, int8, movenet) if path],
             data=[path for path in (annotations, images) if path],
             repeats={"rounds": "beside each number", "order": "in turn, order alternating"},
+            verdicts=[
+                {"name": row.subject, "rule": row.goal, "figure": row.measured}
+                | {"outcome": str(row.outcome)}
+                for row in rows_of(dict(record))
+                if row.outcome
+            ],
         )
 
     run_benchmark(setting, subject or (), contest, keep, known)
@@ -133,6 +140,7 @@ def benchmark_report(
     Example: `tools benchmark-report docs/results/performance.json -o docs/performance.md`
     """
     from bodypose_tools.files.atomic_files import atomic_path
+    from bodypose_tools.results.ratios import Outcome
 
     from .plots import draw
     from .report import report, rows_of
@@ -147,7 +155,7 @@ def benchmark_report(
     with atomic_path(output) as temporary:
         temporary.write_text(page)
     for row in rows_of(record):
-        if row.holds is False:
+        if row.outcome is Outcome.MISSED:
             typer.echo(f"missed: {row.subject}: {row.measured}, goal {row.goal}")
     typer.echo(f"{output}  with {len(plots)} pictures")
 

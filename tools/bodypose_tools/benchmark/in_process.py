@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from bodypose_tools.runtimes.clock import milliseconds, take_turns
 from bodypose_tools.server.load import Ask, closed_loop
 from pose_runtime.grouping import people_in_image
 from pose_runtime.images import network_pixels
@@ -32,31 +32,31 @@ def pipeline(setting: Setting, jpeg: bytes, threads: int, precision: str) -> Cal
     return run
 
 
-def ideal_images_per_s(
-    setting: Setting, jpeg: bytes, precision: str, seconds: float
-) -> dict[str, float]:
-    """Images/s of two ways to use all cores: one image on all of them, or one image on each."""
+def ideal_ways(
+    setting: Setting, jpeg: bytes, precision: str
+) -> dict[str, Callable[[float], float]]:
+    """Two ways to use all cores, one image on all of them or one image on each: each measures its
+    images/s for so many seconds.
+    """
     whole = [pipeline(setting, jpeg, setting.threads, precision)]
     apart = [pipeline(setting, jpeg, 1, precision) for _ in range(setting.threads)]
     return {
-        "one image on all cores": _rate(whole, seconds),
-        "an image on each core": _rate(apart, seconds),
+        "one image on all cores": partial(_rate, whole),
+        "an image on each core": partial(_rate, apart),
     }
 
 
-def steps_ms(setting: Setting, jpeg: bytes, precision: str) -> dict[str, Any]:
-    """Milliseconds of each step alone, with all threads."""
+def steps_of(setting: Setting, jpeg: bytes, precision: str) -> dict[str, Step]:
+    """Each step alone, with all threads."""
     spec = setting.spec
     network = openvino_graph(setting.model, setting.threads, precision, [(1, *spec.pixels.dims)])
     pixels, letterbox = network_pixels(jpeg, spec.network_hw, spec.limits)
     peaks, limb_scores = (np.array(output[0]) for output in network(pixels[None]))
-    steps: dict[str, Step] = {
+    return {
         "preprocess": lambda: network_pixels(jpeg, spec.network_hw, spec.limits),
         "network": lambda: network(pixels[None]),
         "grouping": lambda: people_in_image(peaks, limb_scores, letterbox.to_geometry(), spec),
     }
-    seconds = take_turns(steps, rounds=setting.pick(20, 60))
-    return {name: milliseconds(values) for name, values in seconds.items()}
 
 
 def _rate(runs: list[Callable[[], Poses]], seconds: float) -> float:

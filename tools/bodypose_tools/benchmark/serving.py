@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import psutil
 from tritonclient.grpc import service_pb2
 
@@ -16,8 +18,11 @@ from bodypose_tools.data.photos import photo_jpeg
 from bodypose_tools.repository.build import build_repository
 from bodypose_tools.repository.pbtxt import ENSEMBLE
 from bodypose_tools.repository.tuning import UNTUNED
+from bodypose_tools.results.ratios import in_turns, median_of, paired_ratio
+from bodypose_tools.runtimes.clock import spread, take_turns
 from bodypose_tools.server.embedded import EmbeddedServer, embedded_server
 from bodypose_tools.server.load import (
+    Load,
     closed_loop,
     grpc_asks,
     grpc_stub,
@@ -26,42 +31,44 @@ from bodypose_tools.server.load import (
     knee_of,
 )
 
+from .client_side import ROUNDS
 from .client_side import measure as measure_client_side
 from .conditions import Setting
-from .in_process import ideal_images_per_s, steps_ms
+from .in_process import ideal_ways, steps_of
 
 CLIENTS = (1, 2, 4, 8, 16)
 PRECISION = UNTUNED.precision  # what the embedded network runs in
 _OVERLOAD = 8  # times the clients at the knee
+_SERVED = "ensemble"
 _STAGES = ("queue", "compute_input", "compute_infer", "compute_output")
 
 
 def measure(setting: Setting) -> dict[str, Any]:
     """Everything that needs a running server, on one photo of 640 x 480."""
     jpeg = photo_jpeg(640, 480)
-    seconds = setting.pick(3, 10)
+    seconds = setting.pick(2, 10)
+    in_turn_s = setting.pick(1, 4)  # a side's turn in a round
     with tempfile.TemporaryDirectory() as folder:
         repository = Path(folder) / "repository"
         build_repository(setting.model, repository)
-        started = time.perf_counter()
+        ready = [_seconds_to_ready(repository) for _ in range(ROUNDS)]
         with embedded_server(repository) as server:
-            ready_s = time.perf_counter() - started
-            cold = {"ready_s": round(ready_s, 2), **_memory(server)}
-            setting.say("served: by clients, in turns with the ideal")
-            curve, ideal = _curve(setting, server, jpeg, seconds)
+            cold = {"ready_s": median_of(ready).to_json(), **_memory(server)}
+            setting.say("served: by clients")
+            curve = _curve(server, jpeg, seconds)
             knee = knee_of(curve["grpc"])
+            peak = max(curve["grpc"], key=lambda step: step["images_per_s"])["clients"]
+            setting.say("served: in turns with the ideal")
+            ideal = _against_ideal(setting, server, jpeg, peak, in_turn_s)
             setting.say("served: under load")
-            overload = _overload(server, jpeg, knee, seconds)
+            overload = _overload(server, jpeg, peak, _OVERLOAD * knee["clients"], in_turn_s)
             setting.say("served: pre- and postprocessing in the client")
-            rival = measure_client_side(setting, server, jpeg, knee["clients"], seconds)
+            rival = measure_client_side(setting, server, jpeg, knee["clients"], in_turn_s)
             return {
                 "cold_start": cold,
                 "by_clients": curve,
-                "ideal_images_per_s": ideal,
-                "share_of_ideal": round(
-                    max(step["images_per_s"] for step in curve["grpc"]) / max(ideal.values()), 3
-                ),
-                "one_client": _one_client(setting, server, jpeg, seconds),
+                **ideal,
+                "one_client": _one_client(setting, server, jpeg, in_turn_s),
                 "knee": knee,
                 "overload": overload,
                 "client_side": rival,
@@ -69,12 +76,15 @@ def measure(setting: Setting) -> dict[str, Any]:
             }
 
 
-def _curve(
-    setting: Setting, server: EmbeddedServer, jpeg: bytes, seconds: float
-) -> tuple[dict[str, Any], dict[str, float]]:
-    """Rate and latency by clients and protocol, and the ideal's rate in between."""
+def _seconds_to_ready(repository: Path) -> float:
+    started = time.perf_counter()
+    with embedded_server(repository):
+        return time.perf_counter() - started
+
+
+def _curve(server: EmbeddedServer, jpeg: bytes, seconds: float) -> dict[str, Any]:
+    """Rate and latency by clients and protocol."""
     curve: dict[str, list[dict[str, Any]]] = {"grpc": [], "http": []}
-    ideals: list[dict[str, float]] = []
     with grpc_stub(server.grpc_url) as stub:
         asks = {
             "grpc": grpc_asks(stub, image_request(jpeg)),
@@ -83,27 +93,60 @@ def _curve(
         for clients in CLIENTS:
             for protocol, make_ask in asks.items():
                 curve[protocol].append(closed_loop(make_ask, clients, seconds).summary())
-            if clients in CLIENTS[1::2]:
-                ideals.append(ideal_images_per_s(setting, jpeg, PRECISION, seconds))
-    ideal = {name: max(each[name] for each in ideals) for name in ideals[0]}
-    return curve, ideal
+    return curve
+
+
+def _against_ideal(
+    setting: Setting, server: EmbeddedServer, jpeg: bytes, clients: int, seconds: float
+) -> dict[str, Any]:
+    """The ensemble with `clients` in turns with both ideals, and its share of the better one."""
+    with grpc_stub(server.grpc_url) as stub:
+        make_ask = grpc_asks(stub, image_request(jpeg))
+        ways = ideal_ways(setting, jpeg, PRECISION)
+        rates = _rates_in_turns(
+            {_SERVED: lambda spent: closed_loop(make_ask, clients, spent).per_second, **ways},
+            seconds,
+        )
+    ideals = {name: round(float(np.median(rates[name])), 2) for name in ways}
+    best = max(ideals, key=lambda name: ideals[name])
+    return {
+        "ideal_images_per_s": ideals,
+        "share_of_ideal": paired_ratio(rates[_SERVED], rates[best]).to_json(),
+    }
+
+
+def _rates_in_turns(
+    sides: Mapping[str, Callable[[float], float]], seconds: float
+) -> dict[str, list[float]]:
+    """Images/s of each side, one a round."""
+    rates: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(ROUNDS):
+        for name in in_turns(list(sides), number):
+            rates[name].append(sides[name](seconds))
+    return rates
 
 
 def _one_client(
     setting: Setting, server: EmbeddedServer, jpeg: bytes, seconds: float
 ) -> dict[str, Any]:
-    """What the server adds to its steps for a client that is alone."""
-    steps = steps_ms(setting, jpeg, PRECISION)
+    """What the server adds to its steps for a client that is alone: both in turns."""
+    steps = steps_of(setting, jpeg, PRECISION)
+    spans: dict[str, list[float]] = {name: [] for name in steps}
+    latencies: list[float] = []
     with grpc_stub(server.grpc_url) as stub:
+        make_ask = grpc_asks(stub, image_request(jpeg))
         before = _spent(stub)
-        load = closed_loop(grpc_asks(stub, image_request(jpeg)), 1, seconds).summary()
+        for _ in range(ROUNDS):
+            for name, seconds_each in take_turns(steps, setting.pick(5, 15)).items():
+                spans[name].append(1000 * float(np.median(seconds_each)))
+            load = closed_loop(make_ask, 1, seconds).summary()
+            latencies.append(load["latency_ms"]["median"])
         after = _spent(stub)
-    latency = load["latency_ms"]["median"]
-    in_all = sum(step["median"] for step in steps.values())
+    added = np.array(latencies) - np.sum(list(spans.values()), axis=0)
     return {
-        "steps_ms": steps,
-        "latency_ms": latency,
-        "added_ms": round(latency - in_all, 2),
+        "steps_ms": {name: spread(np.array(values)) for name, values in spans.items()},
+        "latency_ms": round(float(np.median(latencies)), 2),
+        "added_ms": median_of(added).to_json(),
         "models_ms": {
             name: {
                 stage: round((spent[stage][1] - ns) / max(spent[stage][0] - count, 1) / 1e6, 3)
@@ -128,15 +171,33 @@ def _spent(stub: Any) -> dict[str, dict[str, tuple[int, int]]]:
 
 
 def _overload(
-    server: EmbeddedServer, jpeg: bytes, knee: dict[str, Any], seconds: float
+    server: EmbeddedServer, jpeg: bytes, peak: int, clients: int, seconds: float
 ) -> dict[str, Any]:
-    """At several times the knee's clients, the knee measured again right before."""
+    """`clients`, far above the knee, in turns with the number that had the best rate."""
+    loads: dict[str, list[Load]] = {"at_peak": [], "above": []}
     with grpc_stub(server.grpc_url) as stub:
         make_ask = grpc_asks(stub, image_request(jpeg))
-        at_knee = closed_loop(make_ask, knee["clients"], seconds).summary()
-        above = closed_loop(make_ask, _OVERLOAD * knee["clients"], seconds).summary()
-    share = above["images_per_s"] / at_knee["images_per_s"]
-    return {"at_knee": at_knee, "above": above, "share_of_peak": round(share, 3)}
+        for number in range(ROUNDS):
+            for name in in_turns(list(loads), number):
+                count = peak if name == "at_peak" else clients
+                loads[name].append(closed_loop(make_ask, count, seconds))
+    share = paired_ratio(
+        *([load.per_second for load in loads[name]] for name in ("above", "at_peak"))
+    )
+    return {
+        **{name: _joined(each).summary() for name, each in loads.items()},
+        "share_of_peak": share.to_json(),
+    }
+
+
+def _joined(loads: Sequence[Load]) -> Load:
+    """Several stretches as one."""
+    return Load(
+        loads[0].clients,
+        sum(load.seconds for load in loads),
+        [latency for load in loads for latency in load.latencies_s],
+        sum((load.outcomes for load in loads), Counter()),
+    )
 
 
 def _images_so_far(server: EmbeddedServer) -> int:

@@ -67,7 +67,8 @@ class Ratio:
 
     def __str__(self) -> str:
         if self.low is None or self.high is None:
-            return f"{self.median:.2f} ({self.pairs} pairs: no interval)"
+            few = "measured once" if self.pairs == 1 else f"{self.pairs} pairs only"
+            return f"{self.median:.2f} ({few})"
         return f"{self.median:.2f} ({self.low:.2f} to {self.high:.2f})"
 
 

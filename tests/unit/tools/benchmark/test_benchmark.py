@@ -66,8 +66,12 @@ def spent(median: float, ratio: float = 1.0) -> dict:
     }
 
 
+def sure(median: float) -> dict:
+    return {"median": median, "low": 0.99 * median, "high": 1.01 * median, "pairs": 8}
+
+
 def results() -> dict:
-    people = {str(n): {"median": n / 250} for n in (1, 10, 20, 50)}
+    people = {str(n): spent(n / 250)["milliseconds"] for n in (1, 10, 20, 50)}
     step = {
         "clients": 2,
         "images_per_s": 30.0,
@@ -80,11 +84,12 @@ def results() -> dict:
         "effort": "quick",
         "threads": 2,
         "made": {
+            "noise": {"spread": 0.2, "too_noisy": True},
             "date": "2026-11-24T00:00:00+00:00",
             "machine": {"cpu": "C", "instructions": ["avx2"], "cores": 2, "load_before": 0.1},
         },
         "decoding": {
-            "grouping": {"by_people": people, "noise": {"median": 2.0}},
+            "grouping": {"by_people": people, "noise": spent(2.0)["milliseconds"]},
             "layers": {"openvino": spent(0.5)},
         },
         "preprocessing": {
@@ -99,14 +104,14 @@ def results() -> dict:
             "throughput_hint_images_per_s": {"f32": {"latency": {"median": 50}}},
         },
         "serving": {
-            "cold_start": {"ready_s": 3.0, "rss_mb": 700},
+            "cold_start": {"ready_s": sure(3.0), "rss_mb": 700},
             "memory_after": {"rss_mb": 707, "images": 900},
-            "share_of_ideal": 0.9,
-            "one_client": {"added_ms": 1.5},
+            "share_of_ideal": sure(0.9),
+            "one_client": {"added_ms": sure(1.5)},
             "by_clients": {"grpc": [step]},
             "knee": step,
-            "overload": {"share_of_peak": 0.97, "above": step},
-            "client_side": {"times_as_fast": 1.1},
+            "overload": {"share_of_peak": {**sure(0.97), "low": 0.9}, "above": step},
+            "client_side": {"times_as_fast": sure(1.1)},
         },
         "rivals": {
             "sides": {
@@ -121,19 +126,36 @@ def results() -> dict:
 
 
 def test_each_goal_is_held_against_what_was_measured():
-    held = {row.subject: row.holds for row in report.rows_of(results())}
-    assert held["grouping, 10 people"]
-    assert held["grouping, 50 people against 10"]
-    assert held["decoding layers (openvino) and grouping of 10 people"]
-    assert held["ready"]
-    assert held["ensemble against the in-process ideal"] is False
-    assert held["ensemble against pre- and postprocessing in a Python client"] is False
-    assert held["shipped, openvino f32, against bodypose-vgg19, onnxruntime f32"]
-    assert held["shipped, openvino bf16, against bodypose-vgg19, onnxruntime f32"]
-    assert held["shipped, openvino bf16, against movenet-multipose, openvino bf16"] is False
+    held = {row.subject: row.outcome for row in report.rows_of(results())}
+    for subject, outcome in {
+        "grouping, 10 people": "met",
+        "grouping, 50 people against 10": "met",
+        "decoding layers (openvino) and grouping of 10 people": "met",
+        "ready": "met",
+        "memory of all processes": "met",
+        "ensemble against the in-process ideal": "missed",
+        "one client: latency above the steps": "met",
+        "throughput at 8 times the knee's clients": "not decided",
+        "ensemble against pre- and postprocessing in a Python client": "missed",
+        "shipped, openvino f32, against bodypose-vgg19, onnxruntime f32": "met",
+        "shipped, openvino bf16, against bodypose-vgg19, onnxruntime f32": "met",
+        "shipped, openvino bf16, against movenet-multipose, openvino bf16": "missed",
+        "AP on the same images": "not decided",
+        "decode and letterbox, 640x480 quality 75, against OpenCV": "met",
+    }.items():
+        assert held[subject] == outcome, subject
     assert "shipped, openvino f32, against movenet-multipose, openvino bf16" not in held
-    assert held["AP on the same images"] is False
-    assert held["decode and letterbox, 640x480 quality 75, against OpenCV"]
+
+
+def test_a_goal_inside_the_middle_of_the_rounds_is_not_decided():
+    record = results()
+    record["decoding"]["grouping"]["by_people"]["20"] = {"median": 0.1, "p10": 0.08, "p90": 0.21}
+    held = {row.subject: row.outcome for row in report.rows_of(record)}
+    assert held["grouping, 20 people"] == "not decided"
+
+
+def test_the_page_says_when_the_machine_was_too_noisy():
+    assert "A fixed job varied by 20% meanwhile: too noisy" in report.report(results(), "", {})
 
 
 def test_the_page_and_its_pictures_are_made_from_the_results_alone(tmp_path):

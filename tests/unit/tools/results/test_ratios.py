@@ -27,7 +27,7 @@ def test_fewer_than_six_pairs_decide_nothing():
     ratio = paired_ratio([1.0] * 5, [1.0] * 5)
     assert (ratio.low, ratio.high) == (None, None)
     assert ratio.at_least(0.1) is ratio.at_most(9.0) is Outcome.NOT_DECIDED
-    assert str(ratio) == "1.00 (5 pairs: no interval)"
+    assert str(ratio) == "1.00 (5 pairs only)"
 
 
 @pytest.mark.parametrize(
