@@ -179,14 +179,18 @@ class Door:
         return self.pb_utils.InferenceResponse(error=self.pb_utils.TritonError(text, code))
 
 
-def parameter(model_config: str, name: str) -> str:
-    """One of the `parameters` of the config.pbtxt that Triton loaded; KeyError when it lacks.
+def parameter(model_config: str, name: str, default: str | None = None) -> str:
+    """One of the `parameters` of the config.pbtxt that Triton loaded.
 
     Args:
         model_config: `args["model_config"]` of a model's `initialize`, JSON.
         name: of the parameter.
+        default: where it lacks; a KeyError without one.
     """
-    return str(json.loads(model_config)["parameters"][name]["string_value"])
+    parameters = json.loads(model_config).get("parameters", {})
+    if name not in parameters and default is not None:
+        return default
+    return str(parameters[name]["string_value"])
 
 
 def joined(arrays: Arrays) -> NDArray[Any]:

@@ -15,7 +15,7 @@ def main():
     # The stub appends these two (python_backend src/pb_stub.cc), then imports "1.model".
     sys.path += [f"{model_folder}/1", model_folder, stubs]
     model = importlib.import_module("1.model").TritonPythonModel()
-    model.initialize({"model_config": config})
+    model.initialize({"model_config": config, "model_instance_name": "model_0_0"})
     import triton_python_backend_utils as pb_utils
 
     responses = model.execute(

@@ -29,6 +29,9 @@ MAY_IMPORT_PACKAGES = {
     "pose_runtime": "numpy",
     "pose_runtime.image_headers": "numpy simplejpeg",
     "pose_runtime.images": "numpy cv2 simplejpeg",
+    "pose_runtime.openvino_network": "openvino",
+    "pose_runtime.cuda_network": "numpy torch",
+    "pose_runtime.onnx_in_torch": "numpy onnx torch",
     "bodypose_client": "bodypose_client pose_runtime numpy aiohttp cv2 grpc google pycocotools rich"
     " simplejpeg skimage supervision tritonclient typer",
     "bodypose_client.commands.evaluate": "bodypose_client bodypose_tools pose_runtime typer",

@@ -1,4 +1,4 @@
-"""Triton's door to the network on a CPU: pixels in, peaks and limb scores out."""
+"""Triton's door to the network: pixels in, peaks and limb scores out, on a CPU or a GPU."""
 
 import json
 import os
@@ -7,11 +7,8 @@ from pathlib import Path
 import triton_python_backend_utils as pb_utils
 
 from .pose_runtime.admission import Admission  # pose_runtime/ is placed here by `tools build-repo`
-from .pose_runtime.door import (
-    Door,
-    joined,
-    parameter,
-)
+from .pose_runtime.door import Door, parameter
+from .pose_runtime.errors import SpecError
 from .pose_runtime.integrity import check_files
 from .pose_runtime.metrics import StageMetrics
 from .pose_runtime.passage import Between
@@ -29,12 +26,27 @@ class TritonPythonModel:
         passage = Between(Admission.of_this_server(), spec.place)
         self.door = Door(pb_utils, metrics, (spec.pixels,), outputs, passage=passage)
         self.door.check_config(args["model_config"])
-        config = args["model_config"]
-        precision, batch = parameter(config, "precision"), int(parameter(config, "batch"))
-        self.run = load_network(threads_of(config), precision, batch, spec)
+        self.run = load_network(spec, args["model_config"], args["model_instance_name"])
 
     def execute(self, requests):
         return self.door.answer_batch(requests, self.run)
+
+
+def load_network(spec, config, instance):
+    """The network in the runtime that config.pbtxt names; libraries load only for their own."""
+    runtime = parameter(config, "runtime", "openvino")  # repositories of 0.1.0 name none
+    precision = parameter(config, "precision")
+    if runtime == "openvino":
+        from .pose_runtime.openvino_network import openvino_network
+
+        batch = int(parameter(config, "batch"))
+        return openvino_network(MODEL, spec, precision, threads_of(config), batch)
+    if runtime == "cuda":
+        from .pose_runtime.cuda_network import cuda_network
+
+        batches = [int(size) for size in parameter(config, "batches").split(",")]
+        return cuda_network(MODEL, spec, precision, batches, int(instance.rpartition("_")[2]))
+    raise SpecError(f"runtime: expected openvino or cuda, got {runtime}; run `tools build-repo`")
 
 
 def threads_of(config):
@@ -42,36 +54,3 @@ def threads_of(config):
     instances = sum(group["count"] for group in json.loads(config)["instance_group"])
     share = max(1, len(os.sched_getaffinity(0)) // instances)
     return int(parameter(config, "threads")) or share
-
-
-def load_network(threads, precision, batch, spec):
-    """The network as a function: pixels (B, H, W, 3) to peaks and limb scores.
-
-    Of B images, `batch` are computed at once. On a CPU several take as long as one after the other,
-    and one at a time needs a fraction of the memory.
-    """
-    import openvino
-
-    core = openvino.Core()
-    graph = core.read_model(MODEL)
-    graph.reshape({spec.pixels.name: [batch if batch == 1 else -1, *spec.pixels.dims]})
-    settings = {
-        # Left alone, OpenVINO takes bfloat16 where the processor has it, and keypoints move.
-        "INFERENCE_PRECISION_HINT": precision,
-        "PERFORMANCE_HINT": "LATENCY",
-        "NUM_STREAMS": 1,
-        "INFERENCE_NUM_THREADS": threads,
-    }
-    compiled = core.compile_model(graph, "CPU", settings)
-    request = compiled.create_infer_request()
-    outputs = [compiled.output(tensor.name) for tensor in (spec.peaks, spec.limb_scores)]
-
-    def run(pixels):
-        parts = []
-        for first in range(0, len(pixels), batch):
-            part = {spec.pixels.name: pixels[first : first + batch]}
-            results = request.infer(part, share_inputs=True)
-            parts.append([results[output] for output in outputs])
-        return [joined(each) for each in zip(*parts, strict=True)]
-
-    return run

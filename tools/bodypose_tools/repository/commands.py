@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bodypose_tools.files.shipped import MODEL_SOURCES, SHIPPED_MODEL
-from bodypose_tools.runtimes.settings import Precision
+from bodypose_tools.runtimes.settings import Device, Precision
 
 from .settings import DEFAULT_REPOSITORY, NetworkBackend, ServerTarget
 
 if TYPE_CHECKING:
     from .targets import Serving
+    from .tuning import Tuning
 
 
 def _in_a_container(backend: NetworkBackend) -> NetworkBackend:
@@ -73,8 +74,15 @@ def build_repo(
     precision: Annotated[
         Precision | None,
         typer.Option(
-            help="Of the network, with --target embedded; bf16 where the CPU has it.",
-            show_default="that of --tuning, or f32",
+            help="Arithmetic of the network: f32 or bf16 on a CPU, f16 or f32 on a GPU.",
+            show_default="that of --tuning; f32 on a CPU, f16 on a GPU",
+        ),
+    ] = None,
+    device: Annotated[
+        Device | None,
+        typer.Option(
+            help="What computes the network: cuda is an NVIDIA GPU without TensorRT.",
+            show_default="that of --tuning, or cpu",
         ),
     ] = None,
     max_image_bytes: Annotated[
@@ -109,6 +117,8 @@ def build_repo(
 
     Example: `tools build-repo build/int8.onnx --precision bf16`
 
+    Example: `tools build-repo --device cuda`
+
     Example: `tools build-repo --max-image-pixels 8000000 --image-formats JPEG,PNG`
     """
     from pose_runtime.spec import PipelineSpec
@@ -131,28 +141,36 @@ def build_repo(
         versions.add_version(model or SHIPPED_MODEL, output, version, limits)
         typer.echo(f"{output}  version {version} is there; `tools promote {version}` starts it")
         return
-    serving = _serving(target, model, triton_version, network_backend)
-    if tuning or precision:
-        if target is not ServerTarget.EMBEDDED:
-            raise typer.BadParameter(
-                "is for the embedded server; leave it out",
-                param_hint="--tuning" if tuning else "--precision",
-            )
-        serving = _tuned(tuning, precision)
+    settings = _settings(tuning, precision, device)
+    serving = _serving(target, model, triton_version, network_backend, settings)
+    if (tuning or precision) and serving.backend is not NetworkBackend.PYTHON:
+        raise typer.BadParameter(
+            "expected a network that model.py runs; the backends of --target cpu and plans have no"
+            " such setting",
+            param_hint="--tuning" if tuning else "--precision",
+        )
     record = repository.build_repository(model or SHIPPED_MODEL, output, serving, limits)
     typer.echo(f"{output}  target {target}, files and their sha256 in {record}")
     if target is not ServerTarget.EMBEDDED:
         typer.echo(f"for {serving.triton.image}; the line that starts it is in docs/deploying.md")
 
 
-def _tuned(tuning: Path | None, precision: Precision | None) -> Serving:
+def _settings(tuning: Path | None, precision: Precision | None, device: Device | None) -> Tuning:
+    """Those of the file, or the defaults of the device; `precision` counts more than either."""
     from dataclasses import replace
 
-    from .targets import tuned
-    from .tuning import UNTUNED, Tuning
+    from .tuning import UNTUNED, UNTUNED_CUDA, Tuning
 
-    settings = Tuning.load(tuning) if tuning else UNTUNED
-    return tuned(replace(settings, precision=str(precision)) if precision else settings)
+    if tuning:
+        settings = Tuning.load(tuning)
+        if device is not None and device != settings.device:
+            raise typer.BadParameter(
+                f"expected the device of {tuning}, {settings.device}, got {device}",
+                param_hint="--device",
+            )
+    else:
+        settings = UNTUNED_CUDA if device is Device.CUDA else UNTUNED
+    return replace(settings, precision=str(precision)) if precision else settings
 
 
 def _limits(
@@ -176,10 +194,15 @@ def _format_name(name: str) -> str:
 
 
 def _serving(
-    target: ServerTarget, model: Path | None, triton_version: str | None, backend: NetworkBackend
+    target: ServerTarget,
+    model: Path | None,
+    triton_version: str | None,
+    backend: NetworkBackend,
+    tuning: Tuning,
 ) -> Serving:
     from . import targets as serving_targets
     from .releases import RECENT, TritonVersion
+    from .tuning import UNTUNED_CUDA
 
     if target is ServerTarget.EMBEDDED:
         if triton_version is not None:
@@ -187,16 +210,13 @@ def _serving(
                 "the embedded server has one; give it with --target cpu or gpu",
                 param_hint="--triton-version",
             )
-        return serving_targets.Serving()
+        return serving_targets.tuned(tuning)
     triton = RECENT if triton_version is None else TritonVersion.parse(triton_version)
     if target is ServerTarget.CPU:
         return serving_targets.cpu(triton, backend)
-    if model is None:
-        raise typer.BadParameter(
-            "expected a plan from `tools build-engine`; none is shipped, because a plan belongs to"
-            " one GPU",
-            param_hint="MODEL",
-        )
+    if model is None or model.suffix == ".onnx":
+        on_gpu = tuning if tuning.device == Device.CUDA else UNTUNED_CUDA
+        return serving_targets.cuda_in_container(triton, on_gpu)
     from .plans import serving_of_plan
 
     return serving_of_plan(model, triton)

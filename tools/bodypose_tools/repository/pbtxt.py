@@ -17,6 +17,7 @@ from pose_runtime.spec import ModelSpec, PipelineSpec, TensorSpec
 from .releases import EMBEDDED, TritonVersion, knows
 from .settings import NetworkBackend
 from .targets import MODEL_FILES, Serving
+from .tuning import Tuning
 
 ENSEMBLE = "bodypose"
 PREPROCESS = "bodypose_preprocess"
@@ -26,6 +27,7 @@ GROUPING = "bodypose_grouping"
 # Images that may be between preprocessing and grouping; more are refused at once, so that a client
 # learns of overload and the network's inputs (0.3 MB an image) do not pile up.
 MAX_IMAGES_UNDER_WAY = 64
+_ON_A_GPU = 256  # some 0.1 s of its work, like 64 images on a few cores are seconds
 # Requests in the whole ensemble, where Triton has such a limit: a bound of what waits in front.
 _MAX_REQUESTS_IN_FLIGHT = 4 * MAX_IMAGES_UNDER_WAY
 # As many threads as the server may use where it runs; TensorRT needs none, ours are in `Tuning`.
@@ -154,19 +156,34 @@ def _tuned(step: ModelSpec, serving: Serving) -> ModelSpec:
             PREPROCESS: tuning.preprocess_instances,
             GROUPING: tuning.grouping_instances,
         }
-        return replace(step, instances=instances[step.name])
+        step = replace(step, instances=instances[step.name])
+        if step.name == PREPROCESS and tuning.device == "cuda":
+            step = replace(step, parameters={"max_images_under_way": str(_ON_A_GPU)})
+        return step
     step = replace(
         step, instances=tuning.network_instances, max_queue_delay_us=tuning.queue_delay_us
     )
     if serving.backend is NetworkBackend.PYTHON:
-        parameters = {
-            "threads": str(tuning.threads),
-            "precision": tuning.precision,
-            "batch": str(tuning.network_batch),
-        }
-        batches = tuning.network_batch > 1
-        step = replace(step, parameters=parameters, batches_requests=batches)
+        step = replace(
+            step,
+            parameters=_runtime_parameters(tuning),
+            batches_requests=tuning.network_batch > 1,
+            max_batch_size=max(step.max_batch_size, tuning.network_batch),
+        )
     return step
+
+
+def _runtime_parameters(tuning: Tuning) -> dict[str, str]:
+    """What the Python model of the network reads: its runtime, and that runtime's settings."""
+    if tuning.device == "cuda":
+        batches = ",".join(map(str, tuning.fixed_batches))
+        return {"runtime": "cuda", "precision": tuning.precision, "batches": batches}
+    return {
+        "runtime": "openvino",
+        "threads": str(tuning.threads),
+        "precision": tuning.precision,
+        "batch": str(tuning.network_batch),
+    }
 
 
 def _schedule(config: Any, model: ModelSpec) -> None:

@@ -13,13 +13,13 @@ class ServerTarget(StrEnum):
 
     EMBEDDED = "embedded"  # the tritonserver of the nvidia-pytriton wheel
     CPU = "cpu"  # the stock image
-    GPU = "gpu"  # the stock image, with a plan
+    GPU = "gpu"  # the stock image, with a plan or with PyTorch
 
 
 class NetworkBackend(StrEnum):
     """Triton's backend of the network step."""
 
-    PYTHON = "python"  # OpenVINO inside model.py
+    PYTHON = "python"  # model.py, with OpenVINO or CUDA
     ONNXRUNTIME = "onnxruntime"
     OPENVINO = "openvino"
     TENSORRT = "tensorrt"

@@ -7,7 +7,7 @@ from typing import Final
 
 from .releases import EMBEDDED, RECENT, TritonVersion
 from .settings import NetworkBackend, ServerTarget
-from .tuning import UNTUNED, Tuning
+from .tuning import UNTUNED, UNTUNED_CUDA, Tuning
 
 # File of the network in its version folder.
 MODEL_FILES: Final = {
@@ -35,7 +35,7 @@ class Serving:
 
 
 def tuned(tuning: Tuning) -> Serving:
-    """The embedded server with the settings of `tools tune`."""
+    """The embedded server with settings, as `tools tune` finds them."""
     return Serving(tuning=tuning)
 
 
@@ -44,6 +44,11 @@ def cpu(
 ) -> Serving:
     """A stock container without a GPU."""
     return Serving(ServerTarget.CPU, backend, triton)
+
+
+def cuda_in_container(triton: TritonVersion = RECENT, tuning: Tuning = UNTUNED_CUDA) -> Serving:
+    """A stock container with a GPU and PyTorch, from an ONNX file."""
+    return Serving(ServerTarget.GPU, NetworkBackend.PYTHON, triton, tuning=tuning)
 
 
 def gpu(max_batch_size: int, triton: TritonVersion = RECENT) -> Serving:

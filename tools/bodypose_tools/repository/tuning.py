@@ -13,18 +13,21 @@ class TuningFileError(PoseError):
     """A file is not what `tools tune` writes."""
 
 
-PRECISIONS = ("f32", "bf16")
+PRECISIONS = {"cpu": ("f32", "bf16"), "cuda": ("f16", "f32")}
+# Batch sizes that a GPU sees; others are padded to the next one.
+_FIXED_BATCHES = (1, 8)
 
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """How the embedded server spends its cores; the defaults suit a machine that nobody measured.
+    """How the server spends its cores and GPU; the defaults suit a machine that nobody measured.
 
     preprocess_instances, network_instances, grouping_instances: processes of each step.
     network_batch: images that the network computes at once, of all that wait for it.
     queue_delay_us: how long the network waits for more images when `network_batch` is above 1.
     threads: of each process of the network; 0: its share of the cores where it runs.
-    precision: in which OpenVINO runs the network, "f32" or "bf16".
+    precision: of the network; "f32" or "bf16" on a CPU, "f16" or "f32" on a GPU.
+    device: what computes the network, "cpu" or "cuda".
     """
 
     preprocess_instances: int = 1
@@ -34,6 +37,7 @@ class Tuning:
     queue_delay_us: int = 0
     threads: int = 0
     precision: str = "f32"
+    device: str = "cpu"
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
@@ -42,10 +46,19 @@ class Tuning:
                 raise TuningFileError(
                     f"{name}: expected a whole number from {least} on, got {value!r}"
                 )
-        if self.precision not in PRECISIONS:
+        if self.device not in PRECISIONS:
+            raise TuningFileError(f"device: expected cpu or cuda, got {self.device!r}")
+        known = PRECISIONS[self.device]
+        if self.precision not in known:
             raise TuningFileError(
-                f"precision: expected one of {', '.join(PRECISIONS)}, got {self.precision!r}"
+                f"precision: expected one of {', '.join(known)} on {self.device}, got"
+                f" {self.precision!r}"
             )
+
+    @property
+    def fixed_batches(self) -> tuple[int, ...]:
+        """Batch sizes that are compiled for a GPU."""
+        return (*(size for size in _FIXED_BATCHES if size < self.network_batch), self.network_batch)
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=2) + "\n"
@@ -79,3 +92,7 @@ _LEAST = {
     "threads": 0,
 }
 UNTUNED = Tuning()
+# A GPU computes thousands of images a second, a core decodes a few hundred JPEGs.
+UNTUNED_CUDA = Tuning(
+    preprocess_instances=8, grouping_instances=2, network_batch=32, precision="f16", device="cuda"
+)

@@ -19,7 +19,15 @@ class GraphRuntime(StrEnum):
 
 
 class Precision(StrEnum):
-    """Arithmetic in which OpenVINO runs the network."""
+    """Arithmetic of the network, where its graph is not INT8."""
 
     F32 = "f32"
-    BF16 = "bf16"
+    BF16 = "bf16"  # on CPUs that have it
+    F16 = "f16"  # on GPUs
+
+
+class Device(StrEnum):
+    """What computes the network."""
+
+    CPU = "cpu"
+    CUDA = "cuda"  # an NVIDIA GPU, without TensorRT

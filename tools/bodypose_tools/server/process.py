@@ -18,7 +18,7 @@ from . import guard as server_guard
 from .readiness import is_ready
 from .settings import ServerError
 
-_START_TIMEOUT_S = 120
+_START_TIMEOUT_S = 600  # the first start on a GPU compiles the network for minutes
 _STOP_TIMEOUT_S = 9
 _ABOUT_MISSING_GPU = ("CUDA", "Cuda", "pinned", "DCGM", "NVML")
 

@@ -193,7 +193,8 @@ def test_the_embedded_server_does_not_serve_it(repository):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--target", "gpu"), "none is shipped"),
+        (("--target", "cpu", "--precision", "bf16"), "expected a network that model.py runs"),
+        (("--device", "cuda", "--precision", "bf16"), "expected one of f16, f32 on cuda"),
         (("--triton-version", "26.07"), "the embedded server has one"),
     ],
 )
@@ -201,3 +202,19 @@ def test_what_does_not_go_together_is_a_usage_error(arguments, said):
     result = CliRunner().invoke(app, ["build-repo", *arguments])
     assert result.exit_code == 2
     assert said in " ".join(result.output.replace("│", " ").split())
+
+
+@pytest.mark.parametrize("options", [(), ("--target", "gpu")])
+def test_an_onnx_file_goes_to_a_gpu_without_tensorrt(options, tmp_path, tiny_onnx):
+    model = tiny_onnx(tmp_path / "tiny.onnx", PipelineSpec())
+    command = ["build-repo", str(model), "--device", "cuda", *options, "-o", str(tmp_path / "r")]
+
+    built = CliRunner().invoke(app, command)
+
+    network = config(tmp_path / "r", NETWORK)
+    parameters = {key: value.string_value for key, value in network.parameters.items()}
+    assert built.exit_code == 0, built.output
+    assert parameters == {"runtime": "cuda", "precision": "f16", "batches": "1,8,32"}
+    assert (network.backend, network.max_batch_size) == ("python", 32)
+    assert network.HasField("dynamic_batching")
+    assert problems_of(tmp_path / "r") == []

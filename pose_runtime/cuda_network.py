@@ -1,0 +1,149 @@
+"""The network on an NVIDIA GPU without TensorRT: compiled by PyTorch, replayed as a CUDA graph.
+
+A GPU sees a few fixed batch sizes only; other batches are padded to the next one. Each size is
+compiled and run before the model is ready: a size that a runtime meets for the first time costs
+seconds (ONNX Runtime's issue 23006 describes it for cuDNN's plans).
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .errors import PoseError
+from .onnx_in_torch import torch_function
+from .spec import PipelineSpec
+
+BATCHES = (1, 8, 32)
+PRECISIONS = ("f16", "f32")
+_LEAST_CAPABILITY = (7, 0)  # of the code that PyTorch generates (Triton, the compiler)
+_EXTRA = 'pip install "bodypose-triton[embedded-cuda]"'
+
+
+class CudaError(PoseError):
+    """The network cannot run on a GPU here; the message says what is missing."""
+
+
+def cuda_network(
+    model: Path,
+    spec: PipelineSpec,
+    precision: str = "f16",
+    batches: Sequence[int] = BATCHES,
+    instance: int = 0,
+) -> Callable[[Any], list[Any]]:
+    """The network as a function: pixels (B, H, W, 3) uint8 to peaks and limb scores, for any B.
+
+    Args:
+        model: ONNX file from `tools export`, float32 or float16.
+        spec: its tensors.
+        precision: "f16": convolutions in float16, decoding layers in float32; "f32": all of it, and
+            no TF32.
+        batches: sizes that are compiled; of larger batches the largest is computed at a time.
+        instance: number of this process; instances are dealt to the GPUs in turn.
+
+    Raises:
+        CudaError: no PyTorch with CUDA, no GPU or one that is too old, no C compiler, or too little
+            memory on the card.
+    """
+    torch = _torch_with_cuda()
+    device = f"cuda:{instance % torch.cuda.device_count()}"
+    torch.cuda.set_device(device)
+    _refuse_old(torch, device)
+    torch.backends.cudnn.benchmark = True
+    try:
+        sizes = {
+            batch: _compiled(torch, model, spec, batch, device, precision)
+            for batch in sorted(batches)
+        }
+    except torch.cuda.OutOfMemoryError as error:
+        free, total = (size / 2**30 for size in torch.cuda.mem_get_info())
+        raise CudaError(
+            f"expected memory for batches of {', '.join(map(str, sorted(batches)))} on {device},"
+            f" got {free:.1f} of {total:.1f} GiB free; end what else uses the GPU, or build with"
+            " fewer batch sizes"
+        ) from error
+    largest = max(sizes)
+
+    def run(pixels: Any) -> list[Any]:
+        outputs = [
+            np.empty((len(pixels), *tensor.dims), np.float32)
+            for tensor in (spec.peaks, spec.limb_scores)
+        ]
+        for first in range(0, len(pixels), largest):
+            part = pixels[first : first + largest]
+            size = min(size for size in sizes if size >= len(part))
+            for whole, made in zip(outputs, sizes[size](part), strict=True):
+                whole[first : first + len(part)] = made[: len(part)]
+        return outputs
+
+    return run
+
+
+def _torch_with_cuda() -> Any:
+    # Compiled kernels stay between starts: the second one takes a fraction of the first.
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "bodypose-triton"
+    os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache / "inductor"))
+    try:
+        import torch
+    except ImportError as error:
+        raise CudaError(f"expected PyTorch, got none; run {_EXTRA}") from error
+    if torch.version.cuda is None:
+        raise CudaError(f"expected PyTorch with CUDA, got {torch.__version__}; run {_EXTRA}")
+    if not torch.cuda.is_available():
+        raise CudaError(
+            f"expected an NVIDIA GPU with a driver for CUDA {torch.version.cuda}, got none; see"
+            " whether nvidia-smi lists one, or run `tools build-repo --device cpu`"
+        )
+    if shutil.which(os.environ.get("CC", "cc")) is None and shutil.which("gcc") is None:
+        raise CudaError("expected a C compiler for PyTorch's kernels, got none; install gcc")
+    return torch
+
+
+def _refuse_old(torch: Any, device: str) -> None:
+    capability = torch.cuda.get_device_capability(device)
+    if capability < _LEAST_CAPABILITY:
+        raise CudaError(
+            f"{torch.cuda.get_device_name(device)}: expected compute capability"
+            f" {'.'.join(map(str, _LEAST_CAPABILITY))} or newer, got"
+            f" {'.'.join(map(str, capability))}; run `tools build-repo --device cpu`"
+        )
+
+
+def _compiled(
+    torch: Any, model: Path, spec: PipelineSpec, batch: int, device: str, precision: str
+) -> Callable[[Any], list[Any]]:
+    """One batch size: at most `batch` images in, as many rows out as the batch has."""
+    tf32 = False  # "f32" means it
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
+    function = torch.compile(
+        torch_function(model, batch, device, precision == "f16"), fullgraph=True, dynamic=False
+    )
+    pixels = torch.zeros((batch, *spec.pixels.dims), dtype=torch.uint8, device=device)
+    staged = torch.zeros((batch, *spec.pixels.dims), dtype=torch.uint8).pin_memory()
+    stream = torch.cuda.Stream(device)
+    with torch.inference_mode(), torch.cuda.stream(stream):
+        for _ in range(3):  # compiles, and lets cuDNN choose, before the graph is captured
+            function(pixels)
+        stream.synchronize()
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph, stream=stream):
+            made = function(pixels)
+        results = [torch.empty(each.shape, dtype=torch.float32).pin_memory() for each in made]
+    arrays = [each.numpy() for each in results]
+
+    def run(images: Any) -> list[Any]:
+        staged.numpy()[: len(images)] = images
+        with torch.inference_mode(), torch.cuda.stream(stream):
+            pixels.copy_(staged, non_blocking=True)
+            graph.replay()
+            for result, each in zip(results, made, strict=True):
+                result.copy_(each, non_blocking=True)
+            stream.synchronize()
+        return arrays
+
+    return run

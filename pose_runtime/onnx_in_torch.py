@@ -1,0 +1,338 @@
+"""An ONNX graph as a PyTorch function of fixed shapes, which PyTorch compiles for the GPU.
+
+Only operators that our exported graphs use. Everything that depends on shapes alone is computed
+once, in numpy; what remains is traced by `torch.compile` as one graph. The convolutional part may
+run in float16, the decoding layers stay float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import ContractError
+
+Array = NDArray[Any]
+Values = Sequence[Any]  # of a node's inputs: tensors, or numpy arrays where only shapes need them
+Operation = Callable[[Values, Mapping[str, Any]], Any]
+
+
+def torch_function(model: Path, batch: int, device: str, half: bool) -> Callable[[Any], Any]:
+    """The graph of an ONNX file as a function: pixels (batch, H, W, 3) uint8 -> its outputs.
+
+    Args:
+        model: ONNX file from `tools export`, float32 or float16; its weights may be stored as
+            either.
+        batch: images of a call, fixed.
+        device: of the weights, "cuda:0" or "cpu".
+        half: convolutions and what stands between them in float16.
+
+    Raises:
+        ContractError: the graph has an operator that this module does not know, as an INT8 graph
+            has.
+    """
+    import onnx
+    import torch
+
+    graph = onnx.load(model).graph
+    constants = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
+    source, results = graph.input[0], [output.name for output in graph.output]
+    dims = [dim.dim_value for dim in source.type.tensor_type.shape.dim[1:]]
+    # Run once without data, on shapes alone: what depends on them only is a constant.
+    shaped = {source.name: torch.empty((batch, *dims), dtype=torch.uint8, device="meta")}
+    steps = []
+    for node in graph.node:
+        if _folded(node, constants, shaped):
+            continue
+        step = _step(node, constants, device, half)
+        shaped.update(_outputs(_step(node, constants, "meta", half), shaped))
+        steps.append(step)
+
+    def run(pixels: Any) -> Any:
+        values = {source.name: pixels}
+        for step in steps:
+            values.update(_outputs(step, values))
+        return tuple(values[name].float() for name in results)
+
+    return run
+
+
+Step = tuple[Callable[[Values], Any], list[str], list[str]]  # function, inputs' and outputs' names
+
+
+def _outputs(step: Step, values: Mapping[str, Any]) -> dict[str, Any]:
+    function, inputs, outputs = step
+    made = function([values[name] for name in inputs])
+    return dict(zip(outputs, made if isinstance(made, tuple) else (made,), strict=False))
+
+
+def _folded(node: Any, constants: dict[str, Array], shaped: Mapping[str, Any]) -> bool:
+    """Whether a node's outputs are constants; if so, they are added to `constants`."""
+    if node.op_type == "Shape" and node.input[0] in shaped:
+        constants[node.output[0]] = np.array(shaped[node.input[0]].shape, np.int64)
+        return True
+    if not all(name in constants for name in node.input if name):
+        return False
+    from onnx.reference import ReferenceEvaluator
+
+    given = {name: constants[name] for name in node.input if name}
+    made = ReferenceEvaluator(node).run(None, given)
+    constants.update(zip(node.output, made, strict=True))
+    return True
+
+
+def _step(node: Any, constants: Mapping[str, Array], device: str, half: bool) -> Step:
+    """A node as a function of those of its inputs that are not constants."""
+    import onnx
+    import torch
+
+    if node.op_type not in _OPERATIONS:
+        raise ContractError(
+            "network", "a float graph of `tools export`", f"the operator {node.op_type}"
+        )
+    attributes = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
+    attributes["half"] = half
+    operation, on_host = _OPERATIONS[node.op_type], _READ_AS_NUMBERS.get(node.op_type, ())
+
+    def constant(place: int, array: Array) -> Any:
+        if place in on_host:
+            return array
+        tensor = torch.from_numpy(np.array(array)).to(device)
+        if node.op_type in _CONVOLUTIONS:
+            tensor = tensor.to(torch.float16 if half else torch.float32)
+            if tensor.ndim == 4:
+                tensor = tensor.contiguous(memory_format=torch.channels_last)
+        elif tensor.dtype in (torch.float16, torch.float64):
+            tensor = tensor.float()
+        return tensor
+
+    fixed = {
+        place: constant(place, constants[name])
+        for place, name in enumerate(node.input)
+        if name in constants
+    }
+    running = [name for name in node.input if name and name not in constants]
+
+    def run(given: Values) -> Any:
+        rest = iter(given)
+        values = [
+            fixed[place] if place in fixed else next(rest) if name else None
+            for place, name in enumerate(node.input)
+        ]
+        if node.op_type not in _MAY_BE_HALF:
+            values = [_as_float32(value) for value in values]
+        return operation(values, attributes)
+
+    return run, running, list(node.output)
+
+
+def _as_float32(value: Any) -> Any:
+    import torch
+
+    is_half = isinstance(value, torch.Tensor) and value.dtype == torch.float16
+    return value.float() if is_half else value
+
+
+def _convolution(values: Values, attributes: Mapping[str, Any]) -> Any:
+    import torch.nn.functional as torch_functions
+
+    pixels, kernel, bias, *_ = *values, None
+    pixels = pixels.to(kernel.dtype)
+    top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
+    padding: Any = (top, left)
+    if (top, left) != (bottom, right):
+        pixels = torch_functions.pad(pixels, (left, right, top, bottom))
+        padding = 0
+    return torch_functions.conv2d(
+        pixels,
+        kernel,
+        bias,
+        attributes.get("strides", (1, 1)),
+        padding,
+        attributes.get("dilations", (1, 1)),
+        attributes.get("group", 1),
+    )
+
+
+def _transposed_convolution(values: Values, attributes: Mapping[str, Any]) -> Any:
+    import torch.nn.functional as torch_functions
+
+    pixels, kernel, bias, *_ = *values, None
+    top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
+    if (top, left) != (bottom, right):
+        raise ContractError("ConvTranspose", "equal pads", str(attributes["pads"]))
+    return torch_functions.conv_transpose2d(
+        pixels.to(kernel.dtype),
+        kernel,
+        bias,
+        attributes.get("strides", (1, 1)),
+        (top, left),
+        groups=attributes.get("group", 1),
+    )
+
+
+def _resize(values: Values, attributes: Mapping[str, Any]) -> Any:
+    import torch.nn.functional as torch_functions
+
+    pixels, _, scales, sizes, *_ = *values, None, None
+    if sizes is not None and sizes.size:
+        height, width = (int(side) for side in sizes[-2:])
+    else:
+        sides = zip(pixels.shape[-2:], scales[-2:], strict=True)
+        height, width = (int(np.floor(side * float(scale))) for side, scale in sides)
+    if attributes["mode"] == b"nearest":
+        return torch_functions.interpolate(pixels, (height, width), mode="nearest")
+    return torch_functions.interpolate(
+        pixels, (height, width), mode="bilinear", align_corners=False
+    )
+
+
+def _max_pool(values: Values, attributes: Mapping[str, Any]) -> Any:
+    import torch.nn.functional as torch_functions
+
+    padding = attributes.get("pads", (0, 0, 0, 0))[:2]
+    kernel, strides = attributes["kernel_shape"], attributes.get("strides", (1, 1))
+    return torch_functions.max_pool2d(values[0], kernel, strides, padding)
+
+
+def _clip(values: Values, attributes: Mapping[str, Any]) -> Any:
+    low, high = (*(None if each is None else float(each) for each in values[1:]), None, None)[:2]
+    return values[0].clamp(low, high)
+
+
+def _slice(values: Values, attributes: Mapping[str, Any]) -> Any:
+    data, starts, ends, axes, steps = (*values, None, None)[:5]
+    axes = range(len(starts)) if axes is None else axes
+    steps = [1] * len(starts) if steps is None else steps
+    picks = [slice(None)] * data.ndim
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        picks[axis] = slice(int(start), int(end), int(step))
+    return data[tuple(picks)]
+
+
+def _gather(values: Values, attributes: Mapping[str, Any]) -> Any:
+    data, indices = values
+    axis = attributes.get("axis", 0) % data.ndim
+    flat = data.index_select(axis, indices.reshape(-1).long())
+    return flat.reshape(*data.shape[:axis], *indices.shape, *data.shape[axis + 1 :])
+
+
+def _reshape(values: Values, attributes: Mapping[str, Any]) -> Any:
+    data, shape = values
+    return data.reshape([data.shape[i] if side == 0 else int(side) for i, side in enumerate(shape)])
+
+
+def _unsqueeze(values: Values, attributes: Mapping[str, Any]) -> Any:
+    data, axes = values
+    for axis in sorted(int(axis) % (data.ndim + len(axes)) for axis in axes):
+        data = data.unsqueeze(axis)
+    return data
+
+
+def _top_k(values: Values, attributes: Mapping[str, Any]) -> Any:
+    best, places = values[0].topk(int(values[1].item()), attributes.get("axis", -1))
+    return best, places
+
+
+def _reduce(name: str) -> Operation:
+    def reduced(values: Values, attributes: Mapping[str, Any]) -> Any:
+        axes = values[1] if len(values) > 1 else attributes.get("axes")
+        axes = tuple(range(values[0].ndim)) if axes is None else tuple(int(axis) for axis in axes)
+        return getattr(values[0], name)(dim=axes, keepdim=bool(attributes.get("keepdims", 1)))
+
+    return reduced
+
+
+def _of_tensors(name: str) -> Operation:
+    """An operation that PyTorch has under a name of its own, on tensors alone."""
+
+    def operation(values: Values, attributes: Mapping[str, Any]) -> Any:
+        import torch
+
+        return getattr(torch, name)(*values)
+
+    return operation
+
+
+def _cast(values: Values, attributes: Mapping[str, Any]) -> Any:
+    import torch
+    from onnx import helper
+
+    kind = helper.tensor_dtype_to_np_dtype(attributes["to"]).name
+    # Where float16 is meant, `half` says so: a graph stored as float16 runs in float32 as well.
+    kinds = {"float16": "float16" if attributes["half"] else "float32", "int32": "int64"}
+    return values[0].to(getattr(torch, kinds.get(kind, kind)))
+
+
+def _concat(values: Values, attributes: Mapping[str, Any]) -> Any:
+    import torch
+
+    if len({value.dtype for value in values}) > 1:
+        values = [_as_float32(value) for value in values]
+    return torch.cat(list(values), attributes["axis"])
+
+
+_OPERATIONS: dict[str, Operation] = {
+    "Add": _of_tensors("add"),
+    "And": _of_tensors("logical_and"),
+    "Cast": _cast,
+    "Clip": _clip,
+    "Concat": _concat,
+    "Conv": _convolution,
+    "ConvTranspose": _transposed_convolution,
+    "Div": _of_tensors("div"),
+    "Equal": _of_tensors("eq"),
+    "Exp": _of_tensors("exp"),
+    "Expand": lambda values, _: values[0].expand([int(side) for side in values[1]]),
+    "Floor": _of_tensors("floor"),
+    "Gather": _gather,
+    "Greater": _of_tensors("gt"),
+    "GreaterOrEqual": _of_tensors("ge"),
+    "Identity": lambda values, _: values[0],
+    "Less": _of_tensors("lt"),
+    "LessOrEqual": _of_tensors("le"),
+    "Log": _of_tensors("log"),
+    "Max": _of_tensors("maximum"),
+    "MaxPool": _max_pool,
+    "Min": _of_tensors("minimum"),
+    "Mul": _of_tensors("mul"),
+    "Not": _of_tensors("logical_not"),
+    "Or": _of_tensors("logical_or"),
+    "ReduceMax": _reduce("amax"),
+    "ReduceMean": _reduce("mean"),
+    "ReduceMin": _reduce("amin"),
+    "ReduceSum": _reduce("sum"),
+    "Relu": _of_tensors("relu"),
+    "Reshape": _reshape,
+    "Resize": _resize,
+    "Sigmoid": _of_tensors("sigmoid"),
+    "Slice": _slice,
+    "Sqrt": _of_tensors("sqrt"),
+    "Squeeze": lambda values, _: values[0].squeeze(tuple(int(axis) for axis in values[1])),
+    "Sub": _of_tensors("sub"),
+    "TopK": _top_k,
+    "Transpose": lambda values, attributes: values[0].permute(attributes["perm"]),
+    "Unsqueeze": _unsqueeze,
+    "Where": _of_tensors("where"),
+}
+_CONVOLUTIONS = ("Conv", "ConvTranspose")
+_MAY_BE_HALF = {*_CONVOLUTIONS, "Add", "Cast", "Clip", "Concat", "MaxPool", "Relu", "Resize", "Transpose"}  # fmt: skip
+# Inputs, by place, that say how and not what: axes, shapes, numbers.
+_READ_AS_NUMBERS: dict[str, tuple[int, ...]] = {
+    "Clip": (1, 2),
+    "Expand": (1,),
+    "ReduceMax": (1,),
+    "ReduceMean": (1,),
+    "ReduceMin": (1,),
+    "ReduceSum": (1,),
+    "Reshape": (1,),
+    "Resize": (1, 2, 3),
+    "Slice": (1, 2, 3, 4),
+    "Squeeze": (1,),
+    "TopK": (1,),
+    "Unsqueeze": (1,),
+}

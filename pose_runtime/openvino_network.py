@@ -1,0 +1,50 @@
+"""The network on a CPU, in OpenVINO."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from .door import joined
+from .spec import PipelineSpec
+
+
+def openvino_network(
+    model: Path, spec: PipelineSpec, precision: str, threads: int, batch: int
+) -> Callable[[Any], list[Any]]:
+    """The network as a function: pixels (B, H, W, 3) uint8 to peaks and limb scores.
+
+    Args:
+        model: ONNX file from `tools export`, float or INT8.
+        spec: its tensors.
+        precision: "f32" or "bf16", of what is not INT8.
+        threads: of a call.
+        batch: how many of B images are computed at once. On a CPU several take as long as one after
+            the other, and one at a time needs a fraction of the memory.
+    """
+    import openvino
+
+    core = openvino.Core()
+    graph = core.read_model(model)
+    graph.reshape({spec.pixels.name: [batch if batch == 1 else -1, *spec.pixels.dims]})
+    settings = {
+        # Left alone, OpenVINO takes bfloat16 where the processor has it, and keypoints move.
+        "INFERENCE_PRECISION_HINT": precision,
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
+    }
+    compiled = core.compile_model(graph, "CPU", settings)
+    request = compiled.create_infer_request()
+    outputs = [compiled.output(tensor.name) for tensor in (spec.peaks, spec.limb_scores)]
+
+    def run(pixels: Any) -> list[Any]:
+        parts = []
+        for first in range(0, len(pixels), batch):
+            part = {spec.pixels.name: pixels[first : first + batch]}
+            results = request.infer(part, share_inputs=True)
+            parts.append([results[output] for output in outputs])
+        return [joined(each) for each in zip(*parts, strict=True)]
+
+    return run
