@@ -320,7 +320,10 @@ _OPERATIONS: dict[str, Operation] = {
     "Where": _of_tensors("where"),
 }
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
-_MAY_BE_HALF = {*_CONVOLUTIONS, "Add", "Cast", "Clip", "Concat", "MaxPool", "Relu", "Resize", "Transpose"}  # fmt: skip
+_MAY_BE_HALF = (
+    *_CONVOLUTIONS,
+    *("Add", "Cast", "Clip", "Concat", "MaxPool", "Relu", "Resize", "Transpose"),
+)
 # Inputs, by place, that say how and not what: axes, shapes, numbers.
 _READ_AS_NUMBERS: dict[str, tuple[int, ...]] = {
     "Clip": (1, 2),

@@ -103,7 +103,7 @@ def test_an_int8_graph_is_refused_in_one_line(tmp_path):
     node = helper.make_node("QuantizeLinear", ["x", "s"], ["y"])
     path = one_node(tmp_path / "q.onnx", node, [2, 4, 4], s=np.array(0.5, np.float32))
 
-    with pytest.raises(ContractError, match="expected a float graph.*QuantizeLinear"):
+    with pytest.raises(ContractError, match=r"expected a float graph.*QuantizeLinear"):
         torch_function(path, 1, "cpu", half=False)
 
 
