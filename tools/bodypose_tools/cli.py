@@ -15,6 +15,7 @@ from .engines.commands import build_engine
 from .evaluation.commands import evaluate, inference, oracle, tune_grouping
 from .experiments.commands import ablation, compare_modes, compare_sizes, data_scaling
 from .export.commands import export
+from .files.commands import starter_files
 from .pretrained.commands import add_pyramid, import_backbone, interpolate
 from .pruning.commands import optimize, prune, retrain
 from .quantisation.commands import compare, compare_speed, gate, sample_calibration_images
@@ -29,7 +30,7 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 # What a person is doing -> the commands for it.
 COMMANDS: Final[Mapping[str, tuple[Callable[..., Any], ...]]] = {
-    "Train": (train, import_backbone, interpolate, add_pyramid, profile_input),
+    "Train": (starter_files, train, import_backbone, interpolate, add_pyramid, profile_input),
     "Evaluate": (evaluate, inference, oracle, tune_grouping),
     "Make small": (prune, retrain, optimize),
     "Export": (export, sample_calibration_images, gate, compare, compare_speed, build_engine),

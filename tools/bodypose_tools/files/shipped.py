@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Final
 
+from pose_runtime.errors import PoseError
+
+from .atomic_files import atomic_path
+
 _PACKAGE: Final = Path(__file__).parents[1]
 CHECKOUT: Final = _PACKAGE.parents[1]
+
+
+class StarterError(PoseError):
+    """A shipped file would replace one of the user's."""
 
 
 def _folder(name: str) -> Path:
@@ -17,4 +26,40 @@ def _folder(name: str) -> Path:
 
 MODEL_SOURCES: Final = _folder("model_repository")
 SPECS: Final = _folder("specs")
-SHIPPED_MODEL: Final = _PACKAGE / "models" / "bodypose-s.onnx"
+MODELS: Final = _PACKAGE / "models"
+SHIPPED_MODEL: Final = MODELS / "bodypose-s.onnx"
+
+
+def copy_starters(folder: Path, overwrite: bool = False) -> list[Path]:
+    """Copy every spec to `folder`/specs, every Keras model and its record to `folder`/models.
+
+    Args:
+        folder: made if it is not there.
+        overwrite: replace files that have the name of a shipped one and other content.
+
+    Returns:
+        The copies; a file that has the same content already counts as one.
+
+    Raises:
+        StarterError: a file with other content is there; nothing is written then.
+        DiskError: the folder cannot be written.
+    """
+    copies = {
+        folder / place / source.name: source
+        for place, sources in (("specs", SPECS.glob("*.yaml")), ("models", MODELS.glob("*.keras*")))
+        for source in sorted(sources)
+    }
+    missing = {
+        path: source
+        for path, source in copies.items()
+        if not path.is_file() or path.read_bytes() != source.read_bytes()
+    }
+    if not overwrite and (taken := [path for path in missing if path.exists()]):
+        raise StarterError(
+            f"{taken[0]}: expected no file or the shipped one, got another; give another --output,"
+            " or --overwrite"
+        )
+    for path, source in missing.items():
+        with atomic_path(path) as temporary:
+            shutil.copyfile(source, temporary)
+    return list(copies)
