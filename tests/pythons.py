@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
 import sys
 import tomllib
 from pathlib import Path
@@ -21,7 +22,9 @@ def python_of(version: str) -> str | None:
     """The interpreter of a version, such as 3.13: this one, on the PATH, or of pyenv."""
     if version == f"{sys.version_info.major}.{sys.version_info.minor}":
         return sys.executable
-    if found := shutil.which(f"python{version}"):
-        return found
     built = sorted(Path.home().glob(f".pyenv/versions/{version}.*/bin/python"))
-    return str(built[-1]) if built else None
+    for found in (shutil.which(f"python{version}"), *map(str, reversed(built))):
+        # pyenv's shims are on the PATH for versions that are not switched on, too
+        if found and subprocess.run([found, "-c", ""], capture_output=True).returncode == 0:
+            return found
+    return None

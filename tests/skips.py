@@ -13,6 +13,7 @@ import pytest
 
 from bodypose_tools.runtimes.cpu import int8_warning
 from tests.coco import COCO
+from tests.pythons import NEWEST, OLDEST, python_of
 
 
 def can_mount() -> bool:
@@ -34,6 +35,7 @@ LACKS: dict[str, Callable[[], bool]] = {
     "needs a browser": _no("chromium", "chromedriver"),
     "needs the right to make mounts": lambda: not can_mount(),
     "needs the `openssl` command": _no("openssl"),
+    "needs Python": lambda: not all(map(python_of, (OLDEST, NEWEST))),
     "needs curl": _no("curl"),
     "needs node": _no("node"),
     "no MoveNet archive": lambda: "MOVENET_ARCHIVE" not in os.environ,

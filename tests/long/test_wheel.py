@@ -321,14 +321,16 @@ def test_a_load_test_runs_beside_anything(install, url, here):
     assert "bodypose-triton[" in needs_server
 
 
-def test_where_numpy_1_26_is_missing_the_server_says_so_in_one_line(install, here):
-    python = python_of(NEWEST)
-    if python is None:
-        pytest.skip(f"needs Python {NEWEST}")
-    environment = install(python, "embedded")
-    assert not environment.has("pytriton")
-    environment.run("tools", "build-repo", "-o", "new_python")
-    line = environment.problem("tools", "serve", "new_python", *free_ports())
+@pytest.mark.triton
+@pytest.mark.parametrize("base", [NEWEST], indirect=True)
+def test_where_numpy_1_26_is_missing_the_server_says_so_in_one_line(base, wheel, url, tmp_path):
+    report = tmp_path / "report.json"
+    options = ["--dry-run", "--quiet", "--only-binary", "numpy", "--report", report]
+    base.run("pip", "install", *options, f"{wheel}[embedded]")
+    found = {item["metadata"]["name"] for item in json.loads(report.read_text())["install"]}
+    assert "onnxruntime" in found
+    assert "nvidia-pytriton" not in found
+    line = base.problem("tools", "serve", *free_ports())
     assert f"expected Python 3.11 or 3.12 (its wheel needs numpy 1.26), got {NEWEST}" in line
 
 

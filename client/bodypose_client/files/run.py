@@ -87,10 +87,10 @@ class InferRun:
 
     def _write(self, job: Job, found: Found) -> str | None:
         """Gives the problem of an image that has one."""
-        from pose_runtime.images import decode_image
-
         poses = found.poses.above(self.min_score)
         if job.picture:
+            from pose_runtime.images import decode_image  # OpenCV, of the extra `draw`
+
             try:
                 pixels = decode_image(found.data, self.client.spec.limits)
             except ImageError as error:  # the server accepts more than this client can read

@@ -1,4 +1,4 @@
-"""Owns HTTP for asyncio, through aiohttp, which tritonclient brings along."""
+"""Owns HTTP for asyncio, through aiohttp."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""Owns KServe v2 over HTTP without its sockets: what is asked, and what an answer means.
-
-tritonclient writes and reads the bodies of its binary tensor extension.
-"""
+"""Owns KServe v2 over HTTP without its sockets: what is asked, and what an answer means."""
 
 from __future__ import annotations
 
@@ -12,17 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import quote
 
-import numpy as np
-from numpy.typing import NDArray
-from tritonclient.http import InferenceServerClient, InferInput
-
 from bodypose_client.errors import ServerTimeout, ServerUnavailable
 
 from .access import Access
 from .address import Address
 from .connection import (
     Connection,
-    InRegion,
     Model,
     ModelInfo,
     Request,
@@ -32,10 +24,8 @@ from .connection import (
     server_error,
 )
 from .deadline import Deadline
+from .http_body import request_body, tensors_in
 from .statistics import model_statistics
-from .tensor_bytes import wire_dtype
-
-_HEADER_LENGTH = "inference-header-content-length"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,19 +69,15 @@ def http_connection(
         return answer
 
     async def infer(request: Request) -> Tensors:
-        tensors = [_tensor(name, tensor) for name, tensor in request.inputs.items()]
         try:
             timeout_us = request.deadline.left_us()
         except TimeoutError as error:
             raise ServerTimeout(str(address), request.deadline.timeout_s) from error
-        body, json_size = InferenceServerClient.generate_request_body(tensors, timeout=timeout_us)
-        headers = {**request.headers, "content-type": "application/octet-stream"}
-        if json_size is not None:
-            headers[_HEADER_LENGTH] = str(json_size)
+        body, headers = request_body(request.inputs, timeout_us)
         path = f"{_path(request.model)}/infer"
-        answer = await asked("POST", path, request.deadline, body, headers)
+        answer = await asked("POST", path, request.deadline, body, {**request.headers, **headers})
         with _kserve(address):
-            return _tensors_in(answer)
+            return tensors_in(answer.body, answer.headers)
 
     async def describe(model: Model, deadline: Deadline) -> ModelInfo:
         metadata = await asked("GET", _path(model), deadline)
@@ -138,22 +124,6 @@ def _path(model: Model) -> str:
 
 def _region_path(name: str) -> str:
     return f"/v2/systemsharedmemory/region/{quote(name)}"
-
-
-def _tensor(name: str, tensor: NDArray[np.generic] | InRegion) -> Any:
-    if isinstance(tensor, InRegion):
-        described = InferInput(name, tensor.shape, tensor.dtype)
-        return described.set_shared_memory(tensor.region, tensor.byte_size)
-    described = InferInput(name, tensor.shape, wire_dtype(tensor))
-    return described.set_data_from_numpy(tensor)
-
-
-def _tensors_in(answer: Answer) -> Tensors:
-    result = InferenceServerClient.parse_response_body(
-        answer.body, header_length=answer.headers.get(_HEADER_LENGTH)
-    )
-    names = [output["name"] for output in result.get_response()["outputs"]]
-    return {name: result.as_numpy(name) for name in names}
 
 
 def _json_in(answer: Answer) -> Any:

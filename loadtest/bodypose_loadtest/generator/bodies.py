@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from bodypose_client.wire import http_body
 from bodypose_client.wire.address import Address, Protocol
 from bodypose_client.wire.tensor_bytes import wire_bytes
 
@@ -31,15 +32,7 @@ def request_body(address: Address, image: bytes) -> Body:
         message.inputs.add(name="image", datatype="BYTES", shape=tensor.shape)
         message.raw_input_contents.append(wire_bytes(tensor))
         return Body(message.SerializeToString(), {})
-    from tritonclient.http import InferenceServerClient, InferInput
-
-    described = InferInput("image", tensor.shape, "BYTES").set_data_from_numpy(tensor)
-    content, json_size = InferenceServerClient.generate_request_body([described])
-    headers = {
-        "content-type": "application/octet-stream",
-        "inference-header-content-length": str(json_size),
-    }
-    return Body(bytes(content), headers)
+    return Body(*http_body.request_body({"image": tensor}))
 
 
 def infer_path(address: Address) -> str:

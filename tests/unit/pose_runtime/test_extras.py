@@ -18,7 +18,7 @@ DISTRIBUTIONS = {
     "tensorflow": "tensorflow-cpu",
     "yaml": "PyYAML",
 }
-FROM_OTHERS = {"geventhttpclient", "h5py"}  # what tritonclient and keras need themselves
+FROM_OTHERS = {"h5py"}  # what keras needs itself
 
 
 def brought_by(extra: str) -> set[str]:
