@@ -49,7 +49,7 @@ MAY_IMPORT_PACKAGES = {
     " tritonclient typer",
     "bodypose_tools.benchmark": "bodypose_tools bodypose_client pose_runtime numpy cv2 grpc keras"
     " onnx onnxruntime openvino matplotlib psutil simplejpeg skimage tritonclient typer google"
-    " tensorflow tf2onnx",
+    " tensorflow tf2onnx torch",
 }
 
 # Room of tools -> the rooms of tools that it may import: only ones further down.

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bodypose_tools.runtimes.settings import Precision
+from bodypose_tools.runtimes.settings import Device, Precision
 
 from .settings import Objective
 
@@ -71,12 +71,18 @@ def benchmark(
         int | None,
         typer.Option(min=1, help="Of every runtime but the server's.", show_default="all cores"),
     ] = None,
+    device: Annotated[
+        Device,
+        typer.Option(help="cuda measures the network and the served ensemble on an NVIDIA GPU."),
+    ] = Device.CPU,
 ) -> None:
     """Measure decoding, preprocessing, runtimes, the served ensemble and rivals, in one run.
 
     Example: `tools benchmark --quick -o build/performance.json`
 
     Example: `tools benchmark -i val -a person_keypoints_val.json --movenet build/movenet.onnx`
+
+    Example: `tools benchmark --device cuda -o docs/results/gpu.json`
     """
     import os
 
@@ -92,6 +98,13 @@ def benchmark(
     effort = Effort.QUICK if quick else Effort.FULL
     cores = len(os.sched_getaffinity(0))
     setting = Setting(model or SHIPPED_MODEL, effort, threads or cores, images, _speak)
+    if device is Device.CUDA:
+        from . import gpu
+
+        measurement = Measurement(timed=True)
+        measurement.write(output, gpu.measure(setting), models=[setting.model])
+        typer.echo(f"{output}  {effort} run on the GPU")
+        return
     if setting.threads != cores and "serving" in (subject or ["serving"]):
         raise typer.BadParameter(
             f"expected {cores} threads, because the server takes all cores, got {threads}; run"

@@ -67,6 +67,10 @@ def open_predictor(
                 predictor = openvino_predictor(model, spec)
             case GraphRuntime.OPENVINO_BF16:
                 predictor = openvino_predictor(model, spec, "bf16")
+            case GraphRuntime.CUDA:
+                predictor = cuda_predictor(model, spec, "f16")
+            case GraphRuntime.CUDA_F32:
+                predictor = cuda_predictor(model, spec, "f32")
         return predictor, spec, artifact
     if model.suffix in ENGINE_SUFFIXES:
         from .engine import open_engine
@@ -105,6 +109,19 @@ def openvino_predictor(path: Path, spec: PipelineSpec, precision: str = "f32") -
             results = request.infer({spec.pixels.name: image[None]})
             found.append([np.array(results[output]) for output in outputs])
         peaks, limb_scores = (np.concatenate(each) for each in zip(*found, strict=True))
+        return peaks, limb_scores
+
+    return predict
+
+
+def cuda_predictor(path: Path, spec: PipelineSpec, precision: str) -> Predictor:
+    """A predictor that runs an exported graph on an NVIDIA GPU, as the server does there."""
+    from pose_runtime.cuda_network import cuda_network
+
+    run = cuda_network(path, spec, precision, (1, 8))
+
+    def predict(batch: NDArray[np.uint8]) -> tuple[Floats, Floats]:
+        peaks, limb_scores = run(batch)
         return peaks, limb_scores
 
     return predict

@@ -11,11 +11,16 @@ class GraphRuntime(StrEnum):
     ONNX_RUNTIME = "onnxruntime"
     OPENVINO = "openvino"  # as served
     OPENVINO_BF16 = "openvino-bf16"  # as served with `build-repo --precision bf16`
+    CUDA = "cuda"  # as served with `build-repo --device cuda`
+    CUDA_F32 = "cuda-f32"
 
     @property
     def in_float32(self) -> GraphRuntime:
         """The same runtime in float32, for the reference of a comparison."""
-        return GraphRuntime.OPENVINO if self is GraphRuntime.OPENVINO_BF16 else self
+        return {
+            GraphRuntime.OPENVINO_BF16: GraphRuntime.OPENVINO,
+            GraphRuntime.CUDA: GraphRuntime.CUDA_F32,
+        }.get(self, self)
 
 
 class Precision(StrEnum):

@@ -1,0 +1,125 @@
+"""The measurement of the network, and of the served ensemble, on an NVIDIA GPU without TensorRT."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bodypose_tools.data.photos import photo_jpeg
+from bodypose_tools.repository.build import build_repository
+from bodypose_tools.repository.targets import tuned
+from bodypose_tools.repository.tuning import UNTUNED_CUDA
+from bodypose_tools.server.embedded import embedded_server
+from bodypose_tools.server.load import closed_loop, grpc_asks, grpc_stub, image_request
+from pose_runtime.cuda_network import cuda_network
+from pose_runtime.spec import PipelineSpec
+
+from .conditions import Setting
+
+SCHEMA: Final = "bodypose-gpu/1"
+BATCHES: Final = (1, 8, 32, 64)
+CLIENTS: Final = (1, 4, 16, 32, 64, 128)
+_MAX_RATIO = 2.0  # p99 of batches in random order over the steady one
+
+Network = Callable[[NDArray[np.uint8]], list[Any]]
+
+
+def measure(setting: Setting) -> dict[str, Any]:
+    """Starts, memory, rates by batch and what a changing batch costs; then the served ensemble."""
+    networks = {}
+    for precision in ("f16", "f32"):
+        setting.say(f"network, {precision}")
+        networks[precision] = _network(setting, precision)
+    record = {"schema": SCHEMA, "networks": networks}
+    if importlib.util.find_spec("pytriton") is not None:
+        setting.say("served")
+        record["served"] = _served(setting)
+    return record
+
+
+def _network(setting: Setting, precision: str) -> dict[str, Any]:
+    import torch
+
+    calls = setting.pick(50, 300)
+    starts = {}
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache
+        for name in ("first_start_s", "next_start_s"):
+            torch._dynamo.reset()
+            torch.cuda.empty_cache()
+            started = time.perf_counter()
+            network = cuda_network(setting.model, setting.spec, precision, BATCHES)
+            starts[name] = round(time.perf_counter() - started, 1)
+    by_batch = {batch: _spread_ms(network, setting.spec, [batch] * calls) for batch in BATCHES}
+    free, total = torch.cuda.mem_get_info()
+    return {
+        **starts,
+        "card_memory_gib": round((total - free) / 2**30, 2),
+        "by_batch": {
+            str(batch): {**ms, "images_per_s": round(batch * 1000 / ms["p50_ms"])}
+            for batch, ms in by_batch.items()
+        },
+        "random_order": _random_order(network, setting.spec, by_batch, calls),
+    }
+
+
+def _random_order(
+    network: Network, spec: PipelineSpec, steady: dict[int, dict[str, float]], calls: int
+) -> dict[str, Any]:
+    """Batches of every size in random order, against the steady time of the size they run as."""
+    sizes = np.random.default_rng(0).integers(1, max(BATCHES) + 1, calls).tolist()
+    times = _times_ms(network, spec, sizes)
+    ratios = [
+        took / steady[min(batch for batch in BATCHES if batch >= size)]["p99_ms"]
+        for took, size in zip(times, sizes, strict=True)
+    ]
+    worst = round(float(np.percentile(ratios, 99)), 3)
+    return {"p99_over_steady_p99": worst, "goal": _MAX_RATIO, "met": worst <= _MAX_RATIO}
+
+
+def _spread_ms(network: Network, spec: PipelineSpec, sizes: list[int]) -> dict[str, float]:
+    times = _times_ms(network, spec, sizes)
+    return {
+        f"p{share}_ms": round(float(np.percentile(times, share)), 3) for share in (10, 50, 90, 99)
+    }
+
+
+def _times_ms(network: Network, spec: PipelineSpec, sizes: list[int]) -> list[float]:
+    """Of calls with numpy arrays in and out: the way to the card and back is part of it."""
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (max(sizes), *spec.pixels.dims), np.uint8)
+    for size in dict.fromkeys(sizes):
+        network(pixels[:size])
+    times = []
+    for size in sizes:
+        started = time.perf_counter()
+        network(pixels[:size])
+        times.append((time.perf_counter() - started) * 1000)
+    return times
+
+
+def _served(setting: Setting) -> dict[str, Any]:
+    """The ensemble over gRPC by clients, on a photo of 640 x 480."""
+    request = image_request(photo_jpeg(640, 480))
+    seconds = setting.pick(2, 8)
+    with tempfile.TemporaryDirectory() as folder:
+        repository = Path(folder) / "repository"
+        build_repository(setting.model, repository, tuned(UNTUNED_CUDA))
+        started = time.perf_counter()
+        with embedded_server(repository) as server:
+            ready_s = round(time.perf_counter() - started, 1)
+            curve = []
+            with grpc_stub(server.grpc_url) as stub:
+                for clients in CLIENTS:
+                    step = closed_loop(grpc_asks(stub, request), clients, seconds).summary()
+                    setting.say(f"served: {clients} clients, {step['images_per_s']} images/s")
+                    curve.append(step)
+    return {"ready_s": ready_s, "by_clients": curve}
