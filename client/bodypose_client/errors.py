@@ -140,8 +140,8 @@ class SharedMemoryRefused(ClientError):
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(
             f"{address}: expected a server on this host that reads shared memory, got {reason!r};"
-            " allow it there (`--allow-client-shm=true` since Triton 26.04, no restricted"
-            " `shared-memory` API) or leave `shared_memory` out"
+            " leave `shared_memory` out: `tools serve` never allows it, another Triton may"
+            " (`--allow-client-shm=true` since 26.04, no restricted `shared-memory` API)"
         )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from bodypose_client.wire.connection import (
     Request,
     ServerInfo,
     Tensors,
+    WarmUp,
 )
 from bodypose_client.wire.deadline import Deadline
 from bodypose_client.wire.retries import Retries, Sleep, with_retries
@@ -33,7 +34,14 @@ from pose_runtime.poses import unpack_poses
 from pose_runtime.skeleton import Skeleton
 from pose_runtime.spec import PipelineSpec, TensorSpec
 
-from .errors import ClientClosed, ClientError, NotAPoseModel
+from .errors import (
+    AccessDenied,
+    ClientClosed,
+    ClientError,
+    ModelNotFound,
+    NotAPoseModel,
+    RequestRejected,
+)
 from .formats import ImageInfo, ServedModel
 from .image_bytes import Image, image_bytes
 from .results import ImagePoses
@@ -82,6 +90,7 @@ class Session:
         version = self._model.version or (info.versions[-1] if info.versions else "")
         self.model = ServedModel(self._model.name, version, self.spec.model_sha256)
         self._closed = False
+        self._warm_ups: dict[Model, WarmUp] = {}
         self._shared = None
         transport = connection.infer
         if settings.shared_memory is SharedMemory.SYSTEM:
@@ -136,7 +145,22 @@ class Session:
         return [self._poses(*each, timing_ms) for each in zip(images, files, rows, strict=True)]
 
     async def inspect(self) -> ServerInfo:
-        return await self._connection.inspect(Deadline.after(self.settings.timeout_s))
+        deadline = Deadline.after(self.settings.timeout_s)
+        server = await self._connection.inspect(deadline)
+        models = [
+            model.without(await self._warm_up(Model(model.name, model.version), deadline))
+            for model in server.models
+        ]
+        return replace(server, models=tuple(models))
+
+    async def _warm_up(self, model: Model, deadline: Deadline) -> WarmUp:
+        """Asked for once: a version's configuration stays as it is."""
+        if model not in self._warm_ups:
+            try:
+                self._warm_ups[model] = (await self._connection.describe(model, deadline)).warm_up
+            except (AccessDenied, ModelNotFound, RequestRejected):  # it keeps that to itself
+                self._warm_ups[model] = WarmUp()
+        return self._warm_ups[model]
 
     async def close(self) -> None:
         if self._closed:

@@ -53,6 +53,19 @@ def photos():
     return [np.full((40 + 8 * n, 60 + 8 * n, 3), 20 * n, np.uint8) for n in range(12)]
 
 
+def test_the_servers_own_warm_up_is_no_request(repository):
+    with embedded_server(repository) as running:
+        for url in (f"grpc://{running.grpc_url}", f"http://{running.http_url}"):
+            with PoseClient(url) as client:
+                before = {model.name: model.requests for model in client.inspect().models}
+                client.infer(np.zeros((32, 48, 3), np.uint8))
+                after = {model.name: model.requests for model in client.inspect().models}
+
+            assert len(before) == 4
+            assert set(before.values()) == {0 if url.startswith("grpc") else 1}
+            assert set(after.values()) == {1 if url.startswith("grpc") else 2}
+
+
 def test_skeleton_joints_and_thresholds_come_from_the_server(url, photos):
     with PoseClient(url) as client:
         poses = client.infer(photos[3])

@@ -59,7 +59,10 @@ def remember_access(
     ] = None,
     shared_memory: Annotated[
         SharedMemory,
-        typer.Option(help="`system`: a server on this host reads images from shared memory."),
+        typer.Option(
+            help="`system`: a Triton on this host that allows it reads images from shared"
+            " memory; `tools serve` does not."
+        ),
     ] = SharedMemory.OFF,
     version: Version = False,
 ) -> None:

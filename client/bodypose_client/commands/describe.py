@@ -111,7 +111,7 @@ def _skeleton(client: PoseClient) -> Table:
 
 
 def _statistics(server: ServerInfo) -> Table:
-    table = _table("since the server started (means)")
+    table = _table("since the server started (means, each model's warm-up in them)")
     headings = (
         "model",
         "version",
@@ -133,7 +133,10 @@ def _statistics(server: ServerInfo) -> Table:
             str(model.failures),
             str(model.images),
             f"{model.images / model.executions:.2f}" if model.executions else "-",
-            *(f"{ms:.2f}" for ms in (model.queue_ms, model.compute_ms, model.request_ms)),
+            *(
+                f"{ms:.2f}" if model.requests else "-"
+                for ms in (model.queue_ms, model.compute_ms, model.request_ms)
+            ),
         )
     if not server.models:
         table.add_row("this server keeps no statistics", *[""] * (len(headings) - 1))

@@ -20,6 +20,7 @@ from bodypose_client.session import DEFAULT_IN_FLIGHT, DEFAULT_TIMEOUT_S
 from pose_runtime.extras import require
 
 from .connection import InFlight, ProtocolOption, Timeout, Url, open_client
+from .entry import complain
 from .interrupt import Stop, stop_on_interrupt
 
 if TYPE_CHECKING:  # PyAV and OpenCV load when a video is opened
@@ -64,7 +65,8 @@ def video(
 
     Example: `pose-client video walk.mp4 -o out.mp4 --jsonl out.jsonl --track --smooth`
 
-    Ctrl-C ends it and keeps what is done; it is the way to end a camera. Sound is left out.
+    Ctrl-C ends it and keeps what is done; it is the way to end a camera. Sound is left out. A frame
+    whose answer is late is written without people; the exit code is then 1.
     """
     require("av", "cv2")
     from bodypose_client.video.files import open_source
@@ -81,6 +83,12 @@ def video(
         _work(opened, client, in_flight, [*steps, *writers, report.count], stop)
     if stop.asked and opened.total is not None:
         raise typer.Exit(_INTERRUPTED)
+    if report.late:
+        complain(
+            f"{report.late} frames had no answer within {timeout:g} s and are without people; give"
+            " them more time (--timeout) or send fewer at once (--in-flight)"
+        )
+        raise typer.Exit(1)
 
 
 Worker = Callable[["FramePeople"], "FramePeople"]
@@ -186,10 +194,12 @@ def _check_outputs(source: str, output: Path | None, jsonl: Path | None) -> None
 class _Report:
     frames: int = 0
     people: int = 0
+    late: int = 0
 
     def count(self, people: FramePeople) -> FramePeople:
         self.frames += 1
         self.people += len(people.poses)
+        self.late += people.late is not None
         return people
 
 

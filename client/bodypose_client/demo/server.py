@@ -1,9 +1,10 @@
-"""Owns the demo's small web server on loopback: it hands out the page and asks the pose server."""
+"""The demo's small web server on loopback: it hands out the page and asks the pose server."""
 
 from __future__ import annotations
 
 import contextlib
 import json
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -12,7 +13,7 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import SplitResult, parse_qs, urlsplit
 
 from bodypose_client.errors import (
     ClientError,
@@ -50,6 +51,7 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 _LARGEST_BODY = ImageLimits().max_bytes
+_LENGTH = re.compile(r"[0-9]{1,15}")  # int() takes signs, blanks and other scripts' digits, too
 _CHUNK = 2**20
 _IDLE_S = 60
 
@@ -163,24 +165,26 @@ class _Handler(BaseHTTPRequestHandler):
     timeout = _IDLE_S
 
     def do_GET(self) -> None:
-        if not self._is_ours():
+        parts = self._ours()
+        if parts is None:
             return
-        path = urlsplit(self.path).path
-        if path == "/api/status":
+        if self.headers.get("Content-Length", "0") != "0" or "Transfer-Encoding" in self.headers:
+            self.close_connection = True  # a body that nobody reads would be the next request
+        if parts.path == "/api/status":
             self._say(HTTPStatus.OK, self.api.status())
             return
-        file = self.files.get("/index.html" if path == "/" else path)
+        file = self.files.get("/index.html" if parts.path == "/" else parts.path)
         if file is None:
-            self._say(HTTPStatus.NOT_FOUND, {"error": "no such page"})
+            self._refuse(HTTPStatus.NOT_FOUND, "no such page")
             return
         self._send(HTTPStatus.OK, _TYPES[file.suffix], file.read_bytes())
 
     def do_POST(self) -> None:
-        if not self._is_ours():
+        parts = self._ours()
+        if parts is None:
             return
-        parts = urlsplit(self.path)
         if parts.path != "/api/infer":
-            self._say(HTTPStatus.NOT_FOUND, {"error": "no such page"})
+            self._refuse(HTTPStatus.NOT_FOUND, "no such page")
             return
         name = parse_qs(parts.query).get("name", ["image"])[0]
         try:
@@ -189,29 +193,43 @@ class _Handler(BaseHTTPRequestHandler):
             status = next(_STATUS[kind] for kind in _STATUS if isinstance(error, kind))
             self._say(status, {"error": str(error)})
 
-    def _is_ours(self) -> bool:
-        """Only this page may ask: no other site, and no name that merely resolves to loopback."""
+    def _ours(self) -> SplitResult | None:
+        """What is asked for; None after a refusal.
+
+        Only this page may ask: no other site, and no name that merely resolves to loopback.
+        """
         host = self.headers.get("Host", "")
         origin = self.headers.get("Origin")
-        if urlsplit(f"//{host}").hostname in _OUR_NAMES and origin in (None, f"http://{host}"):
-            return True
-        self.close_connection = True
-        self._say(HTTPStatus.FORBIDDEN, {"error": f"expected http://{HOST}, got {origin or host}"})
-        return False
+        try:
+            asked, name = urlsplit(self.path), urlsplit(f"//{host}").hostname
+        except ValueError:  # such as half of an IPv6 address
+            self._refuse(HTTPStatus.BAD_REQUEST, f"expected an address such as http://{HOST}")
+            return None
+        if name in _OUR_NAMES and origin in (None, f"http://{host}"):
+            return asked
+        self._refuse(HTTPStatus.FORBIDDEN, f"expected http://{HOST}, got {origin or host}")
+        return None
 
     def _body(self) -> bytes:
-        length = self.headers.get("Content-Length", "")
-        if not length.isdigit():
+        given = self.headers.get_all("Content-Length", [])
+        if len(given) != 1 or not _LENGTH.fullmatch(given[0]):
             self.close_connection = True
-            raise RequestRejected("image: expected a Content-Length, got none")
-        if int(length) > _LARGEST_BODY:
-            self._skip(int(length))  # a browser hears the answer only after it has sent everything
+            got = ", ".join(given)[:40] or "none"
+            raise RequestRejected(f"image: expected one Content-Length, got {got}")
+        length = int(given[0])
+        if length > _LARGEST_BODY:
+            self._skip(length)  # a browser hears the answer only after it has sent everything
             raise _TooLarge(f"image: expected at most {_LARGEST_BODY} bytes, got {length}")
-        return self.rfile.read(int(length))
+        return self.rfile.read(length)
 
     def _skip(self, length: int) -> None:
         while length > 0 and (chunk := self.rfile.read(min(length, _CHUNK))):
             length -= len(chunk)
+
+    def _refuse(self, status: HTTPStatus, problem: str) -> None:
+        """The last answer on this connection: whatever body comes with the request is not read."""
+        self.close_connection = True
+        self._say(status, {"error": problem})
 
     def _say(self, status: HTTPStatus, value: dict[str, Any]) -> None:
         self._send(status, "application/json", json.dumps(value).encode())
@@ -222,6 +240,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, value)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(body)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body)
 

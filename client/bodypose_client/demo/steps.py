@@ -56,8 +56,9 @@ def _split_ms(before: Counts, after: Counts) -> dict[str, float]:
         requests = now.requests - was.requests if was else 0
         if was is None or requests <= 0:  # nothing to say, or a restart
             continue
-        queue_ms = now.queue_ms * now.requests - was.queue_ms * was.requests
-        compute_ms = now.compute_ms * now.requests - was.compute_ms * was.requests
+        counted = now.requests + now.warm_ups, was.requests + was.warm_ups  # by the means
+        queue_ms = now.queue_ms * counted[0] - was.queue_ms * counted[1]
+        compute_ms = now.compute_ms * counted[0] - was.compute_ms * counted[1]
         split["queue"] = split.get("queue", 0) + queue_ms / requests
         split[name] = compute_ms / requests
     return split

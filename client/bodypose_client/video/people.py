@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Generator, Iterable, Mapping
 from dataclasses import dataclass, replace
@@ -11,6 +12,7 @@ import numpy as np
 import simplejpeg
 from numpy.typing import NDArray
 
+from bodypose_client.errors import ServerTimeout
 from bodypose_client.formats import ImageInfo, ServedModel, image_record
 from bodypose_client.in_flight import map_in_order
 from bodypose_client.pictures.drawing import draw_poses
@@ -36,6 +38,7 @@ class FramePeople:
     poses: Poses
     timing_ms: Mapping[str, float]
     track_ids: tuple[int, ...] = ()
+    late: ServerTimeout | None = None  # the answer did not come in time: nobody knows of people
 
 
 Step = Callable[[FramePeople], FramePeople]
@@ -46,18 +49,29 @@ def find_in_frames(
 ) -> Generator[FramePeople, None, None]:
     """The people of each frame, in order; `in_flight` frames are at the server at a time.
 
-    At most 2 * in_flight frames are held: the frames may be endless.
+    At most 2 * in_flight frames are held: the frames may be endless. A frame whose answer is late
+    is without people; the next one may be in time.
 
     Raises:
-        ClientError: the server is gone, busy or too slow.
+        ClientError: the server is gone or busy, or 2 * in_flight answers in a row are late.
     """
+    nobody = Poses.empty(client.skeleton.num_joints)
 
     def ask(frame: Frame) -> FramePeople:
         data = simplejpeg.encode_jpeg(frame.pixels, _JPEG_QUALITY, colorspace="RGB")
-        poses = client.infer(data)
+        try:
+            poses = client.infer(data)
+        except ServerTimeout as error:
+            return FramePeople(frame, nobody, {}, late=error)
         return FramePeople(frame, poses, poses.timing_ms)
 
-    yield from map_in_order(ask, frames, in_flight)
+    late_in_a_row = 0
+    with contextlib.closing(map_in_order(ask, frames, in_flight)) as answers:
+        for people in answers:
+            late_in_a_row = late_in_a_row + 1 if people.late else 0
+            if people.late and late_in_a_row == 2 * in_flight:
+                raise people.late
+            yield people
 
 
 def above(min_score: float) -> Step:
@@ -72,6 +86,8 @@ def with_ids(tracker: Tracker) -> Step:
     """
 
     def step(people: FramePeople) -> FramePeople:
+        if people.late:
+            return people
         ids = tuple(tracker.update(people.poses, people.frame.time_s))
         return _only(replace(people, track_ids=ids), np.array(ids, np.int64) > 0)
 
@@ -109,7 +125,10 @@ def drawn(people: FramePeople, skeleton: Skeleton) -> Pixels:
 
 
 def frame_record(people: FramePeople, source: str, model: ServedModel) -> dict[str, Any]:
-    """One line of JSON: `bodypose/1` with `frame`, `time_s`, and `id` of each tracked person."""
+    """One line of JSON: `bodypose/1` with `frame`, `time_s`, and `id` of each tracked person.
+
+    A frame whose answer was late has `"late": true`, and no people.
+    """
     height, width = people.frame.pixels.shape[:2]
     info = ImageInfo(source, width, height)
     record = image_record(people.poses, info, model, people.timing_ms)
@@ -119,5 +138,6 @@ def frame_record(people: FramePeople, source: str, model: ServedModel) -> dict[s
         "schema": record.pop("schema"),
         "frame": people.frame.number,
         "time_s": round(people.frame.time_s, 6),
+        **({"late": True} if people.late else {}),
         **record,
     }

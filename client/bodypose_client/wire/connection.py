@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
@@ -62,16 +62,29 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
+class WarmUp:
+    """What a server asks a model before it is ready, and counts as if somebody had asked."""
+
+    requests: int = 0
+    executions: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ModelInfo:
-    """What the server says about a model."""
+    """The server's description of a model."""
 
     versions: tuple[str, ...]  # loaded, oldest first
     parameters: Mapping[str, str]  # of its config.pbtxt
+    warm_up: WarmUp = WarmUp()
 
 
 @dataclass(frozen=True, slots=True)
 class ModelStatistics:
-    """What one version of a model has done since the server started; times are means."""
+    """What one version of a model has done since the server started.
+
+    Counts are without the server's own warm-up once `PoseClient.inspect` has taken it out. Times
+    are means, the warm-up included: Triton does not tell them apart.
+    """
 
     name: str
     version: str
@@ -82,6 +95,17 @@ class ModelStatistics:
     queue_ms: float
     compute_ms: float
     request_ms: float
+    warm_ups: int = 0  # requests
+
+    def without(self, warm_up: WarmUp) -> ModelStatistics:
+        """The same, the server's own requests not counted."""
+        return replace(
+            self,
+            requests=max(0, self.requests - warm_up.requests),
+            images=max(0, self.images - warm_up.requests),
+            executions=max(0, self.executions - warm_up.executions),
+            warm_ups=min(warm_up.requests, self.requests),
+        )
 
 
 @dataclass(frozen=True, slots=True)

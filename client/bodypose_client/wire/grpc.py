@@ -33,7 +33,7 @@ from .connection import (
     server_error,
 )
 from .deadline import Deadline
-from .statistics import model_statistics
+from .statistics import model_statistics, warm_up_in
 from .tensor_bytes import wire_bytes, wire_dtype
 
 _LARGEST_MESSAGE = 2**31 - 1
@@ -111,7 +111,8 @@ def _connection(
         metadata = await asked("ModelMetadata", service_pb2.ModelMetadataRequest(**named), deadline)
         answer = await asked("ModelConfig", service_pb2.ModelConfigRequest(**named), deadline)
         parameters = {key: value.string_value for key, value in answer.config.parameters.items()}
-        return ModelInfo(tuple(metadata.versions), parameters)
+        config = MessageToDict(answer.config, preserving_proto_field_name=True)
+        return ModelInfo(tuple(metadata.versions), parameters, warm_up_in(config))
 
     async def inspect(deadline: Deadline) -> ServerInfo:
         server = await asked("ServerMetadata", service_pb2.ServerMetadataRequest(), deadline)

@@ -25,7 +25,7 @@ from .connection import (
 )
 from .deadline import Deadline
 from .http_body import request_body, tensors_in
-from .statistics import model_statistics
+from .statistics import model_statistics, warm_up_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +83,12 @@ def http_connection(
         metadata = await asked("GET", _path(model), deadline)
         config = await asked("GET", f"{_path(model)}/config", deadline)
         with _kserve(address):
-            described = _json_in(config).get("parameters", {})
-            parameters = {key: value["string_value"] for key, value in described.items()}
-            return ModelInfo(tuple(_json_in(metadata)["versions"]), parameters)
+            described = _json_in(config)
+            parameters = {
+                key: value["string_value"] for key, value in described.get("parameters", {}).items()
+            }
+            versions = tuple(_json_in(metadata)["versions"])
+            return ModelInfo(versions, parameters, warm_up_in(described))
 
     async def inspect(deadline: Deadline) -> ServerInfo:
         answer = await asked("GET", "/v2", deadline)

@@ -1,11 +1,11 @@
-"""Owns what Triton's statistics extension says: both protocols send the same fields."""
+"""Triton's statistics extension and its configurations: both protocols send the same fields."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from .connection import ModelStatistics
+from .connection import ModelStatistics, WarmUp
 
 _COMPUTE = ("compute_input", "compute_infer", "compute_output")
 
@@ -13,6 +13,22 @@ _COMPUTE = ("compute_input", "compute_infer", "compute_output")
 def model_statistics(raw: Mapping[str, Any]) -> tuple[ModelStatistics, ...]:
     """The answer of `v2/models/stats`; numbers may be text, as protobuf's JSON has them."""
     return tuple(_one_model(model) for model in raw.get("model_stats", ()))
+
+
+def warm_up_in(config: Mapping[str, Any]) -> WarmUp:
+    """The requests that a model's configuration has the server send to each of its instances."""
+    instances = sum(
+        int(group.get("count", 1)) * max(1, len(group.get("gpus", ())))
+        for group in config.get("instance_group", ())
+    )
+    samples = [
+        (max(1, int(sample.get("batch_size", 1))), max(1, int(sample.get("count", 1))))
+        for sample in config.get("model_warmup", ())
+    ]
+    return WarmUp(
+        max(1, instances) * sum(size * count for size, count in samples),
+        max(1, instances) * sum(count for _, count in samples),
+    )
 
 
 def _one_model(raw: Mapping[str, Any]) -> ModelStatistics:

@@ -6,8 +6,8 @@ from typer.testing import CliRunner
 
 from bodypose_client import cli
 from bodypose_client.blocking import dressed
-from bodypose_client.wire.connection import ServerInfo
-from bodypose_client.wire.statistics import model_statistics
+from bodypose_client.wire.connection import ServerInfo, WarmUp
+from bodypose_client.wire.statistics import model_statistics, warm_up_in
 
 STATISTICS = {
     "model_stats": [
@@ -28,15 +28,20 @@ STATISTICS = {
 }
 
 MODELS = model_statistics(STATISTICS)
+NO_WARM_UP = WarmUp()
 
 
 @pytest.fixture
 def describe(fake_server, one_person):
-    def call(*args, models=MODELS):
+    def call(*args, models=MODELS, warm_up=NO_WARM_UP):
         server = ServerInfo("triton", "2.51.0", models)
-        connection = replace(
-            fake_server(one_person)(None, None), inspect=dressed(lambda deadline: server)
-        )
+        opened = fake_server(one_person)(None, None)
+
+        async def describe(model, deadline):
+            info = await opened.describe(model, deadline)
+            return replace(info, warm_up=warm_up)
+
+        connection = replace(opened, inspect=dressed(lambda deadline: server), describe=describe)
         return CliRunner().invoke(cli.app, ["describe", *args], obj=lambda *_: connection)
 
     return call
@@ -47,6 +52,34 @@ def test_statistics_are_means_in_milliseconds():
 
     assert (model.requests, model.failures, model.images, model.executions) == (3, 1, 6, 3)
     assert (model.queue_ms, model.compute_ms, model.request_ms) == (0.5, 2, 3)
+
+
+def test_the_servers_own_warm_up_is_not_counted(describe):
+    warm = describe("--json", warm_up=WarmUp(requests=2, executions=2)).stdout
+    cold = describe(warm_up=WarmUp(requests=9, executions=9)).stdout
+
+    (model,) = json.loads(warm)["statistics"]
+    assert (model["requests"], model["images"], model["executions"]) == (1, 4, 1)
+    assert model["warm_ups"] == 2
+    assert "2.00" not in cold  # nobody has asked: means would be of the warm-up
+
+
+@pytest.mark.parametrize(
+    ("config", "warm_up"),
+    [
+        ({}, WarmUp(0, 0)),
+        ({"model_warmup": [{"batch_size": 1}, {"batch_size": 8}]}, WarmUp(9, 2)),
+        (
+            {
+                "instance_group": [{"count": 2, "gpus": [0, 1]}, {"count": 1}],
+                "model_warmup": [{"batch_size": 4, "count": 3}, {"batch_size": 0, "count": 0}],
+            },
+            WarmUp(5 * 13, 5 * 4),
+        ),
+    ],
+)
+def test_a_configuration_tells_how_often_the_server_asks_itself(config, warm_up):
+    assert warm_up_in(config) == warm_up
 
 
 def test_describe_is_for_people(describe):

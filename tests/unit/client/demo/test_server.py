@@ -395,3 +395,76 @@ def test_the_command_says_where_the_page_is(run, monkeypatch):
 
 def test_a_wrong_url_is_a_usage_error(run):
     assert run("--url", "ftp://x").exit_code == 2
+
+
+# Requests that no browser sends
+
+
+@pytest.fixture
+def raw(link, capsys):
+    """Bytes sent to the page's server, and all that it answers until it hangs up."""
+    with demo_server(DemoApi(link, "grpc://here"), 0) as running:
+        thread = threading.Thread(target=running.serve_forever, args=(0.01,))
+        thread.start()
+
+        def call(request):
+            with socket.create_connection(running.server_address[:2], timeout=10) as sock:
+                sock.sendall(request)
+                sock.shutdown(socket.SHUT_WR)
+                answer = b""
+                while part := sock.recv(65536):
+                    answer += part
+            return answer
+
+        yield call
+        running.shutdown()
+        thread.join()
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def request_of(line, *headers, body=b""):
+    return "\r\n".join([line, *headers, "", ""]).encode("latin-1") + body
+
+
+@pytest.mark.parametrize("method", ["GET", "POST"])
+@pytest.mark.parametrize("host", ["[::1", "[", "a]b", "\xaa[::"])
+def test_a_broken_host_is_a_bad_request(raw, method, host):
+    answer = raw(request_of(f"{method} / HTTP/1.1", f"Host: {host}", "Content-Length: 0"))
+
+    assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 403"))
+
+
+@pytest.mark.parametrize("target", ["http://[::1/x", "//[::1/x", "http://[/", "*"])
+@pytest.mark.parametrize("method", ["GET", "POST"])
+def test_a_broken_target_is_refused(raw, method, target):
+    line = f"{method} {target} HTTP/1.1"
+
+    answer = raw(request_of(line, "Host: localhost", "Content-Length: 0"))
+
+    assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 404"))
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [[], ["abc"], ["-1"], ["+5"], ["\xb2"], ["5, 5"], ["9" * 5000], ["1e3"], [""], ["5", "6"]],
+)
+def test_an_odd_content_length_is_refused_in_one_line(raw, lengths):
+    headers = [f"Content-Length: {length}" for length in lengths]
+
+    answer = raw(request_of("POST /api/infer HTTP/1.1", "Host: localhost", *headers))
+
+    assert answer.startswith(b"HTTP/1.1 422")
+    assert b"expected one Content-Length" in answer
+    assert b"Connection: close" in answer
+
+
+@pytest.mark.parametrize(
+    "line", ["POST /nope HTTP/1.1", "GET / HTTP/1.1", "GET /nope HTTP/1.1", "POST /x HTTP/1.1"]
+)
+@pytest.mark.parametrize("host", ["localhost", "elsewhere.example"])
+def test_a_body_is_never_read_as_a_second_request(raw, line, host):
+    body = request_of("GET /api/status HTTP/1.1", "Host: localhost")
+
+    answer = raw(request_of(line, f"Host: {host}", f"Content-Length: {len(body)}", body=body))
+
+    assert answer.count(b"HTTP/1.1 ") == 1

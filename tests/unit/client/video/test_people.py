@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from bodypose_client import cli
 from bodypose_client.commands import video as cli_video
-from bodypose_client.errors import FileError, ServerUnavailable
+from bodypose_client.errors import FileError, ServerTimeout, ServerUnavailable
 from bodypose_client.formats import poses_from_record
 from bodypose_client.pose_client import PoseClient
 from bodypose_client.video.files import Frame, VideoError, open_source, open_video
@@ -435,6 +435,46 @@ def test_a_lost_server_keeps_what_is_done(run, two_people, walk, tmp_path):
 
     assert isinstance(result.exception, ServerUnavailable)
     assert len(frames_of(tmp_path / "out.mp4")) == 8
+
+
+def test_a_late_answer_does_not_end_the_video(run, two_people, walk, tmp_path):
+    asked = []
+
+    def answer(pixels):
+        asked.append(pixels)
+        if len(asked) in (3, 4, 9):
+            raise ServerTimeout("grpc://here", 2)
+        return two_people(pixels)
+
+    result = run(
+        *(walk, "-o", tmp_path / "out.mp4", "--jsonl", tmp_path / "lines", "--track"),
+        *("--in-flight", 2, "--timeout", 2),
+        answer=answer,
+    )
+
+    records = records_in(tmp_path / "lines")
+    assert result.exit_code == 1
+    assert "error: 3 frames had no answer within 2 s and are without people" in result.stderr
+    assert len(frames_of(tmp_path / "out.mp4")) == len(records) == 20
+    assert [record["frame"] for record in records] == list(range(20))
+    assert sorted(len(record["poses"]) for record in records) == [0] * 3 + [2] * 17
+    assert [record["poses"] for record in records if record.get("late")] == [[]] * 3
+    assert {person["id"] for record in records for person in record["poses"]} == {1, 2}
+
+
+def test_a_server_that_is_always_late_ends_it(run, two_people, walk, tmp_path):
+    asked = []
+
+    def answer(pixels):
+        asked.append(pixels)
+        if len(asked) > 8:
+            raise ServerTimeout("grpc://here", 2)
+        return two_people(pixels)
+
+    result = run(walk, "-o", tmp_path / "out.mp4", "--in-flight", 1, answer=answer)
+
+    assert isinstance(result.exception, ServerTimeout)
+    assert len(frames_of(tmp_path / "out.mp4")) == 9  # the second late answer in a row ends it
 
 
 @pytest.mark.parametrize(
