@@ -14,6 +14,7 @@ import psutil
 import pytest
 
 from bodypose_client.wire.address import Protocol
+from bodypose_loadtest import workers
 from bodypose_loadtest.cli import INVALID
 from bodypose_loadtest.known_process import known_server
 from bodypose_loadtest.known_server import Behaviour
@@ -21,7 +22,12 @@ from tests.processes import processes_of, wait_for
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
-ROOT = Path(__file__).parents[2]
+LOCUSTFILE = str(Path(workers.__file__).with_name("locustfile.py"))
+SLOW_DRAWING = """
+import time
+from bodypose_loadtest import images
+draw, images.load_images = images.load_images, lambda *a, **k: (time.sleep(4), draw(*a, **k))[1]
+"""
 
 
 def pose_loadtest(*arguments):
@@ -137,7 +143,7 @@ def test_locusts_page_has_both_users():
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
-    command = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtest/locustfile.py")]
+    command = [sys.executable, "-m", "locust", "-f", LOCUSTFILE]
     with known_server(Behaviour(0.05, 2)) as known:
         host = known.url(Protocol.GRPC)
         with subprocess.Popen(
@@ -152,6 +158,40 @@ def test_locusts_page_has_both_users():
                 process.kill()
     assert "PoseGrpcUser" in page
     assert "PoseHttpUser" in page
+
+
+def locust(*arguments, before=""):
+    """Locust on our file, without its page; `before` is run first, in its process."""
+    script = f"from gevent import monkey; monkey.patch_all(){before}"
+    script += "\nimport sys, locust.main; sys.exit(locust.main.main())"
+    command = [sys.executable, "-c", script, "-f", LOCUSTFILE, "--headless", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_locusts_time_does_not_run_while_images_are_drawn():
+    """Drawing takes 4 s here, as on a busy machine, the test 2."""
+    with known_server(Behaviour(0.05, 2)) as known:
+        host = known.url(Protocol.GRPC)
+        done = locust("PoseGrpcUser", "-u2", "-r9", "-t2s", "--host", host, before=SLOW_DRAWING)
+
+    assert done.returncode == 0, done.stderr
+    (total,) = re.findall(r"^ +Aggregated +(\d+) ", done.stdout + done.stderr, re.M)[-1:]
+    assert int(total) > 20
+
+
+def test_locust_that_sent_nothing_has_not_passed():
+    with known_server(Behaviour(30, 1)) as known:
+        done = locust("PoseHttpUser", "-u1", "-t1s", "--host", known.url(Protocol.HTTP))
+
+    assert done.returncode == 1
+    assert "expected requests, got none" in done.stderr + done.stdout
+
+
+def test_locusts_folder_of_images_is_checked_at_once(tmp_path):
+    done = locust("PoseHttpUser", "-u1", "-t1s", "--images", str(tmp_path / "absent"))
+
+    assert done.returncode == 2
+    assert "--images: expected a folder, got" in done.stderr
 
 
 def page_at(url, timeout_s=20):

@@ -88,6 +88,13 @@ def bodies_for(address: Address, folder: str) -> Sequence[Body]:
     return [request_body(address, image) for image in encoded_images(folder)]
 
 
+def prepare(folder: str, users: Sequence[type[PoseUser]]) -> None:
+    """Make the images, and load what builds requests, so that users begin to send at once."""
+    image = encoded_images(folder)[0]
+    for protocol in {user.protocol for user in users}:
+        request_body(Address.parse(DEFAULT_URLS[protocol]), image)
+
+
 @cache
 def encoded_images(folder: str) -> Sequence[bytes]:
     """A folder's images, or generated ones for "", made once in a process.
