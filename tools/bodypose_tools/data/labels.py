@@ -64,7 +64,7 @@ def draw_heatmaps(
 
 
 def draw_centres(centres: Floats, network_hw: tuple[int, int], settings: LabelSettings) -> Floats:
-    """(h, w, 1): where people have their middle.
+    """(h, w, 1): scores of person centres.
 
     Args:
         centres: (N, 3), x, y in network pixels, and > 0 where it lies in the image.

@@ -31,8 +31,8 @@ class Frame:
 def last_stage(outputs: Sequence[Floats]) -> Fields:
     """The fields that are decoded, of one image: (h, w, C) each."""
     fields = Fields.of(outputs)
-    votes = [part[0] for part in (fields.centre, fields.offsets) if part is not None]
-    return Fields((fields.heatmaps[-1][0],), (fields.affinity[-1][0],), *votes)
+    centres = [part[0] for part in (fields.centre, fields.offsets) if part is not None]
+    return Fields((fields.heatmaps[-1][0],), (fields.affinity[-1][0],), *centres)
 
 
 def mean_fields(answers: Sequence[Fields]) -> Fields:

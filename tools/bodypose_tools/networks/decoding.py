@@ -1,4 +1,4 @@
-"""Owns the decoding layers: fields become `peaks` and `limb_scores` inside the network's graph.
+"""The decoding layers: fields become `peaks` and `limb_scores` inside the network's graph.
 
 The same Keras layers decode in training's validation, in `tools evaluate`, in ONNX Runtime and in
 Triton. They use only operations that TensorRT parses (MaxPool, TopK, Gather, elementwise).
@@ -16,9 +16,9 @@ from keras import ops
 from pose_runtime.skeleton import Skeleton
 from pose_runtime.spec import GroupingSettings
 
+from .centres import CentreMatcher
 from .fields import STRIDE, Fields
 from .gather import gather
-from .votes import MiddleVoter
 
 # Below what differs between cells that are not equal, above float32's resolution at 1.
 _TIE_STEP = 1e-6
@@ -36,9 +36,9 @@ class DecodeSettings:
         0.05  # a point counts as on the limb above this (BodyPoseNet's paf_threshold)
     )
     min_on_limb: float = 0.8  # share of points that must be on the limb
-    vote_share: float = 0.7  # of a limb's score; its part affinity field has the rest
-    vote_tolerance: float = 0.1  # so far from where it is expected a peak counts half, of the size
-    min_centre: float = 0.1  # a person's middle below this has no vote
+    centre_share: float = 0.7  # of a limb's score; its part affinity field has the rest
+    centre_tolerance: float = 0.1  # of a person's size; a peak so far from its place counts half
+    min_centre: float = 0.1  # a person's centre below this is not used
     min_joint: float = GroupingSettings().min_peak_score  # a peak below this is no joint
 
 
@@ -182,9 +182,9 @@ def decode_fields(
 ) -> tuple[Any, Any]:
     """`peaks` and `limb_scores` from the last stage's fields, symbolic or real.
 
-    A limb scores what its part affinity field says or, where the network votes, a weighted mean
-    of that and of what the people's middles say. There peaks are completed, too: joints that a
-    person's middle expects and that have no peak (`MiddleVoter`).
+    A limb scores the mean of its part affinity field along the line or, where the network predicts
+    person centres, a weighted mean of that and of the centres' score. There peaks are completed,
+    too: joints that a person's centre expects and that have no peak (`CentreMatcher`).
 
     NaN or infinity anywhere in a field that is used makes all of that image's peaks NaN. Without
     that, a comparison or a maximum would lose it, and the image would have nobody.
@@ -208,17 +208,19 @@ def decode_fields(
     )
     if fields.centre is None:
         return peaks + _nan_unless_finite(heatmaps, affinity), scorer(affinity, peaks)
-    middles = PeakDecoder(settings.max_peaks, stride, name="middles")(fields.centre)[:, 0]
-    voter = MiddleVoter(
+    # Layers keep their old names: exported nodes, and so the bytes of a graph, are named by them.
+    centres = PeakDecoder(settings.max_peaks, stride, name="middles")(fields.centre)[:, 0]
+    matcher = CentreMatcher(
         skeleton.limbs,
-        settings.vote_tolerance,
+        settings.centre_tolerance,
         settings.min_centre,
         settings.min_joint,
         stride,
         name="votes",
     )
-    peaks, votes = voter(middles, fields.offsets, peaks)
-    scores = (1 - settings.vote_share) * scorer(affinity, peaks) + settings.vote_share * votes
+    peaks, matched = matcher(centres, fields.offsets, peaks)
+    share = settings.centre_share
+    scores = (1 - share) * scorer(affinity, peaks) + share * matched
     return peaks + _nan_unless_finite(heatmaps, affinity, fields.centre, fields.offsets), scores
 
 

@@ -1,4 +1,4 @@
-"""Owns what a network says: its outputs by name, in the one order that all our networks share."""
+"""A network's outputs by name, in the one order that all networks share; strides of its sides."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ class Fields:
 
     heatmaps: one (B, h, w, J + 1) per stage, the background last.
     affinity: one (B, h', w', 2L) per stage, x and y of each limb's part affinity field.
-    centre:   (B, h, w, 1), where people have their middle; None: the network has no votes.
-    offsets:  (B, h, w, 2J), x and y from a person's middle to each joint, in cells of h x w.
+    centre:   (B, h, w, 1), scores of person centres; None: the network predicts no centres.
+    offsets:  (B, h, w, 2J), x and y from a person's centre to each joint, in cells of h x w.
     """
 
     heatmaps: tuple[Any, ...]
@@ -28,11 +28,11 @@ class Fields:
 
     @classmethod
     def of(cls, outputs: Sequence[Any]) -> Fields:
-        """From heat_1..heat_T, paf_1..paf_T and, where the network votes, centre, offsets."""
-        votes = outputs[-2].shape[-1] == 1  # nothing but `centre` has one channel
-        stages = len(outputs) // 2 - votes
+        """From heat_1..heat_T, paf_1..paf_T and, where there are any, centre, offsets."""
+        has_centres = outputs[-2].shape[-1] == 1  # nothing but `centre` has one channel
+        stages = len(outputs) // 2 - has_centres
         return cls(
             tuple(outputs[:stages]),
             tuple(outputs[stages : 2 * stages]),
-            *(outputs[-2:] if votes else ()),
+            *(outputs[-2:] if has_centres else ()),
         )

@@ -32,7 +32,7 @@ def add_pyramid(model: Path, out: Path, scale: float) -> Artifact:
 
     Backbone and head run twice with one set of weights; the rest sees the image as it is. The
     first heatmaps become the mean of both, as logits, and what the stages change in them is added
-    as before. Part affinity fields, middles and offsets stay as they are.
+    as before. Part affinity fields, centres and offsets stay as they are.
 
     Args:
         model: a `bodypose-s` of ours.
@@ -70,11 +70,11 @@ def add_pyramid(model: Path, out: Path, scale: float) -> Artifact:
 def _of_larger(network: keras.Model, scale: float) -> Any:
     """The head's logits for a larger copy of the image: the same layers, called once more."""
     images = network.get_layer("normalize").output
-    said: dict[str, Any] = {}
+    logits: dict[str, Any] = {}
 
     def call(layer: layers.Layer, *args: Any, **kwargs: Any) -> Any:
-        said[layer.name] = layer(*args, **kwargs)
-        return said[layer.name]
+        logits[layer.name] = layer(*args, **kwargs)
+        return logits[layer.name]
 
     keras.models.clone_model(
         keras.Model(images, network.get_layer(_HEAD).output),
@@ -82,4 +82,4 @@ def _of_larger(network: keras.Model, scale: float) -> Any:
         clone_function=lambda layer: layer,
         call_function=call,
     )
-    return said[_HEAD]
+    return logits[_HEAD]

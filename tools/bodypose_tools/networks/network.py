@@ -2,7 +2,7 @@
 
 Nothing here depends on the Keras backend. A network's outputs are, in BodyPoseNet's order,
 heat_1..heat_T, paf_1..paf_T for T stages; the last of each kind is what is decoded. `bodypose-s`
-adds the votes of people's middles, `centre` and `offsets` (`networks/fields.py`).
+adds people's centres, `centre` and `offsets` (`networks/fields.py`).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def build_network(config: NetworkConfig, skeleton: Skeleton) -> keras.Model:
 
     Returns:
         A model from `pixels` (B, H, W, 3) uint8 RGB to outputs of H/8 x W/8 cells; heatmaps and
-        votes of `bodypose-s` have H/4 x W/4.
+        centres of `bodypose-s` have H/4 x W/4.
     """
     pixels = keras.Input((None, None, 3), dtype="uint8", name="pixels")
     images = layers.Rescaling(PIXEL_SCALE, PIXEL_OFFSET, name="normalize")(pixels)

@@ -37,7 +37,7 @@ def load_heads(network: keras.Model, weights: Path, skeleton: Skeleton) -> list[
 
     A joint of another name keeps its first values in the heatmaps. A midpoint of two joints is
     expected between them. Offsets are loaded only when every joint has a source, because what a
-    middle says of one joint must fit what it says of the others.
+    centre predicts for one joint must fit what it says of the others.
 
     Args:
         network: with these layers, or none of them: then nothing happens.

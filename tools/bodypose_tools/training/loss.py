@@ -19,32 +19,34 @@ _UNKNOWN_WEIGHT = 0.1  # of cells that may hold a joint without a label
 _LEAST_SIZE = 4.0  # cells; below it a person's offsets weigh no more
 
 
-def field_loss(target: Targets, said: Fields, heatmap_loss: HeatmapLoss = "cross_entropy") -> Any:
+def field_loss(
+    target: Targets, predicted: Fields, heatmap_loss: HeatmapLoss = "cross_entropy"
+) -> Any:
     """Half the masked error, summed over cells, channels and stages, mean over images.
 
-    Part affinity fields, and heatmaps of a network without votes, have the squared error
+    Part affinity fields, and heatmaps of a network without centres, have the squared error
     (BodyPoseNet's loss: TensorFlow's `l2_loss` over every stage and branch). Heatmaps of a network
-    with votes, and `centre`, are probabilities and have `heatmap_loss`, whose gradient does not
+    with centres, and `centre`, are probabilities and have `heatmap_loss`, whose gradient does not
     vanish where the network is sure and wrong. Offsets have their absolute error. Where the labels
     do not know (`labels.UNKNOWN`), little is asked.
     """
-    heat_mask = _refined(target.mask, said.heatmaps[0])
-    joints = said.heatmaps[0].shape[-1]
+    heat_mask = _refined(target.mask, predicted.heatmaps[0])
+    joints = predicted.heatmaps[0].shape[-1]
     wanted = target.heatmaps[..., :joints]
     heat_mask = heat_mask * ops.where(wanted < 0, _UNKNOWN_WEIGHT, 1.0)
     wanted = ops.maximum(wanted, 0.0)
     surprise = {"cross_entropy": _cross_entropy, "focal": _focal_error}[heatmap_loss]
-    error = _squared_error if said.centre is None else surprise
+    error = _squared_error if predicted.centre is None else surprise
     total = 0.0
-    for heatmaps in said.heatmaps:
+    for heatmaps in predicted.heatmaps:
         total = total + ops.sum(error(wanted, heatmaps) * heat_mask)
-    for affinity in said.affinity:
+    for affinity in predicted.affinity:
         total = total + ops.sum(_squared_error(target.affinity, affinity) * target.mask)
-    if said.centre is not None and said.offsets is not None:
-        centre = surprise(target.heatmaps[..., -1:], said.centre)
-        total = total + ops.sum(centre * _refined(target.mask, said.centre))
-        stride = STRIDE * target.mask.shape[1] // said.offsets.shape[1]
-        total = total + _offset_error(target.people, said.offsets, stride)
+    if predicted.centre is not None and predicted.offsets is not None:
+        centre = surprise(target.heatmaps[..., -1:], predicted.centre)
+        total = total + ops.sum(centre * _refined(target.mask, predicted.centre))
+        stride = STRIDE * target.mask.shape[1] // predicted.offsets.shape[1]
+        total = total + _offset_error(target.people, predicted.offsets, stride)
     return 0.5 * total / ops.cast(ops.shape(target.mask)[0], "float32")
 
 
@@ -83,7 +85,7 @@ def _focal_error(wanted: Any, got: Any) -> Any:
 
 
 def _offset_error(people: Any, offsets: Any, stride: int) -> Any:
-    """Absolute error of the joints seen from each person's middle, in shares of their extent.
+    """Absolute error of the joints seen from each person's centre, in shares of their extent.
 
     Args:
         people: (B, N, J + 1, 3), see `Targets`.
@@ -92,21 +94,21 @@ def _offset_error(people: Any, offsets: Any, stride: int) -> Any:
     """
     height, width = offsets.shape[1:3]
     xy = people[..., :2] / stride
-    middle = xy[:, :, :1]
-    rows = ops.cast(ops.clip(middle[..., 0, 1], 0, height - 1), "int32")
-    columns = ops.cast(ops.clip(middle[..., 0, 0], 0, width - 1), "int32")
+    centre = xy[:, :, :1]
+    rows = ops.cast(ops.clip(centre[..., 0, 1], 0, height - 1), "int32")
+    columns = ops.cast(ops.clip(centre[..., 0, 0], 0, width - 1), "int32")
     cells = ops.expand_dims(rows * width + columns, -1)
     channels = offsets.shape[-1]
-    at_middle = ops.take_along_axis(
+    at_centre = ops.take_along_axis(
         ops.reshape(offsets, (-1, height * width, channels)), ops.repeat(cells, channels, 2), axis=1
     )
-    said = ops.reshape(at_middle, (-1, *people.shape[1:2], channels // 2, 2))
-    cell_middle = ops.cast(ops.stack([columns, rows], -1), "float32") + 0.5
-    wanted = xy[:, :, 1:] - ops.expand_dims(cell_middle, 2)
+    predicted = ops.reshape(at_centre, (-1, *people.shape[1:2], channels // 2, 2))
+    cell_centre = ops.cast(ops.stack([columns, rows], -1), "float32") + 0.5
+    wanted = xy[:, :, 1:] - ops.expand_dims(cell_centre, 2)
     labelled = ops.cast((people[:, :, 1:, 2] > 0) & (people[:, :, :1, 2] > 0), "float32")
-    extent = ops.max(ops.abs(xy[:, :, 1:] - middle) * labelled[..., None], axis=(2, 3))
+    extent = ops.max(ops.abs(xy[:, :, 1:] - centre) * labelled[..., None], axis=(2, 3))
     size = ops.maximum(extent, _LEAST_SIZE)[..., None, None]
-    return ops.sum(ops.abs(said - wanted) / size * labelled[..., None])
+    return ops.sum(ops.abs(predicted - wanted) / size * labelled[..., None])
 
 
 class FieldTraining(keras.Model):
@@ -134,9 +136,9 @@ class FieldTraining(keras.Model):
             loss = loss + ops.cast(penalty, "float32")
         return loss
 
-    def loss_of(self, pixels: Any, target: Targets, said: Fields) -> Any:
+    def loss_of(self, pixels: Any, target: Targets, predicted: Fields) -> Any:
         """The part of the loss that fields have; regularisers come on top."""
-        return field_loss(target, said, self.heatmap_loss)
+        return field_loss(target, predicted, self.heatmap_loss)
 
 
 class DistilledTraining(FieldTraining):
@@ -153,7 +155,7 @@ class DistilledTraining(FieldTraining):
         teacher.trainable = False
         self.teacher, self.weight = teacher, weight
 
-    def loss_of(self, pixels: Any, target: Targets, said: Fields) -> Any:
+    def loss_of(self, pixels: Any, target: Targets, predicted: Fields) -> Any:
         taught = Fields.of(
             [
                 ops.stop_gradient(ops.cast(output, "float32"))
@@ -164,6 +166,6 @@ class DistilledTraining(FieldTraining):
         if taught.centre is not None:
             heatmaps = ops.concatenate([heatmaps, taught.centre], axis=-1)
         second = target._replace(heatmaps=heatmaps, affinity=taught.affinity[-1])
-        labels = super().loss_of(pixels, target, said)
-        copied = super().loss_of(pixels, second, said)
+        labels = super().loss_of(pixels, target, predicted)
+        copied = super().loss_of(pixels, second, predicted)
         return (1 - self.weight) * labels + self.weight * copied

@@ -37,14 +37,14 @@ MAX_LABELLED_PEOPLE = 30
 
 
 class Targets(NamedTuple):
-    """What a network should say to one image, or to a batch of them.
+    """What a network should predict for one image, or to a batch of them.
 
-    heatmaps: (h, w, J + 2), the joints, the background, the middles of people; `UNKNOWN` where a
+    heatmaps: (h, w, J + 2), the joints, the background, the centres of people; `UNKNOWN` where a
               person has a joint without a label.
     affinity: (h', w', 2L), part affinity fields.
     mask:     (h', w', 1), 0 where the annotation says nothing.
     people:   (MAX_LABELLED_PEOPLE, J + 1, 3), x, y in network pixels and > 0 where labelled: a
-              person's middle, then the joints; unused rows are 0.
+              person's centre, then the joints; unused rows are 0.
     """
 
     heatmaps: Any
@@ -203,9 +203,9 @@ def _apply(matrix: NDArray[np.float64], points: Floats) -> Floats:
 
 
 def _centres(matrix: NDArray[np.float64], boxes: Floats) -> Floats:
-    """(N, 3): the middles of (N, 4) boxes in network pixels, each with a 1."""
-    middles = _apply(matrix, boxes[:, :2] + boxes[:, 2:] / 2)
-    return np.concatenate([middles, np.ones((len(boxes), 1), np.float32)], axis=1)
+    """(N, 3): the centres of (N, 4) boxes in network pixels, each with a 1."""
+    centres = _apply(matrix, boxes[:, :2] + boxes[:, 2:] / 2)
+    return np.concatenate([centres, np.ones((len(boxes), 1), np.float32)], axis=1)
 
 
 def _outside(points: Floats, network_hw: tuple[int, int]) -> NDArray[np.bool_]:

@@ -33,11 +33,11 @@ def test_every_stage_predicts_both_kinds_of_field(architecture, stages):
     config = NetworkConfig(architecture=architecture, stages=stages)
     network = build_network(config, BODYPOSE_18)
     outputs = network.predict_on_batch(np.zeros((1, 64, 96, 3), np.uint8))
-    heat, votes = ((16, 24), 2) if architecture == "bodypose-s" else ((8, 12), 0)
+    heat, num_centre_fields = ((16, 24), 2) if architecture == "bodypose-s" else ((8, 12), 0)
     assert [output.shape for output in outputs] == (
         [(1, *heat, 19)] * stages
         + [(1, 8, 12, 38)] * stages
-        + [(1, 16, 24, 1), (1, 16, 24, 36)][:votes]
+        + [(1, 16, 24, 1), (1, 16, 24, 36)][:num_centre_fields]
     )
     assert heatmap_stride(network) == 64 // heat[0]
 

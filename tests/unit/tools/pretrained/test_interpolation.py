@@ -114,7 +114,7 @@ def test_heads_become_movenets_again(trained, pretrained, tmp_path):
     save_network(network, path, "train", pipeline, settings={})
     made = interpolate(path, tmp_path / "some.keras", 0, pretrained)
     after, wanted = answers(made.path, some_pixels()), answers(trained, some_pixels())
-    assert np.allclose(after[-2], wanted[-2], atol=1e-3)  # middles
+    assert np.allclose(after[-2], wanted[-2], atol=1e-3)  # centres
     assert np.allclose(after[-1], wanted[-1], atol=1e-2)  # offsets
 
 

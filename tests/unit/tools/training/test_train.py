@@ -144,14 +144,14 @@ def test_the_focal_loss_lets_a_high_peak_be_broad_where_the_cross_entropy_does_n
     assert broad - narrow > 0.2
 
 
-def test_a_network_without_votes_has_no_focal_loss():
+def test_a_network_without_centres_has_no_focal_loss():
     with pytest.raises(ValueError, match="heatmap_loss: bodypose-vgg19 has the squared error"):
         NetworkConfig(architecture="bodypose-vgg19", heatmap_loss="focal")
 
 
-def test_perfect_votes_cost_nothing_and_offsets_count_in_shares_of_a_person():
+def test_perfect_centres_cost_nothing_and_offsets_count_in_shares_of_a_person():
     people = np.zeros((1, 3, 19, 3), np.float32)
-    people[0, 0, 0] = 6, 6, 1  # the middle; cells are 4 pixels, so it lies in cell (1, 1)
+    people[0, 0, 0] = 6, 6, 1  # the centre; cells are 4 pixels, so it lies in cell (1, 1)
     people[0, 0, 1] = 14, 6, 2  # one joint, two cells to the right
     heat, paf = np.zeros((1, 4, 4, 19), np.float32), np.zeros((1, 2, 2, 38), np.float32)
     centre, offsets = np.zeros((1, 4, 4, 1), np.float32), np.zeros((1, 4, 4, 36), np.float32)

@@ -1,9 +1,9 @@
-"""A person's middle says which peaks belong together, and where joints without a peak are."""
+"""A person's centre says which peaks belong together, and where joints without a peak are."""
 
 import numpy as np
 import pytest
 
-from bodypose_tools.networks.votes import MiddleVoter
+from bodypose_tools.networks.centres import CentreMatcher
 from pose_runtime.grouping import group_poses
 from pose_runtime.skeleton import BODYPOSE_18
 from pose_runtime.spec import GroupingSettings
@@ -15,20 +15,22 @@ LEFT_WRIST, LEFT_ELBOW = 7, 6
 
 
 @pytest.fixture(scope="module")
-def vote():
-    voter = MiddleVoter(BODYPOSE_18.limbs, tolerance=0.05, min_centre=0.1, min_joint=0.1, stride=4)
+def match():
+    matcher = CentreMatcher(
+        BODYPOSE_18.limbs, tolerance=0.05, min_centre=0.1, min_joint=0.1, stride=4
+    )
 
-    def vote(expected, peaks, centre=0.81):
-        """Completed peaks (18, 5, 3) and votes (19, 5, 5); people's joints are (N, 18, 3)."""
-        middles = np.zeros((1, NUM_PEAKS, 3), np.float32)
+    def match(expected, peaks, centre=0.81):
+        """Completed peaks (18, 5, 3) and scores (19, 5, 5); people's joints are (N, 18, 3)."""
+        centres = np.zeros((1, NUM_PEAKS, 3), np.float32)
         offsets = np.zeros((1, *HW, 36), np.float32)
         for row, joints in enumerate(expected):
-            middles[0, row] = *((joints[:, :2].min(0) + joints[:, :2].max(0)) / 2), centre
-            column, line = np.clip(middles[0, row, :2] // 4, 0, (95, 71)).astype(int)
+            centres[0, row] = *((joints[:, :2].min(0) + joints[:, :2].max(0)) / 2), centre
+            column, line = np.clip(centres[0, row, :2] // 4, 0, (95, 71)).astype(int)
             offsets[0, line, column] = (joints[:, :2] / 4 - (column + 0.5, line + 0.5)).ravel()
-        return [np.asarray(out)[0] for out in voter(middles, offsets, peaks[None])]
+        return [np.asarray(out)[0] for out in matcher(centres, offsets, peaks[None])]
 
-    return vote
+    return match
 
 
 def peaks_of(people, score=0.8) -> np.ndarray:
@@ -41,94 +43,94 @@ def peaks_of(people, score=0.8) -> np.ndarray:
     return peaks
 
 
-def test_a_middle_says_which_peaks_belong_together(vote):
+def test_a_centre_says_which_peaks_belong_together(match):
     people = [person(60, 60, 1.5), person(100, 60, 1.5)]
-    completed, votes = vote(people, peaks_of(people))
+    completed, scores = match(people, peaks_of(people))
     assert np.array_equal(completed, peaks_of(people))
-    assert votes == pytest.approx(np.tile(np.diag([0.81, 0.81, 0, 0, 0]), (19, 1, 1)), abs=1e-6)
+    assert scores == pytest.approx(np.tile(np.diag([0.81, 0.81, 0, 0, 0]), (19, 1, 1)), abs=1e-6)
 
 
-def test_a_wrist_without_a_peak_is_where_the_middle_expects_it(vote):
+def test_a_wrist_without_a_peak_is_where_the_centre_expects_it(match):
     whole, seen = person(60, 60, 1.5), person(60, 60, 1.5, missing=(LEFT_WRIST,))
-    completed, votes = vote([whole], peaks_of([seen]))
+    completed, scores = match([whole], peaks_of([seen]))
     wrist = completed[LEFT_WRIST, -1]
     assert wrist[:2] == pytest.approx(whole[LEFT_WRIST, :2], abs=1e-3)
     assert wrist[2] == pytest.approx(0.5 * 17 * 0.8 / 18)
     assert np.count_nonzero(completed[..., 2]) == 18
-    assert votes[BODYPOSE_18.limbs.index((LEFT_ELBOW, LEFT_WRIST)), 0, -1] == pytest.approx(0.81)
-    found = group_poses(completed, votes, BODYPOSE_18, GroupingSettings())
+    assert scores[BODYPOSE_18.limbs.index((LEFT_ELBOW, LEFT_WRIST)), 0, -1] == pytest.approx(0.81)
+    found = group_poses(completed, scores, BODYPOSE_18, GroupingSettings())
     assert found.num_keypoints.tolist() == [18]
 
 
-def test_a_weak_persons_joint_still_scores_what_grouping_accepts(vote):
+def test_a_weak_persons_joint_still_scores_what_grouping_accepts(match):
     seen = person(60, 60, 1.5, missing=(LEFT_WRIST,))
-    completed, votes = vote([person(60, 60, 1.5)], peaks_of([seen], score=0.12))
+    completed, scores = match([person(60, 60, 1.5)], peaks_of([seen], score=0.12))
     assert 0.1 < completed[LEFT_WRIST, -1, 2] < 0.11
-    found = group_poses(completed, votes, BODYPOSE_18, GroupingSettings())
+    found = group_poses(completed, scores, BODYPOSE_18, GroupingSettings())
     assert found.num_keypoints.tolist() == [18]
 
 
-def test_the_best_middle_fills_the_row_of_the_weakest_peak(vote):
+def test_the_best_centre_fills_the_row_of_the_weakest_peak(match):
     whole = [person(20, 60, 1.5), person(120, 60, 1.5)]
     seen = [person(x, 60, 1.5, missing=(LEFT_WRIST,)) for x in (20, 120)]
-    completed = vote(whole, peaks_of(seen))[0]
+    completed = match(whole, peaks_of(seen))[0]
     assert completed[LEFT_WRIST, -1, 0] == pytest.approx(whole[0][LEFT_WRIST, 0], abs=1e-3)
     assert completed[LEFT_WRIST, -2, 0] == pytest.approx(whole[1][LEFT_WRIST, 0], abs=1e-3)
 
 
-def test_without_a_middle_nothing_is_added(vote):
+def test_without_a_centre_nothing_is_added(match):
     seen = peaks_of([person(60, 60, 1.5, missing=(LEFT_WRIST,))])
     for expected, centre in (([], 0.9), ([person(60, 60, 1.5)], 0.09)):
-        completed, votes = vote(expected, seen, centre)
+        completed, scores = match(expected, seen, centre)
         assert np.array_equal(completed, seen)
-        assert not votes.any()
+        assert not scores.any()
 
 
-def test_a_middle_that_finds_two_joints_adds_none(vote):
+def test_a_centre_that_finds_two_joints_adds_none(match):
     two = peaks_of([person(60, 60, 1.5, missing=tuple(range(2, 18)))])
-    assert np.array_equal(vote([person(60, 60, 1.5)], two)[0], two)
+    assert np.array_equal(match([person(60, 60, 1.5)], two)[0], two)
 
 
-def test_a_joint_beyond_the_border_is_not_added(vote):
+def test_a_joint_beyond_the_border_is_not_added(match):
     whole = person(60, 160, 1.5)  # its ankles are 19 pixels below the last row
     seen = peaks_of([person(60, 160, 1.5, missing=(10, 13))])
-    assert np.array_equal(vote([whole], seen)[0], seen)
+    assert np.array_equal(match([whole], seen)[0], seen)
 
 
-def test_a_peak_beside_the_expected_place_is_the_joint(vote):
+def test_a_peak_beside_the_expected_place_is_the_joint(match):
     expected = person(60, 60, 1.5)
     moved = expected.copy()
     moved[LEFT_WRIST, :2] += 15, -10
-    completed, votes = vote([expected], peaks_of([moved]))
+    completed, scores = match([expected], peaks_of([moved]))
     assert np.array_equal(completed, peaks_of([moved]))
-    assert votes[:, 0, 0] == pytest.approx(0.81)
+    assert scores[:, 0, 0] == pytest.approx(0.81)
 
 
-def test_a_strong_peak_is_picked_before_a_nearer_weak_one(vote):
+def test_a_strong_peak_is_picked_before_a_nearer_weak_one(match):
     joints = person(60, 60, 1.5)
     peaks = peaks_of([joints])
     peaks[LEFT_WRIST, 1] = peaks[LEFT_WRIST, 0] + (3, 0, -0.7)  # on the place, 0.1
     peaks[LEFT_WRIST, 0, :2] += 3, 0
     peaks[LEFT_WRIST, 1, :2] -= 3, 0
-    votes = vote([joints], peaks)[1][BODYPOSE_18.limbs.index((LEFT_ELBOW, LEFT_WRIST))]
-    assert votes[0, 0] == pytest.approx(0.81)
-    assert votes[0, 1] == 0
+    scores = match([joints], peaks)[1][BODYPOSE_18.limbs.index((LEFT_ELBOW, LEFT_WRIST))]
+    assert scores[0, 0] == pytest.approx(0.81)
+    assert scores[0, 1] == 0
 
 
-def test_a_peak_has_one_owner_and_the_other_gets_its_own(vote):
+def test_a_peak_has_one_owner_and_the_other_gets_its_own(match):
     people = [person(60, 60, 1.5), person(80, 60, 1.5)]
     seen = [people[0], person(80, 60, 1.5, missing=(LEFT_WRIST,))]
-    completed, votes = vote(people, peaks_of(seen))
-    limb = votes[BODYPOSE_18.limbs.index((LEFT_ELBOW, LEFT_WRIST))]
+    completed, scores = match(people, peaks_of(seen))
+    limb = scores[BODYPOSE_18.limbs.index((LEFT_ELBOW, LEFT_WRIST))]
     assert limb[0, 0] == pytest.approx(0.81)
     assert limb[1, 0] == 0
     assert completed[LEFT_WRIST, -2, :2] == pytest.approx(people[1][LEFT_WRIST, :2], abs=1e-3)
 
 
 @pytest.mark.parametrize(("score", "is_kept"), [(0.11, True), (0.09, False)])
-def test_only_rows_without_a_joint_are_filled(vote, score, is_kept):
+def test_only_rows_without_a_joint_are_filled(match, score, is_kept):
     peaks = peaks_of([person(60, 60, 1.5, missing=(LEFT_WRIST,))])
     peaks[LEFT_WRIST, :] = 350, 20, score  # five peaks of somebody far away
-    completed = vote([person(60, 60, 1.5)], peaks)[0]
+    completed = match([person(60, 60, 1.5)], peaks)[0]
     assert (completed[LEFT_WRIST, -1, 0] == 350) == is_kept
     assert (completed[LEFT_WRIST, :-1, 0] == 350).all()

@@ -1,7 +1,7 @@
-"""Owns the votes: what people's middles say about joints, as scores of limbs and as missing joints.
+"""Person centres: which peaks belong together, and where joints without a peak are.
 
-Each middle picks one peak for every joint, and those it finds none for are put where it expects
-them. So a person keeps an arm that the heatmaps do not show.
+Each centre picks one peak for every joint. A joint for which it finds none is put where its offset
+points, so that a person keeps an arm that the heatmaps do not show.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ from .gather import gather
 
 _LEAST_SIZE = 16.0  # network pixels; a smaller person's joints are not told apart more finely
 _SAME = 1 - 1e-5  # of a maximum: a fused kernel may compute the same number twice, not equally
-_REACH = 0.6  # of a person's size; a peak beyond is another person's
-_LEAST_SEEN = 3  # joints; a middle that finds fewer is not trusted with the others
+_REACH = 0.6  # of a person's size; a peak farther away is another person's
+_LEAST_SEEN = 3  # joints; a centre that picks fewer peaks adds no joints
 _ABOVE = 1e-3  # above the least score, so that rounding does not lose a joint
 
 
-class MiddleVoter(keras.layers.Layer):
-    """Middles of people, their offsets and peaks to completed peaks and a score for every limb.
+class CentreMatcher(keras.layers.Layer):
+    """Person centres, their offsets and peaks to completed peaks and a score for every limb.
 
-    In: middles (B, P, 3), x, y in network pixels and score, best first; offsets (B, h, w, 2J) in
-    cells; peaks (B, J, P, 3), best first. Out: peaks (B, J, P, 3), votes (B, L, P, P) in 0..1.
+    In: centres (B, P, 3), x, y in network pixels and score, best first; offsets (B, h, w, 2J) in
+    cells; peaks (B, J, P, 3), best first. Out: peaks (B, J, P, 3), scores (B, L, P, P) in 0..1.
 
-    A middle expects each joint where its offset points. Of the peaks near there it picks the one
-    with the largest score / (1 + distance / (`tolerance` x size of the expected person)); a peak
-    that several middles pick belongs to the one to which it is worth most, times the root of the
-    middle's score. Two peaks of one middle vote with the middle's score.
+    A centre expects each joint where its offset points. Of the peaks near there it picks the one
+    with the largest score / (1 + distance / (`tolerance` x size of the expected person)). A peak
+    that several centres pick belongs to the one whose value for it, times the root of the centre's
+    score, is largest. Two peaks of one centre score the centre's score as a limb.
 
-    A joint for which a middle got no peak becomes one where it is expected, if that is inside the
+    A joint for which a centre has no peak becomes one where it is expected, if that is inside the
     network's input: in the last rows of `peaks`, as far as they hold nothing above `min_joint`.
     It scores half of the mean of the person's joints, missing ones counted as 0, and at least
     `min_joint`.
 
-    Source: offsets from a person's middle are CenterNet's (Zhou et al. 2019, arXiv:1904.07850);
+    Source: offsets from a person's centre are CenterNet's (Zhou et al. 2019, arXiv:1904.07850);
     picking peaks by score over distance, and joints without a peak, are MoveNet's. There a peak
     may be part of several people; here each has one owner, and part affinity fields still join
-    the peaks that no middle picked.
+    the peaks that no centre picked.
     """
 
     def __init__(
@@ -59,13 +59,13 @@ class MiddleVoter(keras.layers.Layer):
         self.min_joint = min_joint
         self.stride = stride
 
-    def call(self, middles: Any, offsets: Any, peaks: Any) -> tuple[Any, Any]:
+    def call(self, centres: Any, offsets: Any, peaks: Any) -> tuple[Any, Any]:
         num_peaks = peaks.shape[2]
-        # Weakest first: the best middle fills the row of the weakest peak.
-        middles = gather(middles, np.arange(num_peaks - 1, -1, -1, dtype=np.int32), axis=1)
-        x, y = self._expected(middles, offsets)
-        # Axes from here on: (B, J, P, middles).
-        weight = ops.where(middles[..., 2] > self.min_centre, middles[..., 2], 0.0)
+        # Weakest first: the best centre fills the row of the weakest peak.
+        centres = gather(centres, np.arange(num_peaks - 1, -1, -1, dtype=np.int32), axis=1)
+        x, y = self._expected(centres, offsets)
+        # Axes from here on: (B, J, P, centres).
+        weight = ops.where(centres[..., 2] > self.min_centre, centres[..., 2], 0.0)
         weight = ops.sqrt(weight)[:, None, None]
         is_joint = peaks[..., 2] >= self.min_joint
         owned = self._owned(ops.where(is_joint, peaks[..., 2], 0.0), peaks, x, y, weight)
@@ -77,22 +77,22 @@ class MiddleVoter(keras.layers.Layer):
         is_inside = ops.logical_and(_is_between(x, width), _is_between(y, height))
         is_person = ops.sum(is_seen, axis=1, keepdims=True) >= _LEAST_SEEN
         is_missing = ops.logical_and(ops.logical_and(is_inside, is_person), is_seen < 0.5)
-        # A middle's joint goes into the row of the same number.
+        # A centre's joint goes into the row of the same number.
         is_new = ops.logical_and(is_missing, ops.logical_not(is_joint))
         new = ops.stack([x, y, ops.broadcast_to(score[:, None], ops.shape(x))], axis=-1)
         completed = ops.where(is_new[..., None], new, peaks)
         owned = owned + ops.cast(is_new, "float32")[..., None] * np.eye(num_peaks, dtype=np.float32)
 
-        ballot = owned * weight
-        first = gather(ballot, np.array([a for a, _ in self.limbs], np.int32), axis=1)
-        second = gather(ballot, np.array([b for _, b in self.limbs], np.int32), axis=1)
+        claim = owned * weight
+        first = gather(claim, np.array([a for a, _ in self.limbs], np.int32), axis=1)
+        second = gather(claim, np.array([b for _, b in self.limbs], np.int32), axis=1)
         return completed, ops.max(first[:, :, :, None] * second[:, :, None], axis=-1)
 
-    def _expected(self, middles: Any, offsets: Any) -> tuple[Any, Any]:
-        """Where each middle expects each joint: x and y, (B, J, P) each, in network pixels."""
+    def _expected(self, centres: Any, offsets: Any) -> tuple[Any, Any]:
+        """Where each centre expects each joint: x and y, (B, J, P) each, in network pixels."""
         height, width, channels = offsets.shape[1:]
-        columns = ops.clip(ops.floor(middles[..., 0] / self.stride), 0, width - 1)
-        rows = ops.clip(ops.floor(middles[..., 1] / self.stride), 0, height - 1)
+        columns = ops.clip(ops.floor(centres[..., 0] / self.stride), 0, width - 1)
+        rows = ops.clip(ops.floor(centres[..., 1] / self.stride), 0, height - 1)
         size = height * width
         images = ops.cast(ops.arange(ops.shape(offsets)[0]), "int32")[:, None, None]
         channel = np.arange(channels, dtype=np.int32)[None, :, None] * size
@@ -100,21 +100,21 @@ class MiddleVoter(keras.layers.Layer):
         cells = ops.clip(ops.cast(rows * width + columns, "int32"), 0, size - 1)
         where = cells[:, None] + (channel + images * (channels * size))
         # Channels first, as exported graphs compute: to turn all offsets costs more than the rest.
-        said = gather(ops.reshape(ops.transpose(offsets, (0, 3, 1, 2)), (-1,)), where)
-        said = ops.reshape(said, (-1, channels // 2, 2, middles.shape[1]))
-        x = (said[:, :, 0] + columns[:, None] + 0.5) * self.stride
-        y = (said[:, :, 1] + rows[:, None] + 0.5) * self.stride
+        offset = gather(ops.reshape(ops.transpose(offsets, (0, 3, 1, 2)), (-1,)), where)
+        offset = ops.reshape(offset, (-1, channels // 2, 2, centres.shape[1]))
+        x = (offset[:, :, 0] + columns[:, None] + 0.5) * self.stride
+        y = (offset[:, :, 1] + rows[:, None] + 0.5) * self.stride
         return x, y
 
     def _owned(self, scores: Any, peaks: Any, x: Any, y: Any, weight: Any) -> Any:
-        """1 where a peak is a middle's own, else 0, (B, J, P, middles); `scores` 0: no joint."""
+        """1 where a peak is a centre's own, else 0, (B, J, P, centres); `scores` 0: no joint."""
         box = (ops.max(x, 1) - ops.min(x, 1)) * (ops.max(y, 1) - ops.min(y, 1))
         size = ops.sqrt(ops.maximum(box, _LEAST_SIZE**2))[:, None, None]
         across, down = peaks[..., 0:1] - x[:, :, None], peaks[..., 1:2] - y[:, :, None]
         distance = ops.sqrt(ops.square(across) + ops.square(down)) / size
-        worth = scores[..., None] / (1 + distance / self.tolerance)
-        worth = ops.where(distance < _REACH, worth, 0.0) * weight
-        picked = worth * _is_largest(worth, axis=2)
+        value = scores[..., None] / (1 + distance / self.tolerance)
+        value = ops.where(distance < _REACH, value, 0.0) * weight
+        picked = value * _is_largest(value, axis=2)
         return _is_largest(picked, axis=3)
 
     def get_config(self) -> dict[str, Any]:
