@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.files.atomic_files import atomic_path
 from bodypose_tools.networks.backbones import DEEPEST_STRIDE
-from bodypose_tools.pretrained.movenet import BackboneError, read_movenet
+from bodypose_tools.pretrained.movenet_package import read_movenet
+from bodypose_tools.pretrained.weight_file import BackboneError
 
 _INPUT: Final = "input"
 _OUTPUT: Final = "Identity"

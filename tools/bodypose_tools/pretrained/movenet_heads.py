@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from pose_runtime.skeleton import Skeleton
 
-from .movenet import read_arrays
+from .weight_file import read_arrays
 
 Floats = NDArray[np.float32]
 # From MoveNet's matrix, ours as it is, and our skeleton to ours filled, or None.

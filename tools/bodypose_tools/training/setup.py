@@ -20,8 +20,8 @@ from bodypose_tools.networks.network import (
     regularize,
     with_dtype_policy,
 )
-from bodypose_tools.pretrained.movenet import load_backbone
 from bodypose_tools.pretrained.movenet_heads import load_heads
+from bodypose_tools.pretrained.weight_file import load_backbone
 from pose_runtime.spec import GroupingSettings, PipelineSpec
 
 from .checkpoint import TrainingError

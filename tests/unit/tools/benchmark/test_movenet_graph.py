@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from bodypose_tools.benchmark.movenet_graph import _taken_apart, export_movenet
-from bodypose_tools.pretrained.movenet import BackboneError
+from bodypose_tools.pretrained.weight_file import BackboneError
 
 
 def fused(*operators: str) -> dict:

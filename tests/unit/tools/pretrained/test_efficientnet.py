@@ -21,9 +21,9 @@ from bodypose_tools.networks.network import build_network, heatmap_stride
 from bodypose_tools.networks.settings import NetworkConfig
 from bodypose_tools.pretrained import efficientnet as importer
 from bodypose_tools.pretrained.efficientnet import arrays_of, import_efficientnet
-from bodypose_tools.pretrained.movenet import BackboneError, load_backbone
 from bodypose_tools.pretrained.movenet_heads import load_heads
 from bodypose_tools.pretrained.torch_file import TorchFileError, read_tensors
+from bodypose_tools.pretrained.weight_file import BackboneError, load_backbone
 from bodypose_tools.pruning.channel_graph import count_macs
 from pose_runtime.skeleton import BODYPOSE_18
 
