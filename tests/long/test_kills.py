@@ -26,7 +26,7 @@ def test_a_model_that_dies_again_and_again_ends_the_server(serve, tmp_path):
     _, stderr = process.communicate(timeout=30)
 
     assert process.returncode == 1
-    assert f"error: {NETWORK}: expected its process to live, got its end 4 times" in stderr
+    assert f"error: {NETWORK}: expected its process to run, got 4 ends of it" in stderr
     assert left_by(process, tmp_path) == []
 
 

@@ -1,1 +1,1 @@
-"""The folder that Triton loads: built, checked, versioned."""
+"""The model repository that Triton loads: building, checking and versioning it."""

@@ -1,6 +1,6 @@
-"""Owns the built model repository: what is in it, where it comes from, and that it stays so.
+"""The built model repository: its files, its record, and the check that no file has changed.
 
-`build/model_repository` has its record in `build/model_repository.json`: the sha256 of every file.
+The record of `build/model_repository` is `build/model_repository.json`: the sha256 of every file.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _STAGE = "build-repo"
 
 
 class RepositoryError(PoseError):
-    """A repository cannot be built from, or is not, what it should be."""
+    """A repository cannot be built, or is not as it was built."""
 
 
 def build_repository(
@@ -51,25 +51,30 @@ def build_repository(
     serving: Serving | None = None,
     limits: Mapping[str, Any] = MappingProxyType({}),
 ) -> Path:
-    """Everything that a server needs to serve `model`, in the folder `output`.
+    """Write the folder with which a server serves `model`.
 
     Same inputs, same bytes. A build that fails leaves an older repository at `output` as it was.
 
     Args:
-        model: from `tools export`; for a server with a GPU from `tools build-engine`.
+        model: ONNX file of `tools export`; for a server with a GPU a plan of `tools build-engine`.
         output: a new folder, or one built before.
-        serving: for which server; the embedded one by default.
-        limits: of images, where they differ from the model's: fields of `ImageLimits`.
+        serving: the server and its settings; None: the embedded one.
+        limits: fields of `ImageLimits` that differ from the model's.
 
     Returns:
-        The record of the repository.
+        The path of the repository's record.
+
+    Raises:
+        RepositoryInUse: another process writes or serves the folder.
+        RepositoryError: the folder has files of another origin, or the model fits another server.
+        OnnxError, EngineError: the model file is not one of this project.
     """
     serving = serving or Serving()
     with writing(output):
         _refuse_foreign_folder(output)
         if is_served(output):
             raise RepositoryInUse(
-                f"{output}: expected a folder that nobody serves, got one under a running server;"
+                f"{output}: expected a folder that no server runs from, got one that is served;"
                 " add a version with `tools build-repo --version 2`, or stop the server"
             )
         network, spec = network_of(model, serving)
@@ -84,7 +89,7 @@ def build_repository(
 def write_version(
     folder: Path, version: int, model: Path, spec: PipelineSpec, serving: Serving
 ) -> None:
-    """`folder`/<model>/<version> of every model of the pipeline, complete in itself."""
+    """Write `folder`/<model>/<version> of every model of the pipeline, each complete in itself."""
     for source in sorted(MODEL_SOURCES.glob(f"*/{FIRST_VERSION}/*")):
         if source.is_file():
             copy = folder / source.parents[1].name / str(version) / source.name
@@ -104,6 +109,12 @@ def write_version(
 
 
 def network_of(model: Path, serving: Serving) -> tuple[Artifact, PipelineSpec]:
+    """The network's file and its pipeline.
+
+    Raises:
+        RepositoryError: the file is a plan, and the server has no GPU.
+        OnnxError, EngineError: it is not a file of this project.
+    """
     if serving.backend is NetworkBackend.TENSORRT:
         from .plans import open_plan
 
@@ -116,7 +127,7 @@ def network_of(model: Path, serving: Serving) -> tuple[Artifact, PipelineSpec]:
 
 
 def write_configs(folder: Path, spec: PipelineSpec, serving: Serving | None = None) -> None:
-    """config.pbtxt of every model of the pipeline, into `folder`/<model>/."""
+    """Write config.pbtxt of every model of the pipeline into `folder`/<model>/."""
     serving = serving or Serving()
     ensemble = ensemble_of(spec, serving)
     for model in (*ensemble.steps, ensemble):
@@ -124,7 +135,7 @@ def write_configs(folder: Path, spec: PipelineSpec, serving: Serving | None = No
 
 
 def built_for(repository: Path) -> dict[str, str]:
-    """`target` and `triton_version` of a built repository; the embedded ones without a record."""
+    """`target` and `triton_version` of a repository; without a record the embedded server's."""
     embedded = Serving()
     known = {"target": str(embedded.target), "triton_version": str(embedded.triton)}
     with contextlib.suppress(RecordError):
@@ -133,16 +144,16 @@ def built_for(repository: Path) -> dict[str, str]:
 
 
 def is_int8(repository: Path) -> bool:
-    """Whether an ONNX graph in it, of whatever version, has quantised layers."""
+    """Whether an ONNX graph of any version in the repository has quantised layers."""
     graphs = (repository / NETWORK).glob("*/*.onnx")
     return any(b"QuantizeLinear" in graph.read_bytes() for graph in graphs)
 
 
 def serving_of_repository(repository: Path) -> Serving:
-    """How a repository was built to be served.
+    """The server and settings that a repository was built for, from its record.
 
     Raises:
-        RecordError: there is no such record.
+        RecordError: there is no record of `tools build-repo`.
     """
     settings = repository_record(repository)["settings"]
     try:
@@ -159,10 +170,10 @@ def serving_of_repository(repository: Path) -> Serving:
 
 
 def repository_record(repository: Path) -> dict[str, Any]:
-    """What the build, and every promotion since, wrote down.
+    """The record that the build, and every promotion since, has written.
 
     Raises:
-        RecordError: there is no such record.
+        RecordError: there is no record of `tools build-repo`.
     """
     keys = {"stage": str, "settings": dict, "parents": list, "files": dict, "served": list}
     record = read_record(record_path(repository), keys)
@@ -172,7 +183,7 @@ def repository_record(repository: Path) -> dict[str, Any]:
 
 
 def version_in_use(repository: Path) -> int:
-    """The one that answers; the first without a record."""
+    """The version that answers requests; the first without a record."""
     try:
         return int(repository_record(repository)["served"][-1])
     except RecordError:
@@ -180,7 +191,7 @@ def version_in_use(repository: Path) -> int:
 
 
 def changes_since_build(repository: Path, besides: int | None = None) -> list[str]:
-    """One line for each file that is not as `tools build-repo` left it; empty when all are.
+    """One line for each file that is not as `tools build-repo` wrote it; empty when all are.
 
     Files of the version `besides` do not count.
     """
@@ -256,7 +267,7 @@ def _write_warmup(folder: Path, spec: PipelineSpec) -> None:
 
 
 def _warmup_image(network_hw: tuple[int, int]) -> bytes:
-    """A JPEG twice the network's size, as Triton stores a string: length, then bytes."""
+    """A JPEG twice the network's size as a serialised string of Triton: length, then bytes."""
     import simplejpeg
 
     rows, columns = np.mgrid[: 2 * network_hw[0], : 2 * network_hw[1]]
@@ -266,7 +277,7 @@ def _warmup_image(network_hw: tuple[int, int]) -> bytes:
 
 
 def _files(repository: Path) -> dict[str, Path]:
-    """Every file by its name inside the repository, without what Python leaves when it runs."""
+    """Every file by its name inside the repository, without Python's caches."""
     return {
         path.relative_to(repository).as_posix(): path
         for path in sorted(repository.rglob("*"))
@@ -285,7 +296,7 @@ def _record_of(repository: Path, model: Artifact, serving: Serving) -> dict[str,
             "triton_version": str(serving.triton),
         },
         "versions": {"bodypose-triton": metadata.version("bodypose-triton")},
-        "served": [FIRST_VERSION],  # versions, as `tools promote` went through them
+        "served": [FIRST_VERSION],  # the versions that answered, in order
     }
 
 

@@ -1,4 +1,4 @@
-"""Owns the question whether a repository will load: every problem in one line, without a server."""
+"""The check of a repository without a server: one line for every problem."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ Signature = dict[str, tuple[str, tuple[int, ...]]]  # tensor -> dtype, dims
 
 
 def problems_of(repository: Path, triton: TritonVersion | None = None) -> list[str]:
-    """One line for everything that would not load or not fit together; empty when it is sound.
+    """One line for each part that would not load or does not fit another; empty when all is sound.
 
     Args:
-        repository: from `tools build-repo`.
-        triton: release of the server; the one that the repository was built for by default.
+        repository: folder of `tools build-repo`.
+        triton: release of the server; None: the one that the repository was built for.
     """
     problems = changes_since_build(repository)
     triton = triton or TritonVersion.parse(built_for(repository)["triton_version"])
@@ -50,7 +50,7 @@ def problems_of(repository: Path, triton: TritonVersion | None = None) -> list[s
 
 
 def _release_problems(configs: dict[str, Any], triton: TritonVersion) -> Iterator[str]:
-    """Fields that this release of Triton would refuse."""
+    """Fields of the configs that this release of Triton would refuse."""
     for config in configs.values():
         limit = config.ensemble_scheduling.max_inflight_requests
         if limit and not knows(triton, "max_inflight_requests"):
@@ -79,7 +79,7 @@ def _configs_in(repository: Path) -> tuple[dict[str, Any], list[str]]:
 
 
 def _folder_problems(folder: Path, config: Any) -> Iterator[str]:
-    """What a model's folder lacks: its version, its runtime, its warm-up files."""
+    """Files that a model's folder lacks: its version, its runtime, its warm-up files."""
     versions = [path for path in folder.glob("*") if path.is_dir() and path.name.isdigit()]
     if not versions:
         yield f"{folder}: expected a version folder such as `1`, got none; {REBUILD}"
@@ -102,7 +102,7 @@ def _folder_problems(folder: Path, config: Any) -> Iterator[str]:
 
 
 def _wiring_problems(ensemble: Any, configs: dict[str, Any]) -> Iterator[str]:
-    """Where the tensors of an ensemble and of its steps do not meet."""
+    """Tensors of an ensemble and of its steps that do not match."""
     flowing = _signature(ensemble.input)
     for step in ensemble.ensemble_scheduling.step:
         where = f"{ensemble.name}, step {step.model_name}"
@@ -149,7 +149,7 @@ def _text(tensor: tuple[str, tuple[int, ...]] | None) -> str:
 
 
 def _pipeline_problems(repository: Path, configs: dict[str, Any]) -> Iterator[str]:
-    """Where configs and pipeline.json disagree, or two pipeline.json of one version."""
+    """Differences between configs and pipeline.json, or between two pipeline.json of a version."""
     version = version_in_use(repository)
     versions = {path.parent.name for path in repository.glob(f"*/*/{PIPELINE}")}
     for name in sorted(versions, key=lambda name: (name != str(version), name)):
@@ -196,7 +196,7 @@ def _config_problems(ensemble: ModelSpec, configs: dict[str, Any]) -> Iterator[s
 
 
 def _network_problems(repository: Path) -> Iterator[str]:
-    """Where the ONNX file is not the one that pipeline.json describes."""
+    """ONNX files that are not the ones that pipeline.json describes."""
     for path in sorted(repository.glob(f"*/*/{ONNX}")):
         try:
             described = spec_in_onnx(path)
@@ -204,7 +204,7 @@ def _network_problems(repository: Path) -> Iterator[str]:
         except (PoseError, OSError) as error:
             yield str(error)
             continue
-        # Limits are a choice of `build-repo`.
+        # `build-repo` chooses the limits.
         if described.with_model(sha256_of(path)).with_limits(spec.limits, {}) != spec:
             yield (
                 f"{path}: expected the model that {PIPELINE} beside it names, got another;"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def _in_a_container(backend: NetworkBackend) -> NetworkBackend:
-    """Triton's backends that `--target cpu` can name."""
+    """Check that `--target cpu` has this backend."""
     if backend not in (NetworkBackend.ONNXRUNTIME, NetworkBackend.OPENVINO):
         raise typer.BadParameter(f"expected onnxruntime or openvino, got {backend}")
     return backend
@@ -28,7 +28,7 @@ def build_repo(
     model: Annotated[
         Path | None,
         typer.Argument(
-            help="ONNX file from `tools export`; plan from `tools build-engine` with --target gpu.",
+            help="ONNX file of `tools export`; with --target gpu a plan of `tools build-engine`.",
             show_default="the shipped model",
         ),
     ] = None,
@@ -37,7 +37,7 @@ def build_repo(
     ] = DEFAULT_REPOSITORY,
     target: Annotated[
         ServerTarget,
-        typer.Option(help="Server that will load it: `tools serve`, or a stock container."),
+        typer.Option(help="Server for the repository: `tools serve`, or a stock container."),
     ] = ServerTarget.EMBEDDED,
     triton_version: Annotated[
         str | None,
@@ -45,7 +45,7 @@ def build_repo(
             "--triton-version",
             "--triton_version",
             metavar="YY.MM",
-            help="Release of the container; fields it does not know are left out.",
+            help="Release of the container; config fields that it does not know are left out.",
             show_default="26.07",
         ),
     ] = None,
@@ -61,14 +61,14 @@ def build_repo(
         int | None,
         typer.Option(
             min=1,
-            help="Add this version to the repository at --output; `tools promote` lets it answer.",
+            help="Version to add to the repository at --output; `tools promote` lets it answer.",
             show_default="a new repository with version 1",
         ),
     ] = None,
     tuning: Annotated[
         Path | None,
         typer.Option(
-            help="Settings from `tools tune`, with --target embedded.", show_default="defaults"
+            help="Settings of `tools tune`, for --target embedded.", show_default="defaults"
         ),
     ] = None,
     precision: Annotated[
@@ -81,29 +81,39 @@ def build_repo(
     device: Annotated[
         Device | None,
         typer.Option(
-            help="What computes the network: cuda is an NVIDIA GPU without TensorRT.",
+            help="Processor of the network; cuda is an NVIDIA GPU without TensorRT.",
             show_default="that of --tuning, or cpu",
         ),
     ] = None,
     max_image_bytes: Annotated[
-        int | None, typer.Option(min=1, help="Of one encoded image.", show_default="16777216")
+        int | None,
+        typer.Option(min=1, help="Largest encoded image, in bytes.", show_default="16777216"),
     ] = None,
     max_image_pixels: Annotated[
-        int | None, typer.Option(min=1, help="Height x width.", show_default="40000000")
+        int | None,
+        typer.Option(min=1, help="Largest image, as height x width.", show_default="40000000"),
     ] = None,
     max_decode_ms: Annotated[
         int | None,
-        typer.Option(min=1, help="Time to decode one image, estimated before.", show_default="500"),
+        typer.Option(
+            min=1,
+            help="Longest time to decode one image, estimated from its header.",
+            show_default="500",
+        ),
     ] = None,
     image_formats: Annotated[
         str | None,
-        typer.Option(metavar="NAME[,NAME]...", help="Accepted.", show_default="JPEG,PNG,WebP,BMP"),
+        typer.Option(
+            metavar="NAME[,NAME]...",
+            help="Accepted image formats.",
+            show_default="JPEG,PNG,WebP,BMP",
+        ),
     ] = None,
     refresh_configs: Annotated[
         bool,
         typer.Option(
             "--refresh-configs",
-            help="Only rewrite the config.pbtxt snapshots in model_repository/.",
+            help="Rewrite the config.pbtxt snapshots in model_repository/, and nothing else.",
         ),
     ] = False,
 ) -> None:
@@ -133,7 +143,7 @@ def build_repo(
     if version is not None:
         if target is not ServerTarget.EMBEDDED or triton_version or tuning or precision:
             raise typer.BadParameter(
-                "target, release, tuning and precision are those of the repository",
+                "expected no target, release, tuning or precision: the repository has them",
                 param_hint="--version",
             )
         from . import versions
@@ -207,7 +217,7 @@ def _serving(
     if target is ServerTarget.EMBEDDED:
         if triton_version is not None:
             raise typer.BadParameter(
-                "the embedded server has one; give it with --target cpu or gpu",
+                "expected --target cpu or gpu with it: the embedded server has one release",
                 param_hint="--triton-version",
             )
         return serving_targets.tuned(tuning)
@@ -224,7 +234,7 @@ def _serving(
 
 def check_repo(
     repository: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Folder from `tools build-repo`.")
+        Path, typer.Argument(metavar="DIR", help="Folder of `tools build-repo`.")
     ] = DEFAULT_REPOSITORY,
     triton_version: Annotated[
         str | None,
@@ -232,12 +242,12 @@ def check_repo(
             "--triton-version",
             "--triton_version",
             metavar="YY.MM",
-            help="Of the server that will load it.",
+            help="Release of the server that will load it.",
             show_default="as it was built for",
         ),
     ] = None,
 ) -> None:
-    """Say what of a repository would not load or not fit together, and why.
+    """Check whether a repository will load, and say for each problem what to run.
 
     Example: `tools check-repo build/model_repository`
     """

@@ -1,6 +1,6 @@
-"""Owns who may touch a repository: one writer at a time, and no rebuild under a running server.
+"""The locks of a repository: one writer at a time, and no rebuild while a server runs from it.
 
-The locks are the kernel's, so a killed process leaves none behind.
+The kernel holds the locks, so a killed process leaves none behind.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ class RepositoryInUse(PoseError):
 
 @contextlib.contextmanager
 def writing(repository: Path) -> Iterator[None]:
-    """The only writer of `repository`, through a lock file beside it that stays there.
+    """Inside, this process is the only writer of `repository`; the lock file beside it stays.
 
     Raises:
-        RepositoryInUse: another one writes.
+        RepositoryInUse: another process writes it.
     """
     repository.parent.mkdir(parents=True, exist_ok=True)
     lock = repository.with_name(f".{repository.name}.lock")
@@ -31,14 +31,14 @@ def writing(repository: Path) -> Iterator[None]:
         if not got:
             raise RepositoryInUse(
                 f"{repository}: expected to be its only writer, got another `tools` command that"
-                " writes it; wait until that one is done"
+                " writes it; wait until that command is done"
             )
         yield
 
 
 @contextlib.contextmanager
 def serving(repository: Path) -> Iterator[None]:
-    """Says that a server runs from `repository`; several may."""
+    """Inside, a server runs from `repository`; several may."""
     with _locked(repository, os.O_RDONLY, fcntl.LOCK_SH):
         yield
 

@@ -1,4 +1,4 @@
-"""Owns config.pbtxt: the pipeline's models described for Triton, through Triton's own protobuf."""
+"""config.pbtxt: the models of the pipeline described in Triton's own protobuf."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ PREPROCESS = "bodypose_preprocess"
 NETWORK = "bodypose_network"
 GROUPING = "bodypose_grouping"
 
-# Images that may be between preprocessing and grouping; more are refused at once, so that a client
-# learns of overload and the network's inputs (0.3 MB an image) do not pile up.
+# Images between preprocessing and grouping; more are refused at once, so that a client learns of
+# overload and the network's inputs (0.3 MB an image) do not fill the memory.
 MAX_IMAGES_UNDER_WAY = 64
-_ON_A_GPU = 256  # some 0.1 s of its work, like 64 images on a few cores are seconds
-# Requests in the whole ensemble, where Triton has such a limit: a bound of what waits in front.
+_ON_A_GPU = 256  # images of some 0.1 s of a GPU's work; 64 images on a few cores take seconds
+# Requests in the whole ensemble, where Triton has such a limit: it bounds the queue.
 _MAX_REQUESTS_IN_FLIGHT = 4 * MAX_IMAGES_UNDER_WAY
-# As many threads as the server may use where it runs; TensorRT needs none, ours are in `Tuning`.
+# The backends use all cores that the server may use; the Python backend's threads are in `Tuning`.
 _NETWORK_PARAMETERS = {
     NetworkBackend.PYTHON: {},
     NetworkBackend.ONNXRUNTIME: {"intra_op_thread_count": "0"},
@@ -40,9 +40,10 @@ _NETWORK_PARAMETERS = {
 
 
 def ensemble_of(spec: PipelineSpec, serving: Serving | None = None, version: int = 1) -> ModelSpec:
-    """The ensemble, with its three steps: everything that a repository holds.
+    """The ensemble with its three steps: all models of a repository.
 
-    Its steps are pinned to its own version: no answer comes from two while one follows another.
+    The steps are pinned to the ensemble's version, so that no answer mixes two versions while one
+    replaces another.
     """
     serving = serving or Serving()
     python, batch = NetworkBackend.PYTHON, serving.max_batch_size
@@ -69,7 +70,7 @@ def ensemble_of(spec: PipelineSpec, serving: Serving | None = None, version: int
 
 
 def ensemble_parameters(spec: PipelineSpec) -> dict[str, str]:
-    """What a client learns from the ensemble's config."""
+    """The parameters of the ensemble's config, which a client reads."""
     return {
         "pipeline": json.dumps(json.loads(spec.to_json()), separators=(",", ":")),
         "model_sha256": spec.model_sha256,
@@ -105,7 +106,7 @@ def render_config(model: ModelSpec, triton_version: TritonVersion = EMBEDDED) ->
 
 
 def config_text(config: Any) -> str:
-    """The text of a config in protobuf: equal ones have equal texts."""
+    """The text of a config; equal configs have equal texts."""
     return f"# Written by `tools build-repo`.\n{text_format.MessageToString(config)}"
 
 
@@ -113,7 +114,7 @@ def read_config(path: Path) -> Any:
     """A config.pbtxt as protobuf.
 
     Raises:
-        text_format.ParseError: with the line and what Triton would not understand.
+        text_format.ParseError: Triton would not read it; the message names the line.
     """
     return text_format.Parse(path.read_text(), triton.ModelConfig())
 
@@ -142,7 +143,7 @@ def _step(
         inputs,
         outputs,
         max_batch_size,
-        # Python models compute image by image: in a batch the first would wait for the last.
+        # Python models compute image by image: in a batch the first image would wait for the last.
         batches_requests=backend is not NetworkBackend.PYTHON,
         warmup_files=warmup_files,
         parameters=parameters.get(name, {}),
@@ -174,7 +175,7 @@ def _tuned(step: ModelSpec, serving: Serving) -> ModelSpec:
 
 
 def _runtime_parameters(tuning: Tuning) -> dict[str, str]:
-    """What the Python model of the network reads: its runtime, and that runtime's settings."""
+    """The parameters of the network's Python model: its runtime, and that runtime's settings."""
     if tuning.device == "cuda":
         batches = ",".join(map(str, tuning.fixed_batches))
         return {"runtime": "cuda", "precision": tuning.precision, "batches": batches}
@@ -187,14 +188,14 @@ def _runtime_parameters(tuning: Tuning) -> dict[str, str]:
 
 
 def _schedule(config: Any, model: ModelSpec) -> None:
-    """Instances, dynamic batching and warm-up: an ensemble may have none of them."""
+    """Set instances, dynamic batching and warm-up, none of which an ensemble may have."""
     on_gpu = model.backend == NetworkBackend.TENSORRT
     kinds = triton.ModelInstanceGroup
     group = config.instance_group.add(
         count=model.instances, kind=kinds.KIND_GPU if on_gpu else kinds.KIND_CPU
     )
     if on_gpu:
-        group.profile.append("0")  # `tools build-engine` writes one
+        group.profile.append("0")  # the one profile that `tools build-engine` writes
     if model.batches_requests:
         config.dynamic_batching.max_queue_delay_microseconds = model.max_queue_delay_us
     for batch_size in sorted({1, model.max_batch_size}):

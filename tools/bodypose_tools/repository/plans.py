@@ -1,4 +1,4 @@
-"""Owns a plan as something that Triton serves: its record, and where the two do not fit."""
+"""TensorRT plans for Triton: the record of a plan, and its mismatches with a server."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def open_plan(plan: Path) -> tuple[Artifact, PipelineSpec, dict[str, Any]]:
     """A plan that Triton can load, its pipeline, and its record.
 
     Raises:
-        EngineError: an ONNX file, no record of `tools build-engine`, or TensorRT-RTX's.
+        EngineError: the file is an ONNX file, lacks a record of `tools build-engine`, or is an
+            engine of TensorRT-RTX.
         MissingArtifactError, StaleArtifactError: no such file, or it changed after it was made.
     """
     artifact = Artifact.open(plan)
@@ -45,10 +46,10 @@ def open_plan(plan: Path) -> tuple[Artifact, PipelineSpec, dict[str, Any]]:
 
 
 def serving_of_plan(plan: Path, triton: TritonVersion) -> Serving:
-    """How to serve a plan, from its record.
+    """The server for a plan: its batch size from the plan's record, and the release.
 
     Raises:
-        EngineError: what `open_plan` raises, or this release has another TensorRT.
+        EngineError: what `open_plan` raises, or the release has another TensorRT.
     """
     _, _, record = open_plan(plan)
     if reason := _mismatch(record, triton):
@@ -57,12 +58,12 @@ def serving_of_plan(plan: Path, triton: TritonVersion) -> Serving:
 
 
 def plan_problems(repository: Path, triton: TritonVersion, batch: int) -> Iterator[str]:
-    """One line for everything about the plans of a repository that would not load.
+    """One line for each plan of a repository that would not load.
 
     Args:
-        repository: from `tools build-repo --target gpu`.
+        repository: folder of `tools build-repo --target gpu`.
         triton: release of the server.
-        batch: the largest that the network's config allows.
+        batch: the largest batch that the network's config allows.
     """
     for path in sorted(repository.glob(f"*/*/{PLAN}")):
         try:

@@ -1,4 +1,4 @@
-"""Owns what a release of Triton's container is: config fields that it knows, its TensorRT."""
+"""Releases of Triton's container: the config fields that each reads, and its TensorRT."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pose_runtime.errors import PoseError
 
 
 class TritonVersionError(PoseError):
-    """Not a release of Triton's container."""
+    """A text is not a release of Triton's container."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -40,13 +40,13 @@ class TritonVersion:
 EMBEDDED: Final = TritonVersion(24, 10)  # tritonserver 2.51 in the nvidia-pytriton wheel
 RECENT: Final = TritonVersion(26, 7)  # the oldest with all published fixes, see docs/security.md
 
-# A release refuses a config with a field that it does not know. The limit exists since the end of
-# 2025, and holds for all requests of an ensemble together since 2026-04.
+# A release refuses a config with a field that it does not know. This limit exists since the end of
+# 2025; since 2026-04 it counts all requests of an ensemble together.
 _FIRST_WITH: Final = {"max_inflight_requests": TritonVersion(26, 5)}
 
-# TensorRT in the `-py3` images, as far as someone published it: NVIDIA's far3d notes (25.06), users
-# who built and loaded plans with these images (25.10, 25.12, 26.04, 26.05), NVIDIA Model
-# Optimizer's CI (26.06), a listing of the image (26.07). The other images are between or after.
+# TensorRT in the `-py3` images, as published: NVIDIA's far3d notes (25.06), users who built
+# and loaded plans with these images (25.10, 25.12, 26.04, 26.05), NVIDIA Model Optimizer's CI
+# (26.06), a listing of the image (26.07). Versions of the other images lie between these.
 _TENSORRT: Final = {
     TritonVersion(25, 6): "10.11.0",
     TritonVersion(25, 10): "10.13.3",
@@ -66,12 +66,12 @@ def knows(version: TritonVersion, field: str) -> bool:
 def why_plan_does_not_load(
     built_with: str, version_compatible: bool, server: TritonVersion
 ) -> str | None:
-    """What TensorRT this release has instead; None when it fits, or nobody published it.
+    """The TensorRT of a release that does not load a plan; None when it loads it, or is not known.
 
     Args:
         built_with: the plan's TensorRT, such as "10.13.3.9".
-        version_compatible: built with that flag: newer servers load it, too.
-        server: that will load the plan.
+        version_compatible: whether the plan has that flag: newer servers load it, too.
+        server: release that is to load the plan.
     """
     plan = _numbers(built_with)
     oldest, newest = _bounds(server)
@@ -87,7 +87,7 @@ def why_plan_does_not_load(
 
 
 def _bounds(server: TritonVersion) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
-    """The oldest and the newest TensorRT that a release can have: versions only go up."""
+    """The oldest and the newest TensorRT that a release can have, because versions only rise."""
     before = [text for release, text in _TENSORRT.items() if release <= server]
     after = [text for release, text in _TENSORRT.items() if release >= server]
     return (_numbers(before[-1]) if before else None, _numbers(after[0]) if after else None)

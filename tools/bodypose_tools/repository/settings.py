@@ -9,11 +9,11 @@ DEFAULT_REPOSITORY = Path("build/model_repository")
 
 
 class ServerTarget(StrEnum):
-    """What will serve a repository."""
+    """The server that a repository is built for."""
 
     EMBEDDED = "embedded"  # the tritonserver of the nvidia-pytriton wheel
-    CPU = "cpu"  # the stock image
-    GPU = "gpu"  # the stock image, with a plan or with PyTorch
+    CPU = "cpu"  # the stock container
+    GPU = "gpu"  # the stock container, with a plan or with PyTorch
 
 
 class NetworkBackend(StrEnum):

@@ -1,4 +1,4 @@
-"""Owns the targets of `tools build-repo`: which server, and what runs the network there."""
+"""The targets of `tools build-repo`: a server, and the backend that runs the network in it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ MAX_BATCH_SIZE: Final = 8
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """One way to serve a network."""
+    """A server for the network, its backend, and its settings."""
 
     target: ServerTarget = ServerTarget.EMBEDDED
     backend: NetworkBackend = NetworkBackend.PYTHON
@@ -52,5 +52,5 @@ def cuda_in_container(triton: TritonVersion = RECENT, tuning: Tuning = UNTUNED_C
 
 
 def gpu(max_batch_size: int, triton: TritonVersion = RECENT) -> Serving:
-    """A stock container with a GPU; the batch is the plan's."""
+    """A stock container with a GPU; `max_batch_size` is the plan's."""
     return Serving(ServerTarget.GPU, NetworkBackend.TENSORRT, triton, max_batch_size)

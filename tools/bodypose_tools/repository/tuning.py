@@ -1,4 +1,4 @@
-"""Owns the settings that `tools tune` finds and `tools build-repo --tuning` reads."""
+"""The settings that `tools tune` writes and `tools build-repo --tuning` reads."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from pose_runtime.errors import PoseError
 
 
 class TuningFileError(PoseError):
-    """A file is not what `tools tune` writes."""
+    """A file is not one that `tools tune` writes."""
 
 
 PRECISIONS = {"cpu": ("f32", "bf16"), "cuda": ("f16", "f32")}
-# Batch sizes that a GPU sees; others are padded to the next one.
+# Batch sizes that run on a GPU; other batches are padded to the next size.
 _FIXED_BATCHES = (1, 8)
 
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """How the server spends its cores and GPU; the defaults suit a machine that nobody measured.
+    """How the server uses its cores and GPU; the defaults are safe on any machine.
 
     preprocess_instances, network_instances, grouping_instances: processes of each step.
-    network_batch: images that the network computes at once, of all that wait for it.
-    queue_delay_us: how long the network waits for more images when `network_batch` is above 1.
-    threads: of each process of the network; 0: its share of the cores where it runs.
-    precision: of the network; "f32" or "bf16" on a CPU, "f16" or "f32" on a GPU.
-    device: what computes the network, "cpu" or "cuda".
+    network_batch: largest number of waiting images that the network computes at once.
+    queue_delay_us: time that the network waits for more images when `network_batch` is above 1.
+    threads: of each process of the network; 0: an equal share of the cores.
+    precision: arithmetic of the network: "f32" or "bf16" on a CPU, "f16" or "f32" on a GPU.
+    device: processor of the network, "cpu" or "cuda".
     """
 
     preprocess_instances: int = 1
@@ -44,7 +44,7 @@ class Tuning:
             value = getattr(self, name)
             if type(value) is not int or value < least:
                 raise TuningFileError(
-                    f"{name}: expected a whole number from {least} on, got {value!r}"
+                    f"{name}: expected an integer from {least} on, got {value!r}"
                 )
         if self.device not in PRECISIONS:
             raise TuningFileError(f"device: expected cpu or cuda, got {self.device!r}")
@@ -65,16 +65,16 @@ class Tuning:
 
     @classmethod
     def load(cls, path: Path) -> Tuning:
-        """From the file that `tools tune` wrote.
+        """The settings in a file of `tools tune`.
 
         Raises:
-            TuningFileError: no such file, or another one.
+            TuningFileError: the file is missing, or is not one of `tools tune`.
         """
         try:
             raw = json.loads(path.read_text())
             unknown = raw.keys() - {field.name for field in fields(cls)}
             if unknown:
-                raise TuningFileError(f"no setting is called {min(unknown)!r}")
+                raise TuningFileError(f"the unknown setting {min(unknown)!r}")
             return cls(**raw)
         except (OSError, ValueError, AttributeError, TuningFileError) as error:
             raise TuningFileError(

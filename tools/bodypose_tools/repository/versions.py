@@ -1,9 +1,9 @@
-"""Owns which version of a repository answers: adding one, promoting it, going back.
+"""Versions of a repository: adding one, letting it answer, returning to the one before.
 
 A server in Triton's poll mode follows the files. The steps load the new version beside the old
-one; when they are ready, the ensemble, which is pinned to the steps of its own version, follows;
-only then the steps let go of the old version. So every answer is from one version, and there is
-always one that answers.
+one. When they are ready, the ensemble, which is pinned to the steps of its own version, changes to
+it. Only then do the steps unload the old version. So each answer comes from one version, and one
+version always answers.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ def add_version(
     version: int,
     limits: Mapping[str, Any] = MappingProxyType({}),
 ) -> Path:
-    """Put `model` into `repository` as another version, which does not answer yet.
+    """Add `model` to `repository` as another version, which does not answer yet.
 
     Args:
-        model: as for `build_repository`; it must answer the same questions in the same shapes.
-        repository: built before; it may be served.
+        model: as for `build_repository`, with the inputs and outputs of the versions before.
+        repository: built before; a server may run from it.
         version: a new number.
-        limits: of images, where they differ from the version's that answers now.
+        limits: fields of `ImageLimits` that differ from those of the version that answers now.
 
     Returns:
-        The record of the repository.
+        The path of the repository's record.
 
     Raises:
         RepositoryError: the folder is not as it was built, the version is there already, or the
@@ -74,8 +74,8 @@ def add_version(
         record = repository_record(repository)
         if version in versions_in(record):
             raise RepositoryError(
-                f"{repository}: expected a new version, got {version}, which is there; it has"
-                f" {_commas(versions_in(record))}"
+                f"{repository}: expected a new version, got {version}; it has"
+                f" {_commas(versions_in(record))} already"
             )
         serving = serving_of_repository(repository)
         network, spec = network_of(model, serving)
@@ -95,17 +95,17 @@ def add_version(
 def promote(
     repository: Path, version: int, ready: Ready | None = None, timeout_s: float = 60
 ) -> None:
-    """Let `version` answer from now on.
+    """Let `version` answer requests from now on.
 
     Args:
-        repository: with that version.
-        version: from `add_version`, or an older one.
-        ready: asks the server that serves the folder; None: nobody does.
-        timeout_s: for the server, to have it ready.
+        repository: built before.
+        version: added by `add_version`, or an older one.
+        ready: asks the server that runs from the folder; None: no server does.
+        timeout_s: time in which the server must have the version ready.
 
     Raises:
-        RepositoryError: the version is not sound, or the server does not get it ready; the old
-            one keeps answering.
+        RepositoryError: the version is not sound, or the server does not load it in time; the old
+            version keeps answering.
     """
     with writing(repository):
         record = repository_record(repository)
@@ -115,7 +115,10 @@ def promote(
 
 
 def rollback(repository: Path, ready: Ready | None = None, timeout_s: float = 60) -> int:
-    """Let the version answer that did before the last `promote`; its number.
+    """Let the version answer that answered before the last `promote`.
+
+    Returns:
+        Its number.
 
     Raises:
         RepositoryError: there was none, or as for `promote`.
@@ -150,8 +153,10 @@ def _switch(
             f" {version}; run `tools build-repo MODEL.onnx --version {version}`"
         )
     if version == current:
-        raise RepositoryError(f"{repository}: expected another version, {current} answers already")
-    _answer_with(repository, current)  # should the last `promote` have been killed
+        raise RepositoryError(
+            f"{repository}: expected another version than {current}, which answers already"
+        )
+    _answer_with(repository, current)  # the last `promote` may have been killed
     if problems := problems_of(repository):
         raise RepositoryError(
             f"version {version}: {problems[0]}; version {current} keeps answering"
@@ -186,7 +191,7 @@ def _answer_with(repository: Path, version: int) -> None:
 
 
 def _load(repository: Path, *versions: int) -> None:
-    """Say which versions of the steps the server shall have."""
+    """Write into the configs of the steps the versions that the server is to load."""
     for name in _STEPS:
         config = read_config(repository / name / CONFIG)
         config.version_policy.specific.versions[:] = sorted(versions)
@@ -205,7 +210,7 @@ def _point_ensemble(repository: Path, version: int) -> None:
 
 def _write(path: Path, config: Any) -> None:
     text = config_text(config)
-    if path.read_text() != text:  # else a polling server would load the same again
+    if path.read_text() != text:  # a polling server would load an equal file again
         with atomic_path(path) as temporary:
             temporary.write_text(text)
 
@@ -222,7 +227,7 @@ def _refuse_another_wire(model: Path, new: PipelineSpec, old: PipelineSpec) -> N
                 wanted, got = wanted.name, f"{got.name}, which is another"
             raise RepositoryError(
                 f"{model}: expected {name} {wanted}, as the versions before, got {got}; build"
-                " another repository, clients of this one would not understand it"
+                " another repository, because clients of this one would not understand it"
             )
 
 

@@ -1,1 +1,1 @@
-"""The embedded tritonserver: command line, process, life and end."""
+"""The embedded tritonserver: its command line, start, supervision, stop, and load on it."""

@@ -1,4 +1,4 @@
-"""Owns the command line of the embedded tritonserver: who may come, where it listens."""
+"""The command line of the embedded tritonserver: addresses, ports, closed APIs."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pathlib import Path
 from .settings import Outside, Ports, ServerError
 
 HOST = "127.0.0.1"
-# Shared memory of one Python model: a batch of 8 network inputs takes 2.7 MB; it grows on demand.
+# Shared memory of one Python model: a batch of 8 network inputs takes 2.7 MB; it can grow.
 _SHM_BYTES = 8 * 2**20
-# APIs that could change the server from outside; nobody here needs them.
+# APIs with which a client could change the server; no client of this project needs them.
 CLOSED_APIS = ("shared-memory", "model-repository", "trace", "logging")
 
 
@@ -29,15 +29,17 @@ def is_loopback(host: str) -> bool:
 
 
 def grpc_host(outside: Outside | None) -> str:
+    """Address of the gRPC endpoint."""
     return HOST if outside is None else outside.host
 
 
 def http_host(outside: Outside | None) -> str:
+    """Address of the HTTP endpoint, which has no encryption: loopback when TLS is asked for."""
     return HOST if outside is None or outside.tls else outside.host
 
 
 def metrics_host(outside: Outside | None) -> str:
-    """Always loopback: nobody else needs to know how busy the server is."""
+    """Address of the metrics, always loopback: only this machine reads them."""
     return HOST
 
 
@@ -45,7 +47,7 @@ def free_ports(wanted: Ports, outside: Outside | None = None) -> Ports:
     """`wanted` with every 0 replaced by a free port.
 
     Raises:
-        ServerError: a port that was asked for is taken, or the address is not this machine's.
+        ServerError: a port asked for is taken, or the address is not one of this machine.
     """
     hosts = {"http": http_host(outside), "grpc": grpc_host(outside), "metrics": HOST}
     chosen: dict[str, int] = {}
@@ -75,16 +77,16 @@ def server_command(
     closed_apis: Sequence[str],
     outside: Outside | None,
 ) -> list[str | Path]:
-    """What to run.
+    """The command line that starts tritonserver.
 
     Args:
         wheel: from `find_wheel`.
-        models: folder that the server follows, see `served_folder`.
+        models: folder that the server follows, from `folder.prepare`.
         backends: folder with the Python backend.
         name: of this server, unique on this machine.
-        ports: all of them chosen.
-        closed_apis: need a key that nobody is told.
-        outside: who else may come.
+        ports: none of them 0.
+        closed_apis: APIs that need a key, which is random and not kept.
+        outside: listens beyond loopback; None: on loopback only.
     """
     closed = ",".join(closed_apis)
     tls = outside.tls.options() if outside and outside.tls else []

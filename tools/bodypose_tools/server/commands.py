@@ -25,31 +25,41 @@ _PORTS: Final = {"min": 0, "max": 65535}
 
 def serve(
     repository: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Folder from `tools build-repo`.")
+        Path, typer.Argument(metavar="DIR", help="Folder of `tools build-repo`.")
     ] = DEFAULT_REPOSITORY,
-    http_port: Annotated[int, typer.Option(help="HTTP; 0: any free port.", **_PORTS)] = 8000,
-    grpc_port: Annotated[int, typer.Option(help="gRPC; 0: any free port.", **_PORTS)] = 8001,
-    metrics_port: Annotated[int, typer.Option(help="Metrics; 0: any free port.", **_PORTS)] = 8002,
+    http_port: Annotated[
+        int, typer.Option(help="Port of the HTTP endpoint; 0: any free port.", **_PORTS)
+    ] = 8000,
+    grpc_port: Annotated[
+        int, typer.Option(help="Port of the gRPC endpoint; 0: any free port.", **_PORTS)
+    ] = 8001,
+    metrics_port: Annotated[
+        int, typer.Option(help="Port of the metrics; 0: any free port.", **_PORTS)
+    ] = 8002,
     host: Annotated[
         str,
         typer.Option(
-            help="Address to listen on. Beyond this machine it takes --tls-cert and --tls-key (only"
+            help="Address to listen on. Beyond loopback it needs --tls-cert and --tls-key (only"
             " gRPC listens there) or --insecure (HTTP, too); metrics stay on 127.0.0.1."
         ),
     ] = "127.0.0.1",
-    tls_cert: Annotated[Path | None, typer.Option(help="PEM; encrypts gRPC.")] = None,
-    tls_key: Annotated[Path | None, typer.Option(help="PEM, of --tls-cert.")] = None,
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="PEM file of the certificate that encrypts gRPC.")
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="PEM file of the key of --tls-cert.")] = None,
     tls_client_ca: Annotated[
-        Path | None, typer.Option(help="PEM; only clients with a certificate of it may come.")
+        Path | None,
+        typer.Option(help="PEM file of a CA that must have signed clients' certificates."),
     ] = None,
     insecure: Annotated[
-        bool, typer.Option("--insecure", help="Let everyone who reaches --host in, unencrypted.")
+        bool,
+        typer.Option("--insecure", help="Accept every client that reaches --host, unencrypted."),
     ] = False,
     model_control_mode: Annotated[
-        Updates, typer.Option(help="poll: follow `tools promote` while serving.")
+        Updates, typer.Option(help="With poll the server follows `tools promote` while it runs.")
     ] = Updates.NONE,
 ) -> None:
-    """Run Triton on 127.0.0.1 until Ctrl-C: for development and tests, not for the open network.
+    """Run Triton on 127.0.0.1 until Ctrl-C, for development and tests.
 
     Example: `tools serve build/model_repository --http-port 8000 --model-control-mode poll`
 
@@ -92,8 +102,6 @@ def serve(
 
 
 def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> ServerTls | None:
-    from .settings import ServerTls
-
     if cert is None and key is None and client_ca is None:
         return None
     if cert is None or key is None:
@@ -104,14 +112,13 @@ def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> ServerT
 
 
 def _outside(host: str, tls: ServerTls | None, insecure: bool) -> Outside | None:
-    """Who may come, when that is not this machine alone without encryption."""
+    """The address beyond plain loopback; None on loopback without encryption."""
     from .command import HOST, is_loopback
-    from .settings import Outside
 
     if not is_loopback(host) and tls is None and not insecure:
         raise typer.BadParameter(
-            f"{host} is not loopback: expected --tls-cert and --tls-key, or --insecure to let"
-            " everyone in",
+            f"{host} is not loopback: expected --tls-cert and --tls-key, or --insecure to"
+            " accept every client",
             param_hint="--host",
         )
     if tls and insecure:
@@ -128,7 +135,7 @@ def demo(
         Path | None,
         typer.Argument(
             metavar="PHOTO",
-            help="JPEG, PNG, WebP or BMP.",
+            help="Photo in JPEG, PNG, WebP or BMP.",
             show_default="an astronaut from scikit-image",
         ),
     ] = None,
@@ -152,15 +159,17 @@ def demo(
 
 
 def promote(
-    version: Annotated[int, typer.Argument(min=1, help="From `tools build-repo --version`.")],
+    version: Annotated[
+        int, typer.Argument(min=1, help="Version to answer, from `tools build-repo --version`.")
+    ],
     repository: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Folder from `tools build-repo`.")
+        Path, typer.Argument(metavar="DIR", help="Folder of `tools build-repo`.")
     ] = DEFAULT_REPOSITORY,
     url: Annotated[str | None, _SERVER_URL] = None,
 ) -> None:
-    """Let another version of a repository answer; a server in poll mode misses no request.
+    """Let another version of a repository answer; a server in poll mode loses no request.
 
-    A version that is damaged, or that the server does not get ready, is refused: the one before
+    A version that is damaged, or that the server does not load, is refused, and the version before
     keeps answering.
 
     Example: `tools promote 2 build/model_repository --url http://127.0.0.1:8000`
@@ -173,11 +182,11 @@ def promote(
 
 def rollback(
     repository: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Folder from `tools build-repo`.")
+        Path, typer.Argument(metavar="DIR", help="Folder of `tools build-repo`.")
     ] = DEFAULT_REPOSITORY,
     url: Annotated[str | None, _SERVER_URL] = None,
 ) -> None:
-    """Let the version answer that did before the last `tools promote`.
+    """Let the version answer that answered before the last `tools promote`.
 
     Example: `tools rollback build/model_repository`
     """
@@ -188,7 +197,7 @@ def rollback(
 
 
 def _ready_at(repository: Path, url: str | None) -> Callable[[str, int], bool] | None:
-    """Asks the server that follows the repository; None when there is none."""
+    """A function that asks the server of the repository for a version; None without a server."""
     from bodypose_tools.repository.lock import is_served
 
     from . import readiness

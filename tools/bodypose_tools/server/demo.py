@@ -1,4 +1,4 @@
-"""Owns the first minute: one photo through a real Triton, from an empty folder to a picture."""
+"""`tools demo`: one photo through a real Triton, from an empty folder to a picture."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def show_people(photo: Path | None, picture: Path, say: Callable[[str], None]) -
     """Build a repository from the shipped model, serve it, find the people of a photo, draw them.
 
     Args:
-        photo: an image file; None takes scikit-image's photo of an astronaut.
-        picture: the file to write.
-        say: gets a line as each step begins.
+        photo: an image file; None: scikit-image's photo of an astronaut.
+        picture: image file to write.
+        say: gets a line before each step.
 
     Raises:
         FileError, RequestRejected: the photo cannot be read.
-        RepositoryError, ServerError: something is missing; the message says what to run.
+        RepositoryError, ServerError: a part is missing; the message says what to run.
     """
     data = _packaged_photo() if photo is None else read_image_file(photo)
     say(f"building {REPOSITORY} from {SHIPPED_MODEL.name}")

@@ -1,7 +1,7 @@
-"""Owns the embedded server: started, ready, kept alive, stopped with all it left behind.
+"""The embedded server: started, supervised, and stopped with its processes, memory and files.
 
-It is tritonserver 2.51 (2024) and has published CVEs: it is for development, tests and demos, and
-listens on loopback unless told otherwise.
+It is tritonserver 2.51 (2024), which has published CVEs: it is for development, tests and demos,
+and listens on loopback by default.
 """
 
 from __future__ import annotations
@@ -30,19 +30,18 @@ from .readiness import is_ready
 from .settings import Outside, Ports, ServerError, Updates
 from .wheel import copy_backend, find_wheel, server_environment
 
-_LOOK_EVERY_S = 0.25
-# Until what was accepted is answered; a model that works for a tick or less meanwhile has nothing.
-_DRAIN_TIMEOUT_S, _REST_S, _IDLE_TICKS = 5, 0.3, 1
-# More restarts than that are no accident.
+_CHECK_EVERY_S = 0.25
+# Accepted requests are answered when no model has used more than a tick in a pause.
+_DRAIN_TIMEOUT_S, _PAUSE_S, _IDLE_TICKS = 5, 0.3, 1
+# More restarts in this time point to a defect, and the server stops.
 _MAX_RESTARTS, _PER_S = 3, 60.0
 
 
 class EmbeddedServer:
-    """A server whose every model is ready.
+    """A server with all models ready, restarted when one of its Python models is killed.
 
-    Triton 2.51 does not restart a Python model whose process was killed, and goes on saying that
-    it is ready. So the whole server is started anew, on the same ports: nothing of the dead one
-    stays, and clients ask again.
+    Triton 2.51 does not restart a Python model whose process was killed, and still reports it as
+    ready. So the whole server is restarted on the same ports; clients ask again.
     """
 
     def __init__(
@@ -81,29 +80,34 @@ class EmbeddedServer:
 
     @property
     def pid(self) -> int:
-        """Of tritonserver; its process group holds the Python models too. A restart changes it."""
+        """Process of tritonserver, whose group also has the Python models. A restart changes it."""
         return self._process.pid
 
     def model_processes(self) -> dict[str, int]:
-        """The process of each Python model that lives; a restart changes them."""
+        """The running process of each Python model, by name. A restart changes them."""
         return self._process.models()
 
     def wait(self) -> None:
-        """Wait for ever.
+        """Wait until the server fails.
 
         Raises:
-            ServerError: the server stopped although nobody asked it to.
+            ServerError: the server stopped without being told to; the only way in which this ends.
         """
         self._ended.wait()
         raise ServerError(f"{self._failure}; run `tools serve` again")
 
     def open(self) -> None:
-        """Raises: ServerError: a model does not load (and why)."""
+        """Wait until every model is ready, and supervise from then on.
+
+        Raises:
+            ServerError: a model does not load; the message says why.
+        """
         self._process.wait_until_ready(self.http_url, self.models, self._stopping)
         self._process.report_to(self._report)
         self._watch.start()
 
     def close(self) -> None:
+        """Answer what was accepted, then end the server and its models."""
         self._stopping.set()
         if self._watch.is_alive():
             self._watch.join()
@@ -111,7 +115,7 @@ class EmbeddedServer:
         self._process.stop()
 
     def _drain(self) -> None:
-        """Let what was accepted be answered, while later requests are refused."""
+        """Refuse new requests, and wait until the accepted ones are answered."""
         deadline = time.monotonic() + _DRAIN_TIMEOUT_S
         if is_ready(self.http_url, ENSEMBLE):
             withdraw(self._folder, ENSEMBLE)
@@ -119,12 +123,12 @@ class EmbeddedServer:
                 time.sleep(0.05)
             done, done_before = self._process.work_done(), -_IDLE_TICKS
             while done > done_before + _IDLE_TICKS and time.monotonic() < deadline:
-                time.sleep(_REST_S)
+                time.sleep(_PAUSE_S)
                 done, done_before = self._process.work_done(), done
 
     def _keep_alive(self) -> None:
         dead: dict[int, str] = {}
-        while not self._stopping.wait(_LOOK_EVERY_S):
+        while not self._stopping.wait(_CHECK_EVERY_S):
             ended = self._process.exit_code is not None
             if ended and not self._process.was_taken_along:
                 self._failure = (
@@ -133,7 +137,7 @@ class EmbeddedServer:
                 )
                 break
             dead_before, dead = dead, self._process.dead_models()
-            # Seen twice: Triton collects in a moment what it has ended itself.
+            # Seen in two checks, because Triton reaps within one what it has ended itself.
             killed = dead_before.keys() & dead.keys()
             if ended or killed:
                 try:
@@ -147,11 +151,11 @@ class EmbeddedServer:
         now = time.monotonic()
         if len(self._restarts) == _MAX_RESTARTS and now - self._restarts[0] < _PER_S:
             raise ServerError(
-                f"{model}: expected its process to live, got its end {_MAX_RESTARTS + 1} times"
+                f"{model}: expected its process to run, got {_MAX_RESTARTS + 1} ends of it"
                 f" within {_PER_S:g} s"
             )
         self._restarts.append(now)
-        self._report(f"{model}: its process ended unasked; the server is started anew")
+        self._report(f"{model}: its process was killed or crashed; the server is restarted")
         self._process.kill()
         self._process = self._start()
         self._process.wait_until_ready(self.http_url, self.models, self._stopping)
@@ -172,14 +176,15 @@ def embedded_server(
 
     Args:
         repository: from `tools build-repo`.
-        ports: where to listen; any free ones by default.
+        ports: to listen on; None: any free ones.
         report: gets the running server's warnings and errors by the line, from another thread.
         closed_apis: in Triton's names; the client's own tests leave "shared-memory" open.
-        outside: who else than this machine may come; None: nobody.
+        outside: address beyond plain loopback; None: loopback only.
         updates: whether the server follows `tools promote`.
 
     Raises:
-        ServerError: nothing to start, a port is taken, or a model does not load (and why).
+        ServerError: the repository or the wheel is missing, a port is taken, or a model does not
+            load; the message says which and why.
     """
     models = _models_in(repository)
     wheel = find_wheel()
@@ -211,7 +216,7 @@ def embedded_server(
 
 @contextlib.contextmanager
 def _guarded(name: str, folder: Path) -> Iterator[None]:
-    """Meanwhile another process waits for the end of this one, to end what it leaves behind."""
+    """Inside, another process waits for the end of this one, and then cleans up after it."""
     guard = subprocess.Popen(
         [sys.executable, "-I", "-S", server_guard.__file__, name, folder],
         stdin=subprocess.PIPE,
@@ -222,13 +227,13 @@ def _guarded(name: str, folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        guard.kill()  # not needed any more: the block has cleaned up
+        guard.kill()  # the block has cleaned up itself
         guard.communicate()
 
 
 @contextlib.contextmanager
 def until_interrupted() -> Iterator[None]:
-    """Inside, Ctrl-C and SIGTERM end the block quietly; a second one does not cut its clean-up."""
+    """Inside, Ctrl-C and SIGTERM end the block quietly; a second signal is ignored."""
 
     def interrupt(number: int, frame: object) -> None:
         for stop_signal in previous:

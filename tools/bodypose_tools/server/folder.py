@@ -1,7 +1,7 @@
-"""Owns the folder that the embedded server looks at: copies of the models, or links to them.
+"""The folder that the embedded server follows: copies of the models, or links to them.
 
-The server follows this folder, so that it can be told to take no more requests: Triton's own stop
-refuses what it has accepted half-way through an ensemble.
+Taking a model out of it stops new requests while accepted ones are answered; Triton's own stop
+refuses requests that are halfway through an ensemble.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ def prepare(folder: Path, repository: Path, updates: Updates) -> None:
     """Fill `folder` with the models of `repository`.
 
     Args:
-        folder: made here, private to one server.
-        repository: from `tools build-repo`.
-        updates: NONE: copies, which nobody changes; POLL: links, so that changes show.
+        folder: to create, for one server.
+        repository: folder of `tools build-repo`.
+        updates: NONE: copies, which do not change; POLL: links, which follow the repository.
     """
     folder.mkdir()
     for config in sorted(repository.glob("*/config.pbtxt")):
@@ -29,12 +29,12 @@ def prepare(folder: Path, repository: Path, updates: Updates) -> None:
         else:
             shutil.copytree(config.parent, place, ignore=shutil.ignore_patterns("__pycache__"))
     if updates is Updates.NONE:
-        # Else Python writes them when a model starts, and Triton takes that for a change.
+        # Python would write them when a model starts, which Triton would take for a change.
         compileall.compile_dir(folder, quiet=2)
 
 
 def withdraw(folder: Path, model: str) -> None:
-    """Take `model` away: requests that came before are answered, later ones refused."""
+    """Take `model` out of the folder: accepted requests are answered, later ones refused."""
     place = folder / model
     if place.is_symlink():
         place.unlink()

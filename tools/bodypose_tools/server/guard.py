@@ -1,7 +1,7 @@
-"""Owns the end of a server whose `tools serve` was killed: no process, memory or file stays.
+"""The clean-up after a killed `tools serve`: its server's processes, memory and files.
 
-Run as a script by `embedded.py`, with nothing but the standard library; its standard input ends
-when the process that started it does, however that ended.
+A script that `embedded.py` starts, with the standard library alone. Its standard input ends when
+the process that started it ends, in whatever way.
 
     python -I -S guard.py NAME FOLDER
 """
@@ -22,13 +22,13 @@ _STOP_TIMEOUT_S = 9
 
 
 def remove_shared_memory(name: str) -> None:
-    """The regions of a server that has ended; they begin with its name."""
+    """Remove the shared memory of a server that has ended; its regions begin with the name."""
     for region in _SHARED_MEMORY.glob(f"{name}*"):
         region.unlink(missing_ok=True)
 
 
 def _processes(name: str, programs: tuple[str, ...]) -> list[int]:
-    """By name, not by number: a number may be another process's by now."""
+    """Processes by the server's name, because a number may belong to another process by now."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):

@@ -1,4 +1,4 @@
-"""Owns one run of tritonserver: its process, what it says, its end, its dead models."""
+"""One run of tritonserver: its process, its log, its end, its models that were killed."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ _ABOUT_MISSING_GPU = ("CUDA", "Cuda", "pinned", "DCGM", "NVML")
 
 Report = Callable[[str], None]
 _LOCK_OF_A_DEAD_PROCESS = "boost::interprocess::lock_exception"
-_LAST_WORDS_S = 1.0
+_LAST_LINES_S = 1.0
 
 
 def ignore(line: str) -> None:
-    """The default receiver of the server's warnings and errors."""
+    """The default receiver of warnings and errors: drops them."""
 
 
 class TritonProcess:
-    """Started on construction; `stop` or `kill` must follow.
+    """A tritonserver that starts on construction; `stop` or `kill` must follow.
 
     Args:
         command: from `server_command`.
         environment: from `server_environment`.
-        name: the server's id, with which its shared memory begins.
-        shown: a path of the server's, and what to call it in what a person reads.
+        name: the server's id, which begins the names of its shared memory.
+        shown: a path in the server's log, and the path that a person reads instead.
     """
 
     def __init__(
@@ -73,19 +73,23 @@ class TritonProcess:
 
     @property
     def was_taken_along(self) -> bool:
-        """Whether it ended because a Python model was killed while it held a lock of both."""
-        return self.exit_code == -signal.SIGABRT and self._log.says(_LOCK_OF_A_DEAD_PROCESS)
+        """Whether it aborted because a Python model was killed while it held a shared lock."""
+        return self.exit_code == -signal.SIGABRT and self._log.has(_LOCK_OF_A_DEAD_PROCESS)
 
     def reason(self) -> str:
-        """Why it gave up, in one line."""
+        """Why it ended, in one line of its log."""
         return self._log.reason()
 
     def report_to(self, report: Report) -> None:
-        """Who gets its warnings and errors from now on, from another thread."""
+        """Send warnings and errors to `report` from now on, from another thread."""
         self._log.report = report
 
     def wait_until_ready(self, url: str, models: Sequence[str], cancelled: threading.Event) -> None:
-        """Raises: ServerError: it ended, or took too long."""
+        """Wait until every model is ready, or `cancelled` is set.
+
+        Raises:
+            ServerError: the server ended, or took too long.
+        """
         waiting = list(models)
         deadline = time.monotonic() + _START_TIMEOUT_S
         while waiting and not cancelled.is_set():
@@ -101,10 +105,10 @@ class TritonProcess:
                 waiting.pop(0)
             else:
                 time.sleep(0.05)
-        self.dead_models()  # a look at who runs what, before one can be killed
+        self.dead_models()  # learns which process runs which model, before one can be killed
 
     def dead_models(self) -> dict[int, str]:
-        """Python models whose process has ended without being asked to; Triton does not notice."""
+        """Python models whose process was killed or crashed, by process; Triton does not notice."""
         dead = {}
         for pid, state, _ in _children(self.pid, server_guard.STUB):
             if state == "Z":
@@ -126,7 +130,7 @@ class TritonProcess:
         return sum(ticks for _, _, ticks in _children(self.pid, server_guard.STUB))
 
     def stop(self) -> None:
-        """Let it answer what it has accepted; whatever is left after that is removed."""
+        """Let it answer accepted requests, then remove whatever is left."""
         self.report_to(ignore)
         try:
             self._process.terminate()
@@ -136,7 +140,7 @@ class TritonProcess:
             self.kill()
 
     def kill(self) -> None:
-        """At once, with everything that belongs to it."""
+        """End it at once, with its models and shared memory."""
         self.report_to(ignore)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
@@ -146,11 +150,11 @@ class TritonProcess:
 
 
 class _Log:
-    """The server's output, read by a thread: warnings and errors are reported, the end is kept."""
+    """The server's output, read by a thread: reports warnings and errors, keeps the last lines."""
 
     def __init__(self, process: subprocess.Popen[str], shown: tuple[str, str]) -> None:
         self._shown = shown
-        self.report: Report = ignore  # while it starts and stops
+        self.report: Report = ignore  # nothing is reported while it starts and stops
         self._lines: deque[str] = deque(maxlen=200)
         self.thread = threading.Thread(target=self._read, args=(process.stdout,), daemon=True)
         self.thread.start()
@@ -165,18 +169,18 @@ class _Log:
                 if re.match(r"[WE]\d{4} ", line):
                     self.report(line)
 
-    def says(self, words: str) -> bool:
-        """Whether an ended server said so in its last lines."""
-        self.thread.join(_LAST_WORDS_S)  # not for ever: its models may still hold the pipe
+    def has(self, words: str) -> bool:
+        """Whether the last lines of an ended server contain these words."""
+        self.thread.join(_LAST_LINES_S)  # with a limit, because its models may keep the pipe open
         return any(words in line for line in list(self._lines))
 
     def reason(self) -> str:
-        """Why the server gave up, in one line."""
+        """Why the server ended, in one line."""
         return reason_in_log(list(self._lines))
 
 
 def reason_in_log(lines: Sequence[str]) -> str:
-    """The one line of a server's log that says why a model, or the server, did not start."""
+    """The reason in a server's log why a model, or the server, did not start, in one line."""
     for line in lines:
         if found := re.search(
             r"failed to load '(\S+)' version \d+: (?:[A-Z][a-z ]+: )?(.+)\"", line
@@ -185,24 +189,26 @@ def reason_in_log(lines: Sequence[str]) -> str:
             why = re.sub(r"Exception from \S+: ", "", why)  # OpenVINO's own source lines
             return f"{found[1]} does not load: {why}"
     errors = [line for line in lines if re.match(r"E\d{4} ", line)] or list(lines)
-    return errors[0].split('] "')[-1].rstrip('"') if errors else "it said nothing"
+    return errors[0].split('] "')[-1].rstrip('"') if errors else "its log is empty"
 
 
 def _children(parent: int, program: str) -> list[tuple[int, str, int]]:
-    """Number, state and processor time of a process's children of this name; see proc(5)."""
+    """Number, state and processor time (ticks) of a process's children by name; see proc(5)."""
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             pid, rest = path.read_text().split(" (", 1)
             name, text = rest.rsplit(") ", 1)
             fields = text.split()
-            if int(fields[1]) == parent and program.startswith(name):  # cut off at 15 letters
+            if int(fields[1]) == parent and program.startswith(
+                name
+            ):  # Linux keeps 15 letters of a name
                 found.append((int(pid), fields[0], int(fields[11]) + int(fields[12])))
     return found
 
 
 def _model_of(pid: int) -> str:
-    """Whose model.py a Python process runs: `<repository>/<model>/<version>/model.py`."""
+    """The model that a Python process runs: `<repository>/<model>/<version>/model.py`."""
     with contextlib.suppress(OSError):
         for part in Path(f"/proc/{pid}/cmdline").read_text().split("\0"):
             if part.endswith("/model.py"):

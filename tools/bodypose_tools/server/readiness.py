@@ -1,4 +1,4 @@
-"""Owns the question whether a server has a model, or one version of it, ready."""
+"""Whether a server answers, and has a model or one version of it ready."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ _TIMEOUT_S = 5
 
 
 def is_ready(url: str, model: str, version: int | None = None) -> bool:
-    """Whether `model` answers requests; False as well when nobody answers at `url`.
+    """Whether `model` is ready; False also when no server answers at `url`.
 
     Args:
-        url: of the server's HTTP endpoint, `http://host:port`; without `http://` as well.
+        url: the server's HTTP endpoint, `http://host:port` or `host:port`.
         model: its name.
-        version: None: any.
+        version: its version; None: any.
     """
     return _status(url, _path(model, version)) == http.client.OK
 
 
 def answers(url: str) -> bool:
-    """Whether a server is there."""
+    """Whether a server answers at `url`."""
     return _status(url, "/v2/health/live") == http.client.OK
 
 

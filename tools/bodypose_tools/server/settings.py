@@ -1,4 +1,4 @@
-"""What a person may choose of the embedded server: ports, TLS, hosts beyond loopback, updates."""
+"""What a person may choose of the embedded server: ports, TLS, addresses, updates."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from pose_runtime.errors import PoseError
 
 
 class ServerError(PoseError):
-    """The embedded server cannot start, or stopped by itself."""
+    """The embedded server cannot start, or stopped without being told to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Where the server listens; 0 means any free port."""
+    """Ports of the server's endpoints; 0 is any free port."""
 
     http: int = 0
     grpc: int = 0
@@ -28,10 +28,14 @@ class ServerTls:
 
     cert_file: Path
     key_file: Path
-    client_ca_file: Path | None = None  # given: only clients with a certificate of it may come
+    client_ca_file: Path | None = None  # given: clients need a certificate signed by it
 
     def options(self) -> list[str]:
-        """Raises: ServerError: a file cannot be read."""
+        """Triton's options for these files.
+
+        Raises:
+            ServerError: a file cannot be read.
+        """
         for path in (self.cert_file, self.key_file, self.client_ca_file):
             try:
                 if path is not None:
@@ -50,7 +54,7 @@ class ServerTls:
 
 @dataclass(frozen=True, slots=True)
 class Outside:
-    """Who may come besides this machine's own loopback.
+    """An address of the server that is not plain loopback.
 
     With `tls` only the gRPC endpoint listens on `host`; without it HTTP does, too. Metrics stay on
     loopback.
@@ -63,7 +67,7 @@ class Outside:
 class Updates(StrEnum):
     """Whether the server follows changes of the repository.
 
-    Triton's third way, "explicit", loads what a request brings, code included: not offered.
+    Triton's third mode, "explicit", is not offered: with it, requests can load models with code.
     """
 
     NONE = "none"

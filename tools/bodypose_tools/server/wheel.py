@@ -1,4 +1,4 @@
-"""Owns what the nvidia-pytriton wheel brings: tritonserver, its Python backend, their libraries."""
+"""The contents of the nvidia-pytriton wheel: tritonserver, its Python backend, their libraries."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _by_number(version: str) -> tuple[int, ...]:
 
 
 def copy_backend(wheel: Path, folder: Path) -> None:
-    """The Python backend with the one stub that belongs to the running Python, in `folder`."""
+    """Copy the Python backend into `folder`, with the stub of the running Python."""
     backend = folder / "python"
     shutil.copytree(
         wheel / "backends" / "python", backend, ignore=shutil.ignore_patterns("__pycache__")
@@ -66,18 +66,22 @@ def server_environment(wheel: Path) -> dict[str, str]:
         "PATH": f"{Path(sys.prefix) / 'bin'}:{os.environ.get('PATH', '')}",
         "LD_LIBRARY_PATH": ":".join(map(str, libraries)),
         "PYTHONDONTWRITEBYTECODE": "1",  # the repository stays as it was built
-        # Threads are the network's: the other steps take an image at a time, too small to share.
+        # The network has the threads; the other steps compute one image at a time on one.
         "OPENCV_FOR_THREADS_NUM": "1",
         "OPENBLAS_NUM_THREADS": "1",
-        # Freed bodies of large requests go back to the system. Left alone, glibc keeps up to 64 MB
-        # of them in each of many heaps (`man mallopt`, M_MMAP_THRESHOLD and M_ARENA_MAX).
+        # Freed bodies of large requests return to the system. By default glibc keeps up to 64 MB of
+        # them in each of many heaps (`man mallopt`, M_MMAP_THRESHOLD and M_ARENA_MAX).
         "MALLOC_MMAP_THRESHOLD_": str(2**20),
         "MALLOC_ARENA_MAX": "4",
     }
 
 
 def _python_libraries() -> list[Path]:
-    """Where the stub finds the shared library of this Python."""
+    """Folders in which the stub finds the shared library of this Python.
+
+    Raises:
+        ServerError: there is no such library.
+    """
     library = f"libpython{_python_version()}.so.1.0"
     folders = [Path(str(sysconfig.get_config_var("LIBDIR"))), Path(sys.base_prefix) / "lib"]
     if found := [folder for folder in folders if (folder / library).is_file()]:

@@ -152,10 +152,10 @@ def test_without_settings_a_build_is_as_before(tmp_path, tiny_onnx: Callable[...
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ('{"threads": -1}', "threads: expected a whole number from 0 on, got -1"),
-        ('{"network_batch": "8"}', "network_batch: expected a whole number from 1 on"),
+        ('{"threads": -1}', "threads: expected an integer from 0 on, got -1"),
+        ('{"network_batch": "8"}', "network_batch: expected an integer from 1 on"),
         ('{"precision": "int4"}', "precision: expected one of f32, bf16 on cpu, got 'int4'"),
-        ('{"speed": 11}', "no setting is called 'speed'"),
+        ('{"speed": 11}', "the unknown setting 'speed'"),
         ("[]", "expected the settings of `tools tune`"),
         ("{", "expected the settings of `tools tune`"),
     ],

@@ -286,7 +286,7 @@ def test_what_may_be_negative_stays_signed_and_so_does_all_that_it_meets():
 def test_openvino_and_onnx_runtime_agree_about_the_quantised_graph(
     act, unsigned, float_layers, tmp_path
 ):
-    """OpenVINO once made whole numbers of what met in a concatenation, and worse of ReLU6."""
+    """OpenVINO once rounded the inputs of a concatenation to integers, or worse after ReLU6."""
     pytest.importorskip("openvino")
     model = prepare(joined(*act).model("head_out"))
     placement = place(model, float_layers, unsigned=unsigned)

@@ -179,9 +179,11 @@ def test_a_flipped_byte_of_the_new_version_is_refused_by_name(with_two):
 def test_unknown_and_present_versions_are_refused(with_two, models):
     with pytest.raises(RepositoryError, match=r"one of the versions 1, 2, got 7; run `tools build"):
         versions.promote(with_two, 7)
-    with pytest.raises(RepositoryError, match="expected another version, 1 answers already"):
+    with pytest.raises(
+        RepositoryError, match="expected another version than 1, which answers already"
+    ):
         versions.promote(with_two, 1)
-    with pytest.raises(RepositoryError, match="expected a new version, got 2, which is there"):
+    with pytest.raises(RepositoryError, match="expected a new version, got 2; it has"):
         versions.add_version(models[2], with_two, 2)
 
 
@@ -243,7 +245,7 @@ def test_there_is_one_writer_at_a_time(repository, models):
 def test_a_served_folder_takes_versions_and_no_rebuild(repository, models):
     with serving(repository), serving(repository):
         assert is_served(repository)
-        with pytest.raises(RepositoryInUse, match="got one under a running server"):
+        with pytest.raises(RepositoryInUse, match="got one that is served"):
             build_repository(models[1], repository)
         versions.add_version(models[2], repository, 2)
 

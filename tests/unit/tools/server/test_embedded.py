@@ -42,7 +42,7 @@ def test_the_reason_is_the_first_error_when_no_model_failed():
 
 
 def test_a_silent_server_has_a_reason_too():
-    assert reason_in_log([]) == "it said nothing"
+    assert reason_in_log([]) == "its log is empty"
 
 
 def test_a_folder_without_models_is_no_repository(tmp_path):
