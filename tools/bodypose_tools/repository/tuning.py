@@ -43,9 +43,7 @@ class Tuning:
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if type(value) is not int or value < least:
-                raise TuningFileError(
-                    f"{name}: expected an integer from {least} on, got {value!r}"
-                )
+                raise TuningFileError(f"{name}: expected an integer from {least} on, got {value!r}")
         if self.device not in PRECISIONS:
             raise TuningFileError(f"device: expected cpu or cuda, got {self.device!r}")
         known = PRECISIONS[self.device]
