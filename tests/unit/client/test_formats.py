@@ -4,9 +4,17 @@ import numpy as np
 import pytest
 
 from bodypose_client.errors import AnnotationError
-from bodypose_client.formats import ImageInfo, image_record, openpose_record, poses_from_record
+from bodypose_client.formats import (
+    ImageInfo,
+    csv_header,
+    csv_rows,
+    image_record,
+    openpose_record,
+    poses_from_record,
+)
 from bodypose_client.pose_client import ServedModel
 from pose_runtime.poses import Poses
+from pose_runtime.skeleton import Skeleton
 
 POSES = Poses(
     np.float32([[[10, 20, 0.5], [0, 0, 0], [30.1, 60, 0.25]]]),
@@ -59,3 +67,14 @@ def test_openpose_has_one_flat_list_for_each_person():
     record = openpose_record(POSES)
 
     assert record["people"][0]["pose_keypoints_2d"] == [10, 20, 0.5, 0, 0, 0, 30.1, 60, 0.25]
+
+
+def test_a_row_of_csv_has_the_box_and_every_joint_below_their_names():
+    three = ("head", "hip", "foot")
+    skeleton = Skeleton("three", three, ((0, 1), (1, 2)), (0, 1, 2), (0.1,) * 3, (0, 1, 2))
+    (row,) = csv_rows("photo.jpg", POSES)
+    named = dict(zip(csv_header(skeleton), row, strict=True))
+
+    assert [named[name] for name in ("image", "person", "score")] == ["photo.jpg", 1, 0.9]
+    assert [named[name] for name in ("x", "y", "width", "height")] == [10, 20, 20.1, 40]
+    assert [named[f"foot_{part}"] for part in ("x", "y", "score")] == [30.1, 60, 0.25]

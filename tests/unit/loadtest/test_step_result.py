@@ -32,14 +32,14 @@ def test_the_warm_up_is_left_out(records):
 
 
 def test_errors_have_kinds_and_no_latency(records):
-    rows = [(2.0, 2.0, 2.1, 0, 0), (3.0, 3.0, 3.001, 0, 1), (4.0, 4.0, 4.1, 0, 0)]
+    rows = [(2.0, 2.0, 2.1, 0, 0), (3.0, 3.0, 3.001, 0, 1), (4.0, 4.0, 4.001, 0, 1)]
 
     result = measure(records, rows)
 
-    assert result.errors == {"ServerBusy": 1}
-    assert result.error_share == pytest.approx(1 / 3)
+    assert result.errors == {"ServerBusy": 2}
+    assert result.error_share == pytest.approx(2 / 3)
     assert result.latency_ms["p50"] == pytest.approx(100)
-    assert (result.achieved_rate, result.throughput) == pytest.approx((0.3, 0.2))
+    assert (result.achieved_rate, result.throughput) == pytest.approx((0.3, 0.1))
 
 
 def test_goodput_counts_what_is_within_the_bound(records):
@@ -112,3 +112,27 @@ def test_processes_are_merged_by_kind_of_error(records):
     assert merged.errors == ("", "A", "B")
     assert merged.rows["intended"].tolist() == [0, 1, 2]
     assert [merged.errors[number] for number in merged.rows["error"]] == ["A", "B", "B"]
+
+
+def test_an_error_is_neither_good_nor_fast(records):
+    """Most of the step's requests are refused at once: a median would be theirs."""
+    rows = [(2 + i / 10, 2 + i / 10, 2 + i / 10 + 0.001, 0, 1) for i in range(30)]
+    rows += [(6.0, 6.0, 6.1, 0, 0), (7.0, 7.0, 7.3, 0, 0)]
+
+    result = measure(records, rows, good_ms=200)
+
+    assert [result.latency_ms[name] for name in ("p50", "max", "mean")] == pytest.approx(
+        [200, 300, 200]
+    )
+    assert (result.throughput, result.goodput) == pytest.approx((0.2, 0.1))
+    assert result.errors == {"ServerBusy": 30}
+
+
+def test_every_percentile_has_its_name(records):
+    rows = [(1 + i / 20, 1 + i / 20, 1 + i / 20 + (i + 1) / 1000, 0, 0) for i in range(101)]
+
+    result = measure(records, rows)
+
+    assert result.latency_ms == pytest.approx(
+        {"p50": 51, "p90": 91, "p95": 96, "p99": 100, "max": 101, "mean": 51}
+    )

@@ -132,3 +132,64 @@ def test_a_report_is_read_from_its_folder(tmp_path):
     (tmp_path / "other.json").write_text("[]")
     with pytest.raises(ReportError, match="something else"):
         read_report(tmp_path / "other.json")
+
+
+@pytest.mark.parametrize("name", ["p50", "p90", "p95", "p99", "max"])
+def test_a_latency_of_which_nothing_is_known_is_broken(summary, name):
+    step = summary(rate=10)
+    step["latency_ms"] = dict.fromkeys(step["latency_ms"])
+
+    assert Slo.parse(f"{name}=200ms").broken(step) == [f"{name}: nothing was answered"]
+
+
+def test_each_percentile_has_its_own_bound(summary):
+    step = summary(rate=10)
+    step["latency_ms"] |= {"p50": 1.0, "p90": 2.0, "p95": 3.0, "p99": 4.0, "max": 5.0}
+
+    assert Slo.parse("p50=1ms,p90=2ms,p95=3ms,p99=4ms,max=5ms").broken(step) == []
+    assert len(Slo.parse("p50=0.9ms,p90=1.9ms,p95=2.9ms,p99=3.9ms,max=4.9ms").broken(step)) == 5
+
+
+def test_shares_of_errors_and_rates_hold_at_their_bound(summary):
+    step = summary(rate=10) | {"error_share": 0.01, "throughput": 20.0}
+
+    assert Slo.parse("errors<=1%,rate>=20/s").broken(step) == []
+    assert Slo.parse("errors<0.9%,rate>20.1/s").broken(step) == [
+        "errors 1.00% > 0.90%",
+        "rate 20.0/s < 20.1/s",
+    ]
+
+
+def of_load(throughput, p95=100.0, loop=Loop.CLOSED, invalid=()):
+    """What the knee's rules read of a step."""
+    named = {"throughput": throughput, "latency_ms": {"p95": p95}}
+    return {**named, "loop": loop, "invalid": list(invalid)}
+
+
+@pytest.mark.parametrize(("gain", "place"), [(1.049, 0), (1.051, None)])
+def test_a_gain_of_five_percent_is_one(gain, place):
+    assert knee_of([of_load(100), of_load(100 * gain)]) == place
+
+
+def test_waiting_longer_is_no_knee_of_a_closed_loop():
+    assert knee_of([of_load(10, 100.0), of_load(20, 900.0)]) is None
+
+
+@pytest.mark.parametrize(("p95", "place"), [(199, None), (200, 0), (None, 0)])
+def test_an_open_loop_is_past_its_knee_when_p95_has_doubled(p95, place):
+    steps = [of_load(10, 100.0, Loop.OPEN), of_load(20, p95, Loop.OPEN)]
+    assert knee_of(steps) == place
+
+
+def test_an_open_loop_looks_at_the_next_step_alone():
+    rates = (10, 10.1, 30)
+    assert knee_of([of_load(rate, loop=Loop.OPEN) for rate in rates]) == 0
+    assert knee_of([of_load(rate) for rate in rates]) is None
+
+
+def test_one_step_settles_an_open_loop_and_two_a_closed_one():
+    def settled(loop, steps):
+        return knee_is_settled([of_load(10, loop=loop) for _ in range(steps)])
+
+    assert [settled(Loop.OPEN, steps) for steps in (1, 2)] == [False, True]
+    assert [settled(Loop.CLOSED, steps) for steps in (2, 3)] == [False, True]

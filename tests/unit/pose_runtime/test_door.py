@@ -264,3 +264,17 @@ def test_inputs_of_different_numbers_of_images_are_refused(pb_utils, counts):
 
     expected = f"number, other: expected one number of images, at least 1, got {list(counts)}"
     assert answer_of(response) == ("INVALID_ARG", expected)
+
+
+def test_a_batch_is_cut_by_the_images_of_its_requests(pb_utils):
+    seen = []
+
+    def work(numbers: np.ndarray) -> Any:
+        seen.append(len(numbers))
+        return doubled(numbers)
+
+    requests = [asking(pb_utils, *numbers) for numbers in ((1, 2, 3), (4,), (5, 6))]
+    responses = a_door(pb_utils).answer_batch(requests, work)
+
+    assert [answer_of(response) for response in responses] == [[2, 4, 6], [8], [10, 12]]
+    assert seen == [6]  # once, with all images: nobody was tried alone

@@ -104,9 +104,15 @@ def test_unused_rows_are_no_joints_even_without_a_threshold():
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_a_network_that_gives_no_numbers_is_an_error(bad):
-    peaks = peaks_of([(1, 1, bad)], [], [])
-    with pytest.raises(NotFinite, match="expected finite numbers"):
-        group_poses(peaks, limb_scores_of(), CHAIN, EVERYTHING)
+    good_peaks, good_scores = peaks_of([(1, 1, 0.9)], [(2, 2, 0.9)], []), limb_scores_of()
+    for peaks, limb_scores in (
+        (peaks_of([(1, 1, bad)], [], []), good_scores),
+        (peaks_of([(bad, 1, 0.9)], [], []), good_scores),
+        (good_peaks, limb_scores_of((0, 0, 0, bad))),
+        (good_peaks, limb_scores_of((1, 3, 3, -bad))),
+    ):
+        with pytest.raises(NotFinite, match="expected finite numbers"):
+            group_poses(peaks, limb_scores, CHAIN, EVERYTHING)
 
 
 def test_people_come_back_in_the_images_own_pixels():

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from pose_runtime.errors import ImageError
-from pose_runtime.image_headers import exif_orientation, read_header
+from pose_runtime import images
+from pose_runtime.errors import DamagedImage, ImageError
+from pose_runtime.image_headers import Header, exif_orientation, image_size, read_header
 from pose_runtime.images import (
     PADDING,
     decode_image,
@@ -168,8 +169,9 @@ def test_an_image_that_ends_early_is_an_error_or_nothing_worse(suffix, share):
 
 
 def test_large_images_are_averaged_and_not_skipped():
+    """Of four columns bilinear resampling would see the two in the middle."""
     stripes = np.zeros((1152, 1536, 3), np.uint8)
-    stripes[:, ::2] = 200
+    stripes[:, 1::4] = stripes[:, 2::4] = 200
     pixels, _ = letterbox_pixels(stripes, (288, 384))
     assert np.abs(pixels.astype(int) - 100).max() <= 1
 
@@ -191,3 +193,37 @@ def test_other_formats_are_placed_whole(suffix):
     whole, expected = letterbox_pixels(decode_image(data, LIMITS), (288, 384))
     assert letterbox == expected
     assert (small == whole).all()
+
+
+@pytest.mark.parametrize("hw", [(480, 640), (144, 192), (300, 500)])
+def test_from_half_the_size_on_pixels_are_interpolated(hw):
+    noise = np.random.default_rng(2).integers(0, 256, (*hw, 3), np.uint8)
+    pixels, letterbox = letterbox_pixels(noise, (288, 384))
+    height, width = letterbox.placed_hw
+    x, y = letterbox.offset_xy
+    expected = cv2.resize(noise, (width, height), interpolation=cv2.INTER_LINEAR)
+    assert (pixels[y : y + height, x : x + width] == expected).all()
+
+
+def test_a_decoded_image_is_the_callers_own():
+    """Memory is used again only where nobody sees it."""
+    first, second = (encoded(photo()[:, ::step], ".jpg") for step in (1, -1))
+    image = decode_image(first, LIMITS)
+    before = image.copy()
+    decode_image(second, LIMITS)
+    network_pixels(second, (288, 384), LIMITS)
+    assert (image == before).all()
+
+
+def test_what_decodes_to_another_size_than_its_header_has_is_damaged(monkeypatch):
+    data = encoded(photo(), ".png")
+    monkeypatch.setattr(images, "checked_image", lambda *_: (data, Header("PNG", (60, 81))))
+    with pytest.raises(DamagedImage, match="PNG of 81 x 60, as its header says, got 80 x 60"):
+        decode_image(data, LIMITS)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_the_size_of_an_image_is_that_of_its_upright_pixels(orientation):
+    data = with_exif(encoded(photo(), ".jpg"), orientation)
+    assert image_size(data) == ((60, 80) if orientation < 5 else (80, 60))
+    assert image_size(data) == decode_image(data, LIMITS).shape[:2]

@@ -39,12 +39,12 @@ class Tiny:
         """The first convolution, 3 to 16 channels."""
         return self.conv("stem", "x", (3, 16))
 
-    def model(self, *outputs: str) -> onnx.ModelProto:
+    def model(self, *outputs: str, rank: int = 4) -> onnx.ModelProto:
         graph = helper.make_graph(
             self.nodes,
             "tiny",
             [helper.make_tensor_value_info("x", FLOAT, (1, 3, 8, 8))],
-            [helper.make_tensor_value_info(name, FLOAT, [None] * 4) for name in outputs],
+            [helper.make_tensor_value_info(name, FLOAT, [None] * rank) for name in outputs],
             self.stored,
         )
         opsets = [helper.make_opsetid("", 17)]

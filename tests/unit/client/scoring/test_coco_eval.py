@@ -243,3 +243,18 @@ def test_shifted_ground_truth_scores_less(val_file):
     assert scores == sorted(scores, reverse=True)
     assert scores[1] < 0.97
     assert scores[2] < 0.8
+
+
+def test_a_joint_that_is_hidden_but_labelled_counts_like_a_visible_one():
+    """Visibility 1: a file without `num_keypoints` whose people have hidden joints only."""
+    annotations = stick_file((1, 10, 10, 10, 60), (2, 10, 10, 10, 60))
+    for annotation in annotations["annotations"]:
+        annotation["keypoints"][2::3] = [1, 1]
+    results = stick_results(1, (10, 10, 10, 60, 0.9))
+
+    metrics = evaluate(annotations, results)
+
+    assert metrics.people == 2
+    assert metrics.ar == pytest.approx(0.5)
+    annotations["annotations"][1]["keypoints"][2::3] = [0, 0]
+    assert evaluate(annotations, results).people == 1

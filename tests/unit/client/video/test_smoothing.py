@@ -133,3 +133,15 @@ def test_gone_tracks_are_forgotten():
         smoother.smooth(person(100), [number], number / RATE)
 
     assert len(smoother._tracks) < 20
+
+
+def test_scores_are_not_smoothed():
+    smoother = Smoother()
+    for number, (person_score, joint_score) in enumerate([(0.9, 0.8), (0.5, 0.3), (0.7, 0.6)]):
+        given = person(100 + number)
+        given.scores[:], given.keypoints[..., 2] = person_score, joint_score
+
+        smoothed = smoother.smooth(given, [1], number / RATE)
+
+        assert smoothed.scores.tolist() == given.scores.tolist()
+        assert smoothed.keypoints[..., 2].tolist() == given.keypoints[..., 2].tolist()

@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import pytest
 
@@ -206,3 +208,44 @@ def ids_along_one(tracker, frame, number):
         np.float32([score for _, score in frame]),
     )
     return list(enumerate(tracker.update(poses, number / 25)))
+
+
+def test_the_most_alike_are_paired_first(tracker):
+    """The first is near both tracks, and much nearer to the second."""
+    tracker.update(people((100, 100), (120, 100)), 0.0)
+
+    assert tracker.update(people((118, 100), (92, 100)), 0.04) == [2, 1]
+
+
+NOTHING_UNFORESEEN = {"unforeseen": 0.0, "unforeseen_of_new": 0.0, "jerk": 0.0}
+
+
+def oks_of(before, now):
+    """The definition, joint by joint: the area is the mean of both boxes, k twice the sigma."""
+    boxes = [np.ptp(joints[:, :2], axis=0) for joints in (before, now)]
+    area = sum(float(width * height) for width, height in boxes) / 2
+    above = below = 0.0
+    for (x, y, score), (to_x, to_y, to_score), sigma in zip(
+        before, now, BODYPOSE_18.sigmas, strict=True
+    ):
+        weight = math.sqrt(score * to_score)
+        distance = (x - to_x) ** 2 + (y - to_y) ** 2
+        above += weight * math.exp(-distance / (2 * area * (2 * sigma) ** 2))
+        below += weight
+    return above / below
+
+
+@pytest.mark.parametrize("scale", [1.0, 1.7])
+def test_people_are_as_alike_as_their_oks(scale):
+    before, now = STANDING.copy(), STANDING.copy()
+    before[:, 2] = np.linspace(0.2, 0.9, 18)
+    now[:, :2] = now[:, :2] * scale + (3, -2)
+    oks = oks_of(before, now)
+    assert 0.3 < oks < 0.9
+
+    for least, ids in ((oks - 0.005, [1]), (oks + 0.005, [2])):
+        matching = Matching(min_oks=least, **NOTHING_UNFORESEEN)
+        tracker = Tracker(BODYPOSE_18.sigmas, matching)
+        tracker.update(Poses(before[None] + np.float32([200, 200, 0]), np.float32([0.9])), 0.0)
+        moved = Poses(now[None] + np.float32([200, 200, 0]), np.float32([0.9]))
+        assert tracker.update(moved, 0.04) == ids

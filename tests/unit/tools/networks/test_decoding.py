@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bodypose_tools.data.labels import LabelSettings, draw_affinity, draw_heatmaps, loss_mask
-from bodypose_tools.networks.decoding import DecodeSettings, decode_fields
+from bodypose_tools.networks.decoding import DecodeSettings, LimbScorer, decode_fields
 from bodypose_tools.networks.fields import Fields
 from pose_runtime.grouping import group_poses
 from pose_runtime.skeleton import BODYPOSE_18
@@ -144,3 +144,73 @@ def test_ignored_boxes_are_masked_except_where_someone_is_drawn():
     assert mask[:, 21:].all()
     assert not mask[:, :8].any()
     assert mask[(88 // 8), (120 // 8)] == 1
+
+
+NECK, HIP = BODYPOSE_18.limbs[0]
+
+
+def test_a_limb_with_one_end_is_not_drawn():
+    for there in (NECK, HIP):
+        joints = np.zeros((1, 18, 3), np.float32)
+        joints[0, there] = 100, 100, 2
+        assert not drawn_affinity(joints).any()
+
+
+def test_two_people_on_one_place_are_no_more_than_one():
+    joints = np.zeros((2, 18, 3), np.float32)
+    joints[:, 0] = (100, 100, 2), (104, 100, 2)
+    both = drawn_heatmaps(joints)[:, :, 0]
+    alone = [drawn_heatmaps(joints[place : place + 1])[:, :, 0] for place in (0, 1)]
+    assert both.max() <= 1
+    assert np.array_equal(both, np.maximum(*alone))
+
+
+def on_a_limb(cells: int, **settings) -> float:
+    """The first limb's score, over 10 cells of which the first so many have the full field."""
+    fields = np.zeros((1, 36, 48, 38), np.float32)
+    fields[0, 10, 10 : 10 + cells, 0] = 1
+    peaks = np.zeros((1, 18, 2, 3), np.float32)
+    peaks[0, NECK, 0] = 10.5 * 8, 10.5 * 8, 0.9
+    peaks[0, HIP, 0] = 19.5 * 8, 10.5 * 8, 0.9
+    chosen = DecodeSettings(**settings)
+    scorer = LimbScorer(
+        BODYPOSE_18.limbs, chosen.num_samples, chosen.min_affinity, chosen.min_on_limb
+    )
+    return float(np.asarray(scorer(fields, peaks))[0, 0, 0, 0])
+
+
+def test_a_limb_needs_enough_of_its_points_on_it():
+    """Ten points, the centres of ten cells; eight of them must lie on the limb."""
+    assert on_a_limb(10) == pytest.approx(1.0)
+    assert on_a_limb(8) == pytest.approx(0.8)
+    assert on_a_limb(7) == 0
+    assert on_a_limb(7, min_on_limb=0.7) == pytest.approx(0.7)
+
+
+def test_a_weak_field_is_not_on_the_limb():
+    assert on_a_limb(10, min_affinity=0.99) == pytest.approx(1.0)
+    assert on_a_limb(10, min_affinity=1.0) == 0
+
+
+@pytest.mark.parametrize("share", [0.0, 0.7, 1.0])
+def test_votes_have_their_share_of_a_limb(share):
+    """A person whose middle votes 0.64 and whose part affinity field says 1."""
+    joints = person(100, 80, 1.5)
+    heatmaps, affinity = drawn_heatmaps(joints[None]), drawn_affinity(joints[None])
+    middle = (joints[:, :2].min(0) + joints[:, :2].max(0)) / 2
+    column, row = (middle // 4).astype(int)
+    centre, offsets = np.zeros((72, 96, 1), np.float32), np.zeros((72, 96, 36), np.float32)
+    centre[row, column] = 0.64
+    offsets[row, column] = (joints[:, :2] / 4 - (column + 0.5, row + 0.5)).ravel()
+    inputs = [keras.Input(field.shape) for field in (heatmaps, affinity, centre, offsets)]
+    fields = Fields((inputs[0],), (inputs[1],), inputs[2], inputs[3])
+    settings = DecodeSettings(vote_share=share)
+    decoded = keras.Model(inputs, list(decode_fields(fields, BODYPOSE_18, settings, HW)))
+    given = [field[None] for field in (heatmaps, affinity, centre, offsets)]
+    scores = np.asarray(decoded.predict_on_batch(given)[1])[0, :, 0, 0]
+    by_field = np.asarray(
+        keras.Model(inputs, decode_fields(fields, BODYPOSE_18, DecodeSettings(vote_share=0), HW)[1])
+        .predict_on_batch(given)
+    )[0, :, 0, 0]
+    assert by_field.min() > 0.7
+    assert scores == pytest.approx((1 - share) * by_field + share * 0.64, abs=1e-4)

@@ -14,12 +14,13 @@ from bodypose_tools.networks.keras_files import load_network, save_network
 from bodypose_tools.networks.network import build_network
 from bodypose_tools.networks.settings import NetworkConfig
 from bodypose_tools.pruning.channel_graph import (
+    ChannelGraph,
     UnknownLayerError,
     count_macs,
     rebuild,
     trace_channels,
 )
-from bodypose_tools.pruning.prune import prune
+from bodypose_tools.pruning.prune import Selection, prune
 from bodypose_tools.pruning.settings import Cost, Importance, PruneError, PruneSettings, Target
 from bodypose_tools.runtimes.predictors import open_predictor
 from bodypose_tools.training.train import train
@@ -186,3 +187,76 @@ def test_a_pruned_network_is_retrained_with_its_teacher(model, drawn_coco, tmp_p
     pruned, again = load_network(made.path)[0], load_network(best.path)[0]
     assert again.count_params() == pruned.count_params()
     assert not np.array_equal(again.get_weights()[0], pruned.get_weights()[0])
+
+
+# Which channels stay: of one layer whose losses are given
+
+
+LOSSES = [3, 1, 4, 1.5, 9, 2.6, 5.3, 5]
+
+
+def selection_of(settings: PruneSettings, **losses: list[float]) -> tuple[Selection, ChannelGraph]:
+    """Convolutions in a row, each with so many channels as it has losses."""
+    images = keras.Input((None, None, 3), dtype="uint8", name="pixels")
+    x = layers.Rescaling(1 / 256)(images)
+    for name, values in losses.items():
+        x = layers.Conv2D(len(values), 3, padding="same", name=name)(x)
+    graph = trace_channels(keras.Model(images, layers.Conv2D(2, 1, name="out")(x)), HW)
+    stats = {name: np.array(values, float) for name, values in losses.items()} | {"out": np.ones(2)}
+    return Selection(graph, stats, settings), graph
+
+
+def kept(threshold: float, layer: str = "first", stronger: float = 1, **settings) -> list[int]:
+    chosen = PruneSettings(importance=Importance.TAYLOR, **settings)
+    second = [stronger * loss for loss in LOSSES]
+    selection, graph = selection_of(chosen, first=LOSSES, second=second)
+    (call,) = [call for call in graph.producers if call.name == layer]
+    return np.flatnonzero(selection.keep(threshold)[call.outputs]).tolist()
+
+
+def test_the_strongest_channels_stay():
+    assert kept(4.5, granularity=1, min_filters=1) == [4, 6, 7]
+
+
+def test_what_stays_of_a_layer_is_rounded_up_to_the_granularity():
+    assert kept(4.5, stronger=4, granularity=4, min_filters=1) == [2, 4, 6, 7]
+
+
+def test_a_channel_at_the_threshold_goes():
+    assert kept(5, granularity=1, min_filters=1) == [4, 6]
+
+
+def test_the_strongest_of_a_layer_stay_however_high_the_threshold():
+    assert kept(5.2, stronger=4, granularity=1, min_filters=5) == [0, 2, 4, 6, 7]
+
+
+@pytest.mark.parametrize("pattern", ["first", "fir*"])
+def test_an_excluded_layer_stays_whole(pattern):
+    options = {"granularity": 1, "min_filters": 1, "excluded_layers": (pattern,)}
+    assert kept(4.5, **options) == list(range(8))
+    assert kept(4.5, "second", **options) == [4, 6, 7]
+
+
+def test_a_layer_that_does_not_exist_cannot_be_excluded():
+    with pytest.raises(PruneError, match=r"got frist;\s+close: first"):
+        kept(4.5, excluded_layers=("frist",))
+
+
+@pytest.mark.parametrize("cost", list(Cost))
+def test_a_target_below_the_floor_is_refused_with_what_remains_there(cost):
+    settings = PruneSettings(granularity=1, min_filters=4, importance=Importance.TAYLOR)
+    selection, _ = selection_of(settings, first=LOSSES, second=LOSSES)
+    with pytest.raises(PruneError, match=rf"--target-{cost}: expected at least 0\.\d+, .*got 0.1;"):
+        selection.threshold_for(Target(cost, 0.1))
+
+
+def test_a_target_is_met_by_the_smallest_threshold_that_meets_it():
+    settings = PruneSettings(granularity=1, min_filters=1, importance=Importance.TAYLOR)
+    selection, graph = selection_of(settings, first=LOSSES, second=LOSSES)
+    threshold = selection.threshold_for(Target(Cost.PARAMS, 0.5))
+    whole = graph.count_params(graph.keep_all())
+    shares = [
+        graph.count_params(selection.keep(value)) / whole
+        for value in (threshold, max(loss for loss in LOSSES if loss < threshold))
+    ]
+    assert shares[0] <= 0.5 < shares[1]

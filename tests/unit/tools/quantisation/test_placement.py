@@ -274,6 +274,11 @@ def test_what_may_be_negative_stays_signed_and_so_does_all_that_it_meets():
     """In a concatenation all have one scale, and one type."""
     act = place(prepare(joined("Clip", -1, 6).model("head_out")), unsigned=True)
     assert act.unsigned == frozenset()
+    one = joined("Relu")
+    (b_act,) = [node for node in one.nodes if node.name == "b_act"]
+    b_act.op_type = "Tanh"  # the other side of the concatenation is a ReLU
+    assert "a_act_out" in place(prepare(one.model("head_out"))).tensors
+    assert place(prepare(one.model("head_out")), unsigned=True).unsigned == frozenset()
     positive = place(prepare(joined("Relu").model("head_out")), unsigned=True)
     (met,) = positive.shared
     assert met <= positive.unsigned
@@ -417,3 +422,49 @@ def test_half_precision_keeps_float_inputs_outputs_and_decoding():
     assert graph.producer[decoded.input[0]].op_type == "Cast"
     for one, other in zip(run(model), run(half), strict=True):
         assert np.allclose(one, other, rtol=0.02, atol=0.05 * np.abs(one).mean())
+
+
+def added(kind: str) -> Tiny:
+    """stem -> Relu on one side and `kind` on the other meet in an addition that a pool reads."""
+    tiny = Tiny()
+    stem = tiny.stem()
+    one, other = tiny.op("Relu", "one", stem), tiny.op(kind, "other", stem)
+    x = tiny.op("MaxPool", "pool", tiny.op("Add", "sum", one, other), kernel_shape=[2, 2])
+    x = tiny.op("Relu", "middle_relu", tiny.conv("middle", x, (16, 16)))
+    tiny.conv("head", x, (16, 19))
+    return tiny
+
+
+@pytest.mark.parametrize(("kind", "is_unsigned"), [("Relu", True), ("Tanh", False)])
+def test_a_sum_is_never_negative_when_both_sides_are(kind, is_unsigned):
+    unsigned = place(prepare(added(kind).model("head_out")), unsigned=True).unsigned
+    assert {"sum_out", "pool_out"} & unsigned == ({"sum_out", "pool_out"} if is_unsigned else set())
+    assert "one_out" in unsigned
+
+
+@pytest.mark.parametrize("transposed", [0, 1])
+@pytest.mark.parametrize("kind", ["Gemm", "MatMul"])
+def test_a_matrix_product_has_a_scale_for_each_of_its_outputs(kind, transposed):
+    """16 inputs, 24 outputs; output n's weights are n + 1 times as large."""
+    tiny = Tiny()
+    x = tiny.op("GlobalAveragePool", "mean", tiny.op("Relu", "stem_relu", tiny.stem()))
+    x = tiny.op("Flatten", "flat", x)
+    weights = tiny.rng.uniform(0.5, 1, (16, 24)).astype(np.float32) * np.arange(1, 25)
+    turned = transposed and kind == "Gemm"
+    stored = tiny.constant("w", (weights.T if turned else weights).astype(np.float32))
+    attributes = {"transB": transposed} if kind == "Gemm" else {}
+    x = tiny.op("Relu", "product_relu", tiny.op(kind, "product", x, stored, **attributes))
+    tiny.op(kind, "head", x, tiny.constant("head_w", np.ones((24, 19), np.float32)))
+    model = tiny.model("head_out", rank=2)
+    model = prepare(model)
+    placement = place(model)
+    assert placement.layers == ("product",)
+
+    quantised = insert_qdq(model, placement, dict.fromkeys(placement.tensors, 0.02))
+
+    graph = OnnxGraph(quantised)
+    scales = graph.constant("product_weights_scale")
+    assert scales == pytest.approx(weights.max(axis=0) / 127)
+    (back,) = [node for node in graph.nodes if node.name == "product_weights_dequantize"]
+    (axis,) = [entry.i for entry in back.attribute if entry.name == "axis"]
+    assert axis == (0 if turned else 1)

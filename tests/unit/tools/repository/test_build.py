@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,7 @@ from bodypose_tools.repository.build import (
 from bodypose_tools.repository.check import problems_of
 from bodypose_tools.repository.pbtxt import ENSEMBLE, GROUPING, NETWORK, PREPROCESS
 from pose_runtime.errors import PoseError
+from pose_runtime.integrity import MANIFEST
 from pose_runtime.spec import PipelineSpec
 
 SPEC = PipelineSpec(network_hw=(32, 48), max_peaks=3, max_people=2)
@@ -271,6 +273,64 @@ def test_a_missing_file_is_found(repository, name):
     again(repository)
 
     assert any(f"{name}: expected a file" in problem for problem in problems_of(repository))
+
+
+def test_a_manifest_that_is_missing_is_found(repository):
+    (repository / PREPROCESS / "1" / MANIFEST).unlink()
+    again(repository)
+
+    assert any(f"{MANIFEST}: expected a file" in problem for problem in problems_of(repository))
+
+
+def test_a_model_of_another_name_than_its_folder_is_found(repository):
+    problems = edited(repository, f"{GROUPING}/{CONFIG}", f'name: "{GROUPING}"', 'name: "other"')
+
+    where = repository / GROUPING / CONFIG
+    assert (
+        f"{where}: expected the name of its folder, got `other`; run `tools build-repo`" in problems
+    )
+
+
+def test_a_model_without_a_version_is_found(repository):
+    (repository / GROUPING / "1").rename(repository / GROUPING / "first")
+    again(repository)
+
+    where = repository / GROUPING
+    assert (
+        f"{where}: expected a version folder such as `1`, got none; run `tools build-repo`"
+        in problems_of(repository)
+    )
+
+
+def test_a_step_that_takes_smaller_batches_than_the_ensemble_is_found(repository):
+    config = (repository / NETWORK / CONFIG).read_text()
+    (batch,) = re.findall(r"^max_batch_size: (\d+)", config, re.M)
+    problems = edited(
+        repository, f"{NETWORK}/{CONFIG}", f"max_batch_size: {batch}", "max_batch_size: 1"
+    )
+
+    assert (
+        f"{ENSEMBLE}, step {NETWORK}: expected max_batch_size of at least {batch}, got 1;"
+        " run `tools build-repo`" in problems
+    )
+
+
+def test_an_answer_of_another_type_than_its_step_makes_is_found(repository):
+    old = 'name: "keypoints"\n  data_type: TYPE_FP32'
+    problems = edited(repository, f"{ENSEMBLE}/{CONFIG}", old, old.replace("FP32", "FP16"))
+
+    where = f"{ENSEMBLE}, outputs: expected `keypoints`"
+    assert [problem for problem in problems if problem.startswith(where)]
+    assert any("FP16" in problem and "FP32" in problem for problem in problems)
+
+
+def test_an_output_that_no_step_makes_is_found_at_the_step(repository):
+    problems = edited(
+        repository, f"{ENSEMBLE}/{CONFIG}", 'key: "keypoints"', 'key: "key_points"'
+    )
+
+    where = f"{ENSEMBLE}, step {GROUPING}, outputs: expected `key_points` nothing, got nothing"
+    assert any(problem.startswith(where) for problem in problems)
 
 
 def test_two_pipelines_in_one_repository_are_found(repository):
