@@ -209,8 +209,9 @@ def test_votes_have_their_share_of_a_limb(share):
     given = [field[None] for field in (heatmaps, affinity, centre, offsets)]
     scores = np.asarray(decoded.predict_on_batch(given)[1])[0, :, 0, 0]
     by_field = np.asarray(
-        keras.Model(inputs, decode_fields(fields, BODYPOSE_18, DecodeSettings(vote_share=0), HW)[1])
-        .predict_on_batch(given)
+        keras.Model(
+            inputs, decode_fields(fields, BODYPOSE_18, DecodeSettings(vote_share=0), HW)[1]
+        ).predict_on_batch(given)
     )[0, :, 0, 0]
     assert by_field.min() > 0.7
     assert scores == pytest.approx((1 - share) * by_field + share * 0.64, abs=1e-4)

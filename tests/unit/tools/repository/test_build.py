@@ -325,9 +325,7 @@ def test_an_answer_of_another_type_than_its_step_makes_is_found(repository):
 
 
 def test_an_output_that_no_step_makes_is_found_at_the_step(repository):
-    problems = edited(
-        repository, f"{ENSEMBLE}/{CONFIG}", 'key: "keypoints"', 'key: "key_points"'
-    )
+    problems = edited(repository, f"{ENSEMBLE}/{CONFIG}", 'key: "keypoints"', 'key: "key_points"')
 
     where = f"{ENSEMBLE}, step {GROUPING}, outputs: expected `key_points` nothing, got nothing"
     assert any(problem.startswith(where) for problem in problems)
