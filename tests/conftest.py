@@ -10,7 +10,7 @@ import pytest
 
 from tests.tiny_network import write_tiny_onnx
 
-pytest_plugins = ["tests.serving", "tests.skips"]
+pytest_plugins = ["tests.drawn", "tests.serving", "tests.skips"]
 
 TESTS = Path(__file__).parent
 LONG_ROOMS = ("long", "timed", "fuzz")

@@ -1,16 +1,23 @@
-"""Models that are killed again and again, and killed under a load test."""
+"""What is killed again and again: models, also under a load test, and the loop of pruning."""
 
 from __future__ import annotations
 
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 
+import numpy as np
 import pytest
 
+from bodypose_tools.files.artifacts import Artifact
+from bodypose_tools.networks.keras_files import load_network
 from bodypose_tools.repository.pbtxt import NETWORK
 from tests.greys import model_processes, urls_in
 from tests.processes import left_by, until_ready
+from tests.unit.tools.training.test_train import spec_for
 
 pytestmark = pytest.mark.triton
 
@@ -68,3 +75,49 @@ def test_a_restarted_server_is_errors_in_a_load_test_and_no_request_is_lost(serv
     assert 0 < failed < disturbed["requests"] / 2
     answered = disturbed["goodput"] * disturbed["seconds"]
     assert answered + failed == pytest.approx(disturbed["requests"], abs=3)  # at the window's ends
+
+
+def test_a_process_that_is_killed_goes_on(tiny_keras, drawn_coco, tmp_path):
+    """SIGKILL to the command while it prunes, trains, checkpoints, exports and times."""
+    spec = tmp_path / "spec.yaml"  # YAML is a superset of JSON
+    spec.write_text(spec_for(drawn_coco, 4).model_dump_json())
+    command = [sys.executable, "-m", "bodypose_tools.cli", "optimize", "-e", spec, "-m", tiny_keras]
+    command += ["-r", tmp_path / "run", "--steps", "2", "--target-macs", "0.45", "-nf", "8"]
+    command += ["--max-ap-drop", "1", "--rounds", "2", "--json", tmp_path / "prune.json"]
+    moments = (
+        "step_1: pruning",
+        "step_1: epoch 1/4",
+        "step_1: epoch 3/4",
+        "step_1: times as fast",
+        "step_2: 1 steps",
+        "step_2: exported",
+    )
+    for moment in moments:
+        with subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            start_new_session=True,
+        ) as process:
+            lines = []
+            for line in process.stdout:
+                lines.append(line)
+                if line.startswith(moment):
+                    os.killpg(process.pid, signal.SIGKILL)
+                    break
+        assert process.returncode == -signal.SIGKILL, f"{moment}: {lines}"
+        for made in (tmp_path / "run").rglob("[!.]*.json"):
+            json.loads(made.read_text())
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines()[-1].startswith("best: step_2")
+    results = json.loads((tmp_path / "prune.json").read_text())["networks"]["tiny-network"]
+    assert results["finished"]
+    assert len(results["points"]) == 3
+    for point in results["points"][1:]:
+        best = Artifact.open(tmp_path / "run" / point["model"])
+        assert best.sha256 == point["sha256"]
+        assert np.isfinite(point["AP"])
+        assert all(np.isfinite(w).all() for w in load_network(best.path)[0].get_weights())

@@ -8,7 +8,7 @@ from bodypose_client.errors import AnnotationError
 from bodypose_tools.data.coco import DatasetError, network_view, read_coco
 from pose_runtime.skeleton import BODYPOSE_18
 from pose_runtime.spec import ImageLimits
-from tests.unit.tools.conftest import DRAWN
+from tests.drawn import DRAWN
 
 
 def test_joints_come_back_where_they_were_drawn(drawn_coco):

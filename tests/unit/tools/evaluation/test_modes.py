@@ -29,13 +29,10 @@ from bodypose_tools.evaluation.modes import (
 )
 from bodypose_tools.evaluation.tune_grouping import PERSON_SCORES, TuningError, read_grouping
 from bodypose_tools.networks.fields import Fields
-from bodypose_tools.networks.keras_files import save_network
-from bodypose_tools.networks.network import build_network
-from bodypose_tools.networks.settings import NetworkConfig
 from pose_runtime.letterbox import Letterbox
 from pose_runtime.skeleton import BODYPOSE_18, Skeleton
 from pose_runtime.spec import GroupingSettings, PipelineSpec
-from tests.unit.tools.conftest import DRAWN, HEIGHT, WIDTH
+from tests.drawn import DRAWN, HEIGHT, WIDTH
 
 HW = (160, 224)
 SPEC = PipelineSpec(network_hw=HW)
@@ -227,20 +224,13 @@ def test_a_network_sees_images_of_several_sizes():
 
 
 @pytest.mark.slow
-def test_input_sizes_are_compared_with_the_networks_own(drawn_coco, tmp_path):
-    save_network(
-        build_network(NetworkConfig(stages=2), BODYPOSE_18),
-        tmp_path / "whole.keras",
-        "train",
-        PipelineSpec(network_hw=(64, 96)),
-        settings={},
-    )
+def test_input_sizes_are_compared_with_the_networks_own(drawn_coco, tiny_keras, tmp_path):
     data = ["-a", str(drawn_coco / "people.json"), "-i", str(drawn_coco), "-d", "96,128,3"]
-    command = ["compare-sizes", str(tmp_path / "whole.keras"), *data]
+    command = ["compare-sizes", str(tiny_keras), *data]
 
     result = CliRunner().invoke(app, [*command, "--json", str(tmp_path / "sizes.json")])
 
     assert result.exit_code == 0, result.output
     rows = json.loads((tmp_path / "sizes.json").read_text())["modes"]
-    assert [row["mode"] for row in rows] == ["64 x 96", "96 x 128"]
+    assert [row["mode"] for row in rows] == ["160 x 224", "96 x 128"]
     assert rows[0]["latency_ratio"] == 1

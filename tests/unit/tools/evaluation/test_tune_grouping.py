@@ -15,7 +15,7 @@ from bodypose_tools.networks.keras_files import keep_grouping, load_network, sav
 from pose_runtime.letterbox import Letterbox
 from pose_runtime.skeleton import BODYPOSE_18
 from pose_runtime.spec import GroupingSettings, PipelineSpec
-from tests.unit.tools.conftest import HEIGHT, WIDTH
+from tests.drawn import HEIGHT, WIDTH
 from tests.unit.tools.evaluation.test_modes import HW, drawn_fields, seen
 
 SPEC = PipelineSpec(network_hw=HW)

@@ -56,9 +56,8 @@ def test_saving_and_loading_keeps_the_network(model):
         assert np.array_equal(one, two)
 
 
-@pytest.mark.slow
-def test_saving_twice_gives_the_same_bytes(model, tmp_path):
-    network = load_network(model)[0]
+def test_saving_twice_gives_the_same_bytes(tiny_keras, tmp_path):
+    network = load_network(tiny_keras)[0]
     for name in ("one.keras", "two.keras"):
         save_network(network, tmp_path / name, "train", PIPELINE, settings={})
     assert (tmp_path / "one.keras").read_bytes() == (tmp_path / "two.keras").read_bytes()
@@ -86,22 +85,19 @@ def test_any_batch_gives_what_single_images_give(exported):
             assert np.allclose(one[0], many[row], atol=1e-3)
 
 
-@pytest.mark.slow
-def test_without_decoding_layers_the_fields_come_out(model, tmp_path):
-    made, difference = export(model, tmp_path / "model.onnx", decode=None)
+def test_without_decoding_layers_the_fields_come_out(tiny_keras, tmp_path):
+    made, difference = export(tiny_keras, tmp_path / "model.onnx", network_hw=HW, decode=None)
     fields = onnx_session(made.path).run(None, {"pixels": packaged_images(HW)[:1]})
     assert [field.shape for field in fields] == [(1, 24, 32, 19), (1, 12, 16, 38)]
     assert difference < 1e-2
 
 
-@pytest.mark.slow
-def test_another_input_size_is_exported_for_that_size(model, tmp_path):
-    made, _ = export(model, tmp_path / "model.onnx", network_hw=(64, 96))
+def test_another_input_size_is_exported_for_that_size(tiny_keras, tmp_path):
+    made, _ = export(tiny_keras, tmp_path / "model.onnx", network_hw=(64, 96))
     assert spec_in_onnx(made.path).network_hw == (64, 96)
 
 
-@pytest.mark.slow
-def test_a_graph_that_says_something_else_is_not_written(model, tmp_path, monkeypatch):
+def test_a_graph_that_says_something_else_is_not_written(tiny_keras, tmp_path, monkeypatch):
     honest = stage._convert
 
     def shifted(*arguments):
@@ -115,7 +111,7 @@ def test_a_graph_that_says_something_else_is_not_written(model, tmp_path, monkey
 
     monkeypatch.setattr(stage, "_convert", shifted)
     with pytest.raises(ExportError, match="nothing was written"):
-        export(model, tmp_path / "model.onnx", decode=None)
+        export(tiny_keras, tmp_path / "model.onnx", decode=None)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -141,13 +137,12 @@ def test_a_model_that_changed_after_training_is_refused(model, tmp_path):
         export(copy, tmp_path / "model.onnx")
 
 
-@pytest.mark.slow
-def test_taos_spelling_is_understood(model, tmp_path):
+def test_taos_spelling_is_understood(tiny_keras, tmp_path):
     out = tmp_path / "model.onnx"
     result = CliRunner().invoke(
         app,
         [
-            *("export", "-m", str(model), "-o", str(out), "-d", "96,128,3"),
+            *("export", "-m", str(tiny_keras), "-o", str(out), "-d", "96,128,3"),
             *("--data_type", "fp32", "--sdk_compatible_model", "-k", "secret"),
         ],
     )

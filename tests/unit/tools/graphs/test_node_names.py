@@ -101,18 +101,8 @@ def test_the_graph_computes_what_it_did():
 
 
 @pytest.mark.slow
-def test_two_processes_export_the_same_bytes(tmp_path):
-    from bodypose_tools.networks.keras_files import save_network
-    from bodypose_tools.networks.network import build_network
-    from bodypose_tools.networks.settings import NetworkConfig
-    from pose_runtime.skeleton import BODYPOSE_18
-    from pose_runtime.spec import PipelineSpec
-
-    network = build_network(NetworkConfig(stages=2), BODYPOSE_18)
-    save_network(
-        network, tmp_path / "n.keras", "train", PipelineSpec(network_hw=(96, 128)), settings={}
-    )
-    export = [sys.executable, "-m", "bodypose_tools.cli", "export", "-m", tmp_path / "n.keras"]
+def test_two_processes_export_the_same_bytes(tiny_keras, tmp_path):
+    export = [sys.executable, "-m", "bodypose_tools.cli", "export", "-m", tiny_keras]
     for seed in "12":
         subprocess.run(
             [*export, "-o", tmp_path / f"{seed}.onnx", "--sdk_compatible_model"],

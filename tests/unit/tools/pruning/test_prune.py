@@ -26,7 +26,7 @@ from bodypose_tools.runtimes.predictors import open_predictor
 from bodypose_tools.training.train import train
 from pose_runtime.skeleton import BODYPOSE_18
 from pose_runtime.spec import PipelineSpec
-from tests.unit.tools.training.test_train import spec_for
+from tests.unit.tools.training.test_train import from_network, spec_for
 
 HW = (64, 96)
 
@@ -177,13 +177,14 @@ def test_a_loss_counts_per_mac_that_is_saved(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_pruned_network_is_retrained_with_its_teacher(model, drawn_coco, tmp_path):
-    made, _ = prune(model, PruneSettings(), Target(Cost.PARAMS, 0.7), out=tmp_path / "pruned.keras")
-    spec = spec_for(drawn_coco, 2, distillation={"teacher": str(model), "weight": 0.5})
-    spec = spec.model_copy(update={"pretrained_weights": made.path, "load_graph": True})
+def test_a_pruned_network_is_retrained_with_its_teacher(tiny_keras, drawn_coco, tmp_path):
+    goal, pruned_file = Target(Cost.PARAMS, 0.7), tmp_path / "pruned.keras"
+    made, _ = prune(tiny_keras, PruneSettings(min_filters=8), goal, out=pruned_file)
+    teacher = {"distillation": {"teacher": str(tiny_keras), "weight": 0.5}}
+    spec = spec_for(drawn_coco, 2, **teacher, **from_network(made.path))
     best = train(spec, tmp_path / "run", resume=False, say=lambda line: None, stage="retrain")
     assert best.stage == "retrain"
-    assert best.parents == (made.sha256, Artifact.open(model).sha256)
+    assert best.parents == (made.sha256, Artifact.open(tiny_keras).sha256)
     pruned, again = load_network(made.path)[0], load_network(best.path)[0]
     assert again.count_params() == pruned.count_params()
     assert not np.array_equal(again.get_weights()[0], pruned.get_weights()[0])

@@ -15,7 +15,7 @@ from bodypose_tools.training.samples import Targets
 from bodypose_tools.training.setup import chosen_records, training_stream
 from pose_runtime.skeleton import BODYPOSE_18
 from pose_runtime.spec import PipelineSpec
-from tests.unit.tools.conftest import HEIGHT, WIDTH
+from tests.drawn import HEIGHT, WIDTH
 from tests.unit.tools.training.test_train import spec_for
 
 

@@ -7,7 +7,7 @@ import pytest
 from bodypose_tools.training.callbacks import StopOnNaN
 from bodypose_tools.training.checkpoint import TrainingError
 from bodypose_tools.training.train import train
-from tests.unit.tools.training.test_train import spec_for
+from tests.unit.tools.training.test_train import from_network, spec_for
 
 
 class TwoImagesABatch:
@@ -48,8 +48,9 @@ def test_a_new_epoch_starts_anew():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_training_that_explodes_stops_and_names_its_images(drawn_coco, tmp_path):
+def test_training_that_explodes_stops_and_names_its_images(drawn_coco, tiny_keras, tmp_path):
     schedule = {"base_learning_rate": 1e30, "min_learning_rate": 1e30}
-    spec = spec_for(drawn_coco, 30, optimizer={"learning_rate_schedule": schedule})
+    changes = {"optimizer": {"learning_rate_schedule": schedule}, **from_network(tiny_keras)}
+    spec = spec_for(drawn_coco, 30, **changes)
     with pytest.raises(TrainingError, match=r"got (nan|-?inf) in epoch \d+, step 1, images [12], "):
         train(spec, tmp_path, resume=False, say=lambda line: None)

@@ -15,7 +15,7 @@ from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.training.checkpoint import Checkpoint, RunState, TrainingError, restore
 from bodypose_tools.training.spec import TrainSpec
 from bodypose_tools.training.train import train
-from tests.unit.tools.training.test_train import spec_for
+from tests.unit.tools.training.test_train import from_network, spec_for
 
 # Trains, and is killed by the system's own signal at the first batch after so many logged epochs.
 KILLED_RUN = """
@@ -43,9 +43,10 @@ if __name__ == "__main__":
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_a_run_killed_in_mid_epoch_goes_on_as_if_it_had_not_been(drawn_coco, tmp_path):
+def test_a_run_killed_in_mid_epoch_goes_on_as_if_it_had_not_been(drawn_coco, tiny_keras, tmp_path):
     folder = many_images(drawn_coco, tmp_path / "set")
-    spec = spec_for(folder, 4, checkpoint_n_epoch=2, optimizer={"ema_momentum": 0.9})
+    changes = {"checkpoint_n_epoch": 2, "optimizer": {"ema_momentum": 0.9}}
+    spec = spec_for(folder, 4, **changes, **from_network(tiny_keras))
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     train(spec, whole, resume=False, say=lambda line: None)
 

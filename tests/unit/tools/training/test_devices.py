@@ -11,7 +11,7 @@ import keras
 import pytest
 
 from bodypose_tools.training.devices import DeviceError, share_batches
-from tests.unit.tools.training.test_train import spec_for
+from tests.unit.tools.training.test_train import from_network, spec_for
 
 RUN = """
 import sys
@@ -54,10 +54,10 @@ def losses(folder: Path) -> list[float]:
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("jax") is None, reason="no JAX: pip install -e '.[dev]'")
-def test_two_devices_have_the_losses_of_one(drawn_coco, tmp_path):
+def test_two_devices_have_the_losses_of_one(drawn_coco, tiny_keras, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     for folder, devices in ((one, 1), (two, 2)):
-        spec = spec_for(drawn_coco, 3, devices=devices, random_seed=1)
+        spec = spec_for(drawn_coco, 3, devices=devices, random_seed=1, **from_network(tiny_keras))
         said = jax_run(spec, folder)
         assert f"devices {devices}" in said
     assert len(losses(two)) == 3

@@ -9,16 +9,15 @@ from importlib.util import find_spec
 import pytest
 import yaml
 
-from tests.unit.tools.training.test_train import spec_for
+from tests.unit.tools.training.test_train import from_network, spec_for
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("jax") is None, reason="no JAX: pip install -e '.[dev]'")
-def test_the_profile_compares_real_data_with_kept_batches(drawn_coco, tmp_path):
+def test_the_profile_compares_real_data_with_kept_batches(drawn_coco, tiny_keras, tmp_path):
     """On JAX, which trains on GPUs, and with averaged weights: there, a second `fit` fails."""
-    frozen = dict.fromkeys(("stem", "block_", "top", "pyramid_"), 0)  # compiles faster
-    optimizer = {"ema_momentum": 0.9, "grad_weights_dict": frozen}
-    spec = spec_for(drawn_coco, 2, optimizer=optimizer).model_dump(mode="json", exclude_unset=True)
+    changes = {"optimizer": {"ema_momentum": 0.9}, **from_network(tiny_keras)}
+    spec = spec_for(drawn_coco, 2, **changes).model_dump(mode="json", exclude_unset=True)
     (tmp_path / "spec.yaml").write_text(yaml.safe_dump(spec))
     options = ["-e", "spec.yaml", "--steps", "2", "--json", "input.json"]
     done = subprocess.run(

@@ -12,7 +12,7 @@ from bodypose_tools.training.samples import SampleSettings, make_sample
 from bodypose_tools.training.spec import AugmentationConfig
 from bodypose_tools.training.stream import SampleStream, halved
 from pose_runtime.skeleton import BODYPOSE_18
-from tests.unit.tools.conftest import DRAWN, HEIGHT, WIDTH
+from tests.drawn import DRAWN, HEIGHT, WIDTH
 
 SETTINGS = SampleSettings(BODYPOSE_18, (HEIGHT, WIDTH), LabelSettings(), AugmentationConfig())
 PLAIN = replace(SETTINGS, augmentation=AugmentationConfig(identity=True))

@@ -1,6 +1,5 @@
-"""Training on two drawn images: the slow tests take a minute on two cores."""
+"""Training on two drawn images; tests/long/test_learning.py does it to the end."""
 
-import csv
 import json
 from pathlib import Path
 
@@ -10,18 +9,16 @@ import pytest
 
 from bodypose_tools.data.coco import DatasetError
 from bodypose_tools.data.labels import UNKNOWN
-from bodypose_tools.evaluation.offline import evaluate_model
 from bodypose_tools.networks.fields import Fields
 from bodypose_tools.networks.keras_files import ModelFileError, load_network
 from bodypose_tools.networks.settings import HeatmapLoss, NetworkConfig
-from bodypose_tools.runtimes.predictors import open_predictor
 from bodypose_tools.training.loss import field_loss
 from bodypose_tools.training.optimizers import SoftstartAnnealing, build_optimizer
 from bodypose_tools.training.samples import Targets
 from bodypose_tools.training.spec import OptimizerConfig, TrainSpec
 from bodypose_tools.training.train import train
 from pose_runtime.skeleton import BODYPOSE_18
-from tests.unit.tools.conftest import HEIGHT, WIDTH
+from tests.drawn import HEIGHT, WIDTH
 
 
 def spec_for(folder: Path, num_epoch: int, **changes: object) -> TrainSpec:
@@ -54,23 +51,9 @@ def spec_for(folder: Path, num_epoch: int, **changes: object) -> TrainSpec:
     return TrainSpec.model_validate(raw | changes)
 
 
-@pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-def test_two_images_are_learnt_by_heart(drawn_coco, tmp_path):
-    """Labels, decoding layers and grouping are each other's inverse, through a real network."""
-    best = train(spec_for(drawn_coco, 180), tmp_path, resume=False, say=lambda line: None)
-    found = losses(tmp_path)
-    assert found[-1] < found[0] / 50
-    assert best.settings["val"]["AP"] > 0.95
-
-    predict, spec, _ = open_predictor(best.path)
-    metrics = evaluate_model(predict, spec, drawn_coco / "people.json", drawn_coco)
-    assert metrics.ap == pytest.approx(best.settings["val"]["AP"], abs=0.01)  # float16 storage
-
-
-def losses(folder: Path) -> list[float]:
-    lines = (folder / "log.csv").read_text().splitlines()
-    return [float(row["loss"]) for row in csv.DictReader(lines)]
+def from_network(model: Path) -> dict[str, object]:
+    """The changes of `spec_for` that train the network of this file, not `bodypose-s`."""
+    return {"pretrained_weights": model, "load_graph": True}
 
 
 def test_an_unreadable_image_is_named(drawn_coco, tmp_path):

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import keras
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from keras import layers
 
@@ -33,13 +33,6 @@ ALONE = (
     "upsampling",
 )
 QUICK = settings(max_examples=12, deadline=None, derandomize=True, database=None)
-THOROUGH = settings(
-    max_examples=300,
-    deadline=None,
-    derandomize=True,
-    database=None,
-    suppress_health_check=[HealthCheck.too_slow],
-)
 
 
 # Keras draws random numbers, which a composite strategy must not; so tests draw piece by piece.
@@ -152,13 +145,6 @@ def check(network: keras.Model, seed: int) -> None:
 @QUICK
 @given(st.data())
 def test_a_pruned_random_graph_is_the_whole_one_with_channels_masked(data):
-    check(random_network(data.draw), data.draw(SEEDS))
-
-
-@pytest.mark.slow
-@THOROUGH
-@given(st.data())
-def test_three_hundred_random_graphs(data):
     check(random_network(data.draw), data.draw(SEEDS))
 
 
