@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from .errors import ContractError
 
 Array = NDArray[Any]
-Values = Sequence[Any]  # of a node's inputs: tensors, or numpy arrays where only shapes need them
+Values = Sequence[Any]  # of a node's inputs: tensors, or plain numbers where `_READ_AS_NUMBERS`
 Operation = Callable[[Values, Mapping[str, Any]], Any]
 
 
@@ -94,13 +94,15 @@ def _step(node: Any, constants: Mapping[str, Array], device: str, half: bool) ->
         raise ContractError(
             "network", "a float graph of `tools export`", f"the operator {node.op_type}"
         )
+    # `torch.compile` follows plain Python values, not protobuf's nor numpy's.
     attributes = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
-    attributes["half"] = half
+    if node.op_type == "Cast":
+        attributes["to"] = _torch_type(attributes["to"], half)
     operation, on_host = _OPERATIONS[node.op_type], _READ_AS_NUMBERS.get(node.op_type, ())
 
     def constant(place: int, array: Array) -> Any:
         if place in on_host:
-            return array
+            return array.tolist()
         tensor = torch.from_numpy(np.array(array)).to(device)
         if node.op_type in _CONVOLUTIONS:
             tensor = tensor.to(torch.float16 if half else torch.float32)
@@ -115,15 +117,16 @@ def _step(node: Any, constants: Mapping[str, Array], device: str, half: bool) ->
         for place, name in enumerate(node.input)
         if name in constants
     }
-    running = [name for name in node.input if name and name not in constants]
+    names, kind = list(node.input), str(node.op_type)
+    running = [name for name in names if name and name not in constants]
 
     def run(given: Values) -> Any:
         rest = iter(given)
         values = [
             fixed[place] if place in fixed else next(rest) if name else None
-            for place, name in enumerate(node.input)
+            for place, name in enumerate(names)
         ]
-        if node.op_type not in _MAY_BE_HALF:
+        if kind not in _MAY_BE_HALF:
             values = [_as_float32(value) for value in values]
         return operation(values, attributes)
 
@@ -179,11 +182,11 @@ def _resize(values: Values, attributes: Mapping[str, Any]) -> Any:
     import torch.nn.functional as torch_functions
 
     pixels, _, scales, sizes, *_ = *values, None, None
-    if sizes is not None and sizes.size:
-        height, width = (int(side) for side in sizes[-2:])
+    if sizes:
+        height, width = sizes[-2:]
     else:
         sides = zip(pixels.shape[-2:], scales[-2:], strict=True)
-        height, width = (int(np.floor(side * float(scale))) for side, scale in sides)
+        height, width = (int(side * scale) for side, scale in sides)
     if attributes["mode"] == b"nearest":
         return torch_functions.interpolate(pixels, (height, width), mode="nearest")
     return torch_functions.interpolate(
@@ -200,7 +203,7 @@ def _max_pool(values: Values, attributes: Mapping[str, Any]) -> Any:
 
 
 def _clip(values: Values, attributes: Mapping[str, Any]) -> Any:
-    low, high = (*(None if each is None else float(each) for each in values[1:]), None, None)[:2]
+    low, high = (*(each for each in values[1:]), None, None)[:2]
     return values[0].clamp(low, high)
 
 
@@ -210,7 +213,7 @@ def _slice(values: Values, attributes: Mapping[str, Any]) -> Any:
     steps = [1] * len(starts) if steps is None else steps
     picks = [slice(None)] * data.ndim
     for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        picks[axis] = slice(int(start), int(end), int(step))
+        picks[axis] = slice(start, min(end, data.shape[axis]), step)
     return data[tuple(picks)]
 
 
@@ -223,25 +226,26 @@ def _gather(values: Values, attributes: Mapping[str, Any]) -> Any:
 
 def _reshape(values: Values, attributes: Mapping[str, Any]) -> Any:
     data, shape = values
-    return data.reshape([data.shape[i] if side == 0 else int(side) for i, side in enumerate(shape)])
+    return data.reshape([side or data.shape[i] for i, side in enumerate(shape)])
 
 
 def _unsqueeze(values: Values, attributes: Mapping[str, Any]) -> Any:
     data, axes = values
-    for axis in sorted(int(axis) % (data.ndim + len(axes)) for axis in axes):
+    for axis in sorted(axis % (data.ndim + len(axes)) for axis in axes):
         data = data.unsqueeze(axis)
     return data
 
 
 def _top_k(values: Values, attributes: Mapping[str, Any]) -> Any:
-    best, places = values[0].topk(int(values[1].item()), attributes.get("axis", -1))
+    (count,) = values[1]
+    best, places = values[0].topk(count, attributes.get("axis", -1))
     return best, places
 
 
 def _reduce(name: str) -> Operation:
     def reduced(values: Values, attributes: Mapping[str, Any]) -> Any:
         axes = values[1] if len(values) > 1 else attributes.get("axes")
-        axes = tuple(range(values[0].ndim)) if axes is None else tuple(int(axis) for axis in axes)
+        axes = tuple(range(values[0].ndim)) if axes is None else tuple(axes)
         return getattr(values[0], name)(dim=axes, keepdim=bool(attributes.get("keepdims", 1)))
 
     return reduced
@@ -259,13 +263,17 @@ def _of_tensors(name: str) -> Operation:
 
 
 def _cast(values: Values, attributes: Mapping[str, Any]) -> Any:
+    return values[0].to(attributes["to"])
+
+
+def _torch_type(data_type: int, half: bool) -> Any:
+    """Where float16 is meant, `half` says so: a graph stored as float16 runs in float32, too."""
     import torch
     from onnx import helper
 
-    kind = helper.tensor_dtype_to_np_dtype(attributes["to"]).name
-    # Where float16 is meant, `half` says so: a graph stored as float16 runs in float32 as well.
-    kinds = {"float16": "float16" if attributes["half"] else "float32", "int32": "int64"}
-    return values[0].to(getattr(torch, kinds.get(kind, kind)))
+    name = helper.tensor_dtype_to_np_dtype(data_type).name
+    kinds = {"float16": "float16" if half else "float32", "int32": "int64"}
+    return getattr(torch, kinds.get(name, name))
 
 
 def _concat(values: Values, attributes: Mapping[str, Any]) -> Any:
@@ -287,7 +295,7 @@ _OPERATIONS: dict[str, Operation] = {
     "Div": _of_tensors("div"),
     "Equal": _of_tensors("eq"),
     "Exp": _of_tensors("exp"),
-    "Expand": lambda values, _: values[0].expand([int(side) for side in values[1]]),
+    "Expand": lambda values, _: values[0].expand(values[1]),
     "Floor": _of_tensors("floor"),
     "Gather": _gather,
     "Greater": _of_tensors("gt"),
@@ -312,7 +320,7 @@ _OPERATIONS: dict[str, Operation] = {
     "Sigmoid": _of_tensors("sigmoid"),
     "Slice": _slice,
     "Sqrt": _of_tensors("sqrt"),
-    "Squeeze": lambda values, _: values[0].squeeze(tuple(int(axis) for axis in values[1])),
+    "Squeeze": lambda values, _: values[0].squeeze(tuple(values[1])),
     "Sub": _of_tensors("sub"),
     "TopK": _top_k,
     "Transpose": lambda values, attributes: values[0].permute(attributes["perm"]),

@@ -99,6 +99,17 @@ def test_resizing_samples_half_pixel_centres(tmp_path, scales):
     np.testing.assert_allclose(expected, got, atol=1e-2)
 
 
+def test_it_compiles_as_one_graph(tiny_onnx, tmp_path):
+    model = tiny_onnx(tmp_path / "tiny.onnx", SPEC)
+    function = torch_function(model, 2, "cpu", half=True)
+    whole = torch.compile(function, backend="eager", fullgraph=True, dynamic=False)
+
+    with torch.inference_mode():
+        peaks, limb_scores = whole(torch.zeros((2, *SPEC.network_hw, 3), dtype=torch.uint8))
+
+    assert (peaks.shape[1:], limb_scores.shape[1:]) == (SPEC.peaks.dims, SPEC.limb_scores.dims)
+
+
 def test_an_int8_graph_is_refused_in_one_line(tmp_path):
     node = helper.make_node("QuantizeLinear", ["x", "s"], ["y"])
     path = one_node(tmp_path / "q.onnx", node, [2, 4, 4], s=np.array(0.5, np.float32))
