@@ -1,4 +1,4 @@
-"""Owns `AsyncPoseClient`: `PoseClient` for event loops, under the same names."""
+"""`AsyncPoseClient`: `PoseClient` for event loops, under the same names."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Owns the bridge between blocking and asyncio: one async implementation serves both clients.
+"""The bridge between blocking and asyncio: one async implementation serves both clients.
 
-A coroutine whose awaits never wait is an ordinary function in other clothes. The blocking client
-gives the shared code I/O that blocks, dressed by `dressed`, and takes results out with `run`.
+A coroutine that never suspends can be run without an event loop. The blocking client gives the
+shared code blocking I/O as coroutine functions (`as_coroutine`), and takes results out with `run`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def run(coroutine: Coroutine[Any, Any, Result]) -> Result:
     raise RuntimeError("a blocking client was given a connection that needs an event loop")
 
 
-def dressed(
+def as_coroutine(
     function: Callable[Arguments, Result],
 ) -> Callable[Arguments, Coroutine[Any, Any, Result]]:
     """A blocking function as a coroutine function that never waits."""

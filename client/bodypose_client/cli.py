@@ -1,4 +1,4 @@
-"""The `pose-client` command: it speaks, the modules beside it decide."""
+"""The `pose-client` command: its options and its list of commands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ app = typer.Typer(
 )
 app.callback(
     help="Find people in photos through a running pose server (`tools serve` starts one)."
-    "\n\nThe options here go before the command, such as `pose-client --token T infer photo.jpg`."
+    "\n\nExample: `pose-client --token T infer photo.jpg`"
+    "\n\nThe options here go before the command."
 )(remember_access)
 for module in (cli_infer, cli_evaluate, cli_video, cli_describe, cli_demo):
     module.add_commands(app)

@@ -1,4 +1,4 @@
-"""Owns evaluation through a server: the images of a COCO file in, the ten numbers out."""
+"""Evaluation through a server: the images of a COCO file in, COCO's ten numbers out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the forms in which people leave the client: `bodypose/1`, OpenPose, supervision, CSV rows.
+"""The formats of people for other programs: `bodypose/1`, OpenPose, supervision, CSV rows.
 
 COCO's results format is in `coco_eval.py`.
 """

@@ -1,4 +1,4 @@
-"""Owns `PoseClient`: images in, `Poses` out, through a running server."""
+"""`PoseClient`: images in, `ImagePoses` out, through a running server."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bodypose_client.wire.shared_memory import SharedMemory
 from pose_runtime.skeleton import Skeleton
 from pose_runtime.spec import PipelineSpec
 
-from .blocking import dressed, run
+from .blocking import as_coroutine, run
 from .formats import ServedModel
 from .image_bytes import Image
 from .in_flight import map_in_order
@@ -68,7 +68,9 @@ class PoseClient:
         """
         access = Access.of(tls, token, headers)
         settings = Settings(Address.parse(url), access, timeout_s, retries, shared_memory)
-        waiting = Waiting(connect, dressed(time.sleep), dressed(read_image), dressed(explained))
+        waiting = Waiting(
+            connect, as_coroutine(time.sleep), as_coroutine(read_image), as_coroutine(explained)
+        )
         self._session = run(Session.open(settings, waiting))
 
     @property

@@ -1,4 +1,4 @@
-"""Owns everything about a client that is not waiting: both clients are thin shells around it."""
+"""What both clients share: an open connection to one model, its requests and answers."""
 
 from __future__ import annotations
 

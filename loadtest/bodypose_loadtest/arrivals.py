@@ -1,4 +1,4 @@
-"""Owns when requests are meant to start, before anything is sent."""
+"""The times at which requests are meant to start, drawn before anything is sent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the curves of a report."""
+"""The curves of a report."""
 
 from __future__ import annotations
 

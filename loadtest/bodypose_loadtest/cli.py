@@ -1,4 +1,4 @@
-"""The `pose-loadtest` command: it speaks, the modules beside it decide."""
+"""The `pose-loadtest` command."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
     context_settings={"help_option_names": ["-h", "--help"]},
-    help="Load tests of a pose server that say when they do not know."
+    help="Load-test a pose server; numbers that are not the server's are called invalid."
+    "\n\nExample: `pose-loadtest run --scenario step --users 1,2,4,8,16`"
     "\n\nExit codes: 0 passed, 1 an error, 2 usage, 3 failed, 4 invalid.",
 )
 
@@ -43,8 +44,12 @@ _EXTRA_OF = dict.fromkeys(("cv2", "matplotlib", "psutil"), "loadtest")
 def _options(version: Version = False) -> None: ...
 
 
-Duration = Annotated[str, typer.Option(metavar="TIME", help="Of each step: 30s, 5m.")]
-WarmUp = Annotated[str, typer.Option(metavar="TIME", help="Before each step, not counted.")]
+Duration = Annotated[
+    str, typer.Option(metavar="TIME", help="Time that each step is measured, such as 30s or 5m.")
+]
+WarmUp = Annotated[
+    str, typer.Option(metavar="TIME", help="Time before each step that is not measured.")
+]
 Images = Annotated[
     Path | None,
     typer.Option(
@@ -56,12 +61,17 @@ Images = Annotated[
         show_default="generated ones",
     ),
 ]
-Seed = Annotated[int, typer.Option(min=0, help="Of arrivals and of which image is sent.")]
-Processes = Annotated[int, typer.Option(min=1, help="Generator processes.")]
+Seed = Annotated[
+    int,
+    typer.Option(
+        min=0, metavar="N", help="Random seed of the arrivals and of the choice of images."
+    ),
+]
+Processes = Annotated[int, typer.Option(min=1, metavar="N", help="Number of processes that send.")]
 Repository = Annotated[
     Path | None,
     typer.Option(
-        help="For the embedded server, from `tools build-repo`.",
+        help="Folder from `tools build-repo` for the embedded server.",
         show_default="built from the shipped model",
         exists=True,
         file_okay=False,
@@ -71,42 +81,64 @@ Repository = Annotated[
 
 @app.command()
 def run(
-    scenario: Annotated[Scenario, typer.Option(help="What the load does over time.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Report folder.")] = Path(
+    scenario: Annotated[Scenario, typer.Option(help="Course of the load over time.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the report.")] = Path(
         "build/loadtest"
     ),
     url: Annotated[
         str | None,
         typer.Option(
-            help="Server and model, such as grpc://127.0.0.1:8001/bodypose.",
+            help="Server to load, such as grpc://host:8001.",
             show_default="an embedded server of its own",
         ),
     ] = None,
     protocol: Annotated[
-        Protocol, typer.Option(help="How requests travel, when --url does not say.")
+        Protocol, typer.Option(help="Protocol of the requests, where --url is not given.")
     ] = Protocol.GRPC,
     users: Annotated[
         str | None,
-        typer.Option(help="Closed loop: users who wait for their answer; for step: 1,2,4,8."),
+        typer.Option(
+            metavar="N",
+            help="Number of users who ask again once they are answered; step: 1,2,4,8.",
+        ),
     ] = None,
     rate: Annotated[
         str | None,
-        typer.Option(help="Open loop: requests/s that arrive whatever happens; for step: 5,10,20."),
+        typer.Option(
+            metavar="N",
+            help="Requests a second that arrive whatever happens; step: 5,10,20.",
+        ),
     ] = None,
     duration: Duration = "30s",
     warm_up: WarmUp = "5s",
-    repeats: Annotated[int, typer.Option(min=1, help="Of each step: their spread is noise.")] = 3,
+    repeats: Annotated[
+        int,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Number of times that each step is measured; their spread is the noise.",
+        ),
+    ] = 3,
     slo: Annotated[
-        str, typer.Option(help="Bounds: `p99=50ms,errors<0.1%,rate>=20/s`.", show_default="none")
+        str,
+        typer.Option(
+            metavar="BOUNDS",
+            help="Bounds to hold, such as p99=50ms,errors<0.1%; also rate>=20/s.",
+            show_default="none",
+        ),
     ] = "",
     compare: Annotated[
         Path | None,
-        typer.Option(metavar="OLD", help="An older report: fail on what is worse than noise."),
+        typer.Option(
+            metavar="OLD", help="Older report to compare with; what is worse than noise fails."
+        ),
     ] = None,
     images: Images = None,
     seed: Seed = 0,
     processes: Processes = 1,
-    timeout: Annotated[float, typer.Option(min=0.1, help="Longest wait for an answer, s.")] = 30.0,
+    timeout: Annotated[
+        float, typer.Option(min=0.1, metavar="SECONDS", help="Longest wait for an answer.")
+    ] = 30.0,
     repository: Repository = None,
 ) -> None:
     """Load a server, report what it did, and judge it.
@@ -172,9 +204,11 @@ def headroom(
     images: Images = None,
     repository: Repository = None,
 ) -> None:
-    """How much faster the generator is than the embedded server: at least 3 times, or exit code 4.
+    """Measure how much faster the load generator is than the embedded server.
 
     Example: `pose-loadtest headroom -o build/headroom.json`
+
+    It must be 3 times as fast; else the exit code is 4.
     """
     from bodypose_client.files.output_file import write_file
 
@@ -199,26 +233,30 @@ def headroom(
 
 @app.command()
 def result(
-    output: Annotated[Path, typer.Option("--output", "-o", help="JSON file to write.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="JSON file for the result.")],
     images: Images = None,
-    protocol: Annotated[Protocol, typer.Option(help="How requests travel.")] = Protocol.GRPC,
+    protocol: Annotated[Protocol, typer.Option(help="Protocol of the requests.")] = Protocol.GRPC,
     duration: Duration = "30s",
     warm_up: WarmUp = "5s",
-    repeats: Annotated[int, typer.Option(min=1, help="Of each step.")] = 3,
+    repeats: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Number of times that each step is measured.")
+    ] = 3,
     soak: Annotated[
-        str, typer.Option(metavar="TIME", help="Of the soak at half the knee.")
+        str, typer.Option(metavar="TIME", help="Time of the soak at half the knee.")
     ] = "30m",
     page: Annotated[
         Path | None,
-        typer.Option(help="Page whose table is to show it.", exists=True, dir_okay=False),
+        typer.Option(
+            help="Markdown page whose table gets the result.", exists=True, dir_okay=False
+        ),
     ] = None,
-    reports: Annotated[Path, typer.Option(help="Folder for each part's report.")] = Path(
+    reports: Annotated[Path, typer.Option(help="Folder for the reports of all parts.")] = Path(
         "build/loadtest-result"
     ),
     repository: Repository = None,
     seed: Seed = 0,
 ) -> None:
-    """Knee, latency below it, overload and a soak of the embedded server: about 50 minutes.
+    """Measure knee, latency, overload and a soak of the embedded server: about 50 minutes.
 
     Example: `pose-loadtest result -o docs/results/loadtest.json --images photos --soak 30m`
     """

@@ -1,4 +1,4 @@
-"""Owns the comparison of two reports: ratios, and which of them are worse than noise."""
+"""The comparison of two reports: ratios, and which of them are worse than noise."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns latency by kind of image: its size, and how many people the server finds in it."""
+"""Latency by kind of image: its size, and how many people the server finds in it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns how much faster the generator is than the server it is for.
+"""The generator's headroom: how much faster it is than the server it is for.
 
 Both servers run on this machine's cores, beside the generator, and are asked the same way. The
 instant one is written in Python: what is measured is a lower bound of what the generator can do.

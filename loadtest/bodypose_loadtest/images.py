@@ -1,4 +1,4 @@
-"""Owns the images that are sent: a folder's, or generated ones, in one size or in several."""
+"""The images that are sent: a folder's, or generated ones, in one size or in several."""
 
 from __future__ import annotations
 

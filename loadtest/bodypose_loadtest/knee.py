@@ -1,4 +1,4 @@
-"""Owns the knee: the last step before more load brings waiting instead of answers."""
+"""The knee: the last step before more load brings waiting instead of answers."""
 
 from __future__ import annotations
 

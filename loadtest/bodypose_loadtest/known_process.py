@@ -1,4 +1,4 @@
-"""Owns the process of a known server: started with its behaviour, ended with the block."""
+"""The process of a known server: started with its behaviour, ended with the block."""
 
 from __future__ import annotations
 

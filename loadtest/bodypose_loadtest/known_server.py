@@ -1,4 +1,4 @@
-"""Owns a server whose answers are known beforehand: so long to serve, so many at once, in order.
+"""A server with known answers: a fixed service time, so many at once, in order.
 
 It speaks enough of KServe v2 over gRPC and HTTP to be load tested. What it must answer to any
 arrivals follows from a queue that a page of code can compute, so it tells whether a load generator

@@ -1,4 +1,4 @@
-"""Owns what the machine did meanwhile: the server's memory and CPU, and what others took."""
+"""The machine during a step: the server's memory and CPU, and what others took."""
 
 from __future__ import annotations
 

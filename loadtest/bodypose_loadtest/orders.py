@@ -1,4 +1,4 @@
-"""Owns what a generator process is told: where to send what, and each stretch of work."""
+"""The orders to a generator process: where to send what, and each stretch of work."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns what changes within a run: a soak by the minute, and how long a spike is felt."""
+"""Changes within a run: a soak by the minute, and how long a spike lasts in the answers."""
 
 from __future__ import annotations
 

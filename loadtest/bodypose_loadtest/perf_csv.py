@@ -1,4 +1,4 @@
-"""Owns the CSV that NVIDIA's perf_analyzer writes with `-f`, so that its readers read ours."""
+"""The CSV that NVIDIA's perf_analyzer writes with `-f`, so that its readers read ours."""
 
 from __future__ import annotations
 

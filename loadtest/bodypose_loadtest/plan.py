@@ -1,4 +1,4 @@
-"""Owns what a load test was asked to do, and the server that it is about."""
+"""The plan of a load test, and the server that it is about."""
 
 from __future__ import annotations
 

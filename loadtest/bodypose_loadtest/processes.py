@@ -1,4 +1,4 @@
-"""Owns the end of child processes: they get time to end by themselves, and no more than that."""
+"""The end of child processes: they get time to end by themselves, and no more than that."""
 
 from __future__ import annotations
 

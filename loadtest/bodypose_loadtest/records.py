@@ -1,4 +1,4 @@
-"""Owns the raw measurement: one record for each request."""
+"""The raw measurement: one record for each request."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the report folder: JSON for machines, Markdown for people, curves, and every request."""
+"""The report folder: JSON for machines, Markdown for people, curves, and every request."""
 
 from __future__ import annotations
 

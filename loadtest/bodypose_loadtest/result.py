@@ -1,4 +1,4 @@
-"""Owns the published result: knee, latency below it, overload and soak of one server."""
+"""The published result: knee, latency below it, overload and soak of one server."""
 
 from __future__ import annotations
 

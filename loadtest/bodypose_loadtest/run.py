@@ -1,4 +1,4 @@
-"""Owns one load test from plan to report: server, generators, steps, verdict."""
+"""One load test from plan to report: server, generators, steps, verdict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the scenarios: which load, for how long, in which order."""
+"""The scenarios: which load, for how long, in which order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns what the server says of itself: who it is, its configuration, and its statistics."""
+"""The server's own description: its name, its configuration, and its statistics."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the server that a load test starts for itself: `tools serve`, in a process of its own.
+"""The server that a load test starts for itself: `tools serve`, in a process of its own.
 
 The generator and the server share no interpreter, and `loadtest` does not import `tools`.
 """

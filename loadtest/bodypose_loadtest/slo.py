@@ -1,4 +1,4 @@
-"""Owns the service level: `p99=50ms,errors<0.1%`, and which of its bounds a step breaks."""
+"""The service level: `p99=50ms,errors<0.1%`, and which of its bounds a step breaks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns what a step's records say, and whether they may be called the server's numbers."""
+"""The result of a step's records, and whether it is the server's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns what the repeats of a step say together: medians, and how far the repeats lie apart."""
+"""The summary of a step's repeats: medians, and how far the repeats lie apart."""
 
 from __future__ import annotations
 

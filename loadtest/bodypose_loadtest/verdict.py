@@ -1,4 +1,4 @@
-"""Owns whether a load test passed, failed, or cannot say."""
+"""The verdict on a load test: passed, failed, or invalid."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the generator processes as seen from the command: started, told what to do, ended."""
+"""The generator processes as seen from the command: started, told what to do, ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the options that say how to reach a server, which every command shares."""
+"""The options for reaching a server, which every command shares."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import typer
 from bodypose_client.errors import AddressError
 from bodypose_client.pose_client import PoseClient
 from bodypose_client.wire.access import Tls
-from bodypose_client.wire.address import DEFAULT_MODEL, DEFAULT_URLS, Address, Protocol
+from bodypose_client.wire.address import DEFAULT_URLS, Address, Protocol
 from bodypose_client.wire.connect import connect
 from bodypose_client.wire.retries import PATIENT
 from bodypose_client.wire.shared_memory import SharedMemory
@@ -22,46 +22,57 @@ _META = "bodypose_client.wire.access"
 Url = Annotated[
     str | None,
     typer.Option(
-        help=f"Server and model, such as {DEFAULT_URLS[Protocol.GRPC]}/{DEFAULT_MODEL};"
-        " grpcs:// and https:// are encrypted.",
+        help="Server, and model if it has another name, such as grpc://host:8001/bodypose; grpcs"
+        " and https are encrypted.",
         show_default=f"{DEFAULT_URLS[Protocol.GRPC]}, or {DEFAULT_URLS[Protocol.HTTP]}",
     ),
 ]
 ProtocolOption = Annotated[
     Protocol | None,
     typer.Option(
-        help="How requests travel, when --url does not say.", show_default=Protocol.GRPC.value
+        help="Protocol of the requests, where --url is not given.", show_default=Protocol.GRPC.value
     ),
 ]
-Timeout = Annotated[float, typer.Option(min=0.001, help="Longest wait for one answer, in seconds.")]
-InFlight = Annotated[int, typer.Option(min=1, help="Requests sent at once.")]
+Timeout = Annotated[
+    float, typer.Option(min=0.001, metavar="SECONDS", help="Longest wait for one answer.")
+]
+InFlight = Annotated[int, typer.Option(min=1, metavar="N", help="Number of requests sent at once.")]
 
 
 def remember_access(
     ctx: typer.Context,
     token: Annotated[
         str | None,
-        typer.Option(envvar="POSE_CLIENT_TOKEN", help="Sent as `authorization: Bearer TOKEN`."),
+        typer.Option(
+            envvar="POSE_CLIENT_TOKEN", help="Token, sent as `authorization: Bearer TOKEN`."
+        ),
     ] = None,
     header: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME:VALUE", help="Sent with every request; may be repeated."),
+        typer.Option(metavar="NAME:VALUE", help="Header of every request; may be repeated."),
     ] = None,
     ca_file: Annotated[
         Path | None,
-        typer.Option(envvar="POSE_CLIENT_CA_FILE", help="PEM: whom to trust, for grpcs, https."),
+        typer.Option(
+            envvar="POSE_CLIENT_CA_FILE",
+            help="PEM file of the authority to trust, for grpcs and https.",
+        ),
     ] = None,
     cert_file: Annotated[
-        Path | None, typer.Option(envvar="POSE_CLIENT_CERT_FILE", help="PEM: your certificate.")
+        Path | None,
+        typer.Option(envvar="POSE_CLIENT_CERT_FILE", help="PEM file of your certificate."),
     ] = None,
     key_file: Annotated[
-        Path | None, typer.Option(envvar="POSE_CLIENT_KEY_FILE", help="PEM: its private key.")
+        Path | None,
+        typer.Option(
+            envvar="POSE_CLIENT_KEY_FILE", help="PEM file of your certificate's private key."
+        ),
     ] = None,
     shared_memory: Annotated[
         SharedMemory,
         typer.Option(
-            help="`system`: a Triton on this host that allows it reads images from shared"
-            " memory; `tools serve` does not."
+            help="How images reach the server: `system` is for a Triton on this host that reads"
+            " shared memory, which `tools serve` never does."
         ),
     ] = SharedMemory.OFF,
     version: Version = False,

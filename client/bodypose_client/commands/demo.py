@@ -27,12 +27,17 @@ def add_commands(app: typer.Typer) -> None:
 def demo(
     ctx: typer.Context,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Where the page is; 0: any free port.")
+        int,
+        typer.Option(
+            min=0, max=65535, metavar="PORT", help="Port of the page; 0 takes any free one."
+        ),
     ] = DEFAULT_PORT,
     url: Url = None,
     protocol: ProtocolOption = None,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
-    open_browser: Annotated[bool, typer.Option("--open", help="Open the page at once.")] = False,
+    open_browser: Annotated[
+        bool, typer.Option("--open", help="Open the page in the browser at once.")
+    ] = False,
 ) -> None:
     """Serve a page on this machine that shows people in pictures and in front of the webcam.
 

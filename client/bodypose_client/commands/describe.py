@@ -32,7 +32,7 @@ def describe(
     ctx: typer.Context,
     url: Url = None,
     protocol: ProtocolOption = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
 ) -> None:
     """Say which server answers, what its model finds, and how busy it has been.

@@ -38,33 +38,46 @@ def evaluate(
     ],
     images: Annotated[
         Path | None,
-        typer.Option("--images", "-i", help="Folder of its images.", exists=True, file_okay=False),
+        typer.Option(
+            "--images", "-i", help="Folder of the annotated images.", exists=True, file_okay=False
+        ),
     ] = None,
     url: Url = None,
     protocol: ProtocolOption = None,
     limit: Annotated[
-        int | None, typer.Option(min=1, help="Only so many images, from the start.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Number of images to use, from the file's start."),
     ] = None,
     json_out: Annotated[
-        Path | None, typer.Option("--json", metavar="OUT", help="Write the numbers as JSON.")
+        Path | None, typer.Option("--json", metavar="OUT", help="Write the ten numbers as JSON.")
     ] = None,
     results_out: Annotated[
         Path | None,
-        typer.Option("--results", metavar="OUT", help="Write every person, in COCO's format."),
+        typer.Option(
+            "--results", metavar="OUT", help="Write every person, in COCO's results format."
+        ),
     ] = None,
     sheet: Annotated[
         Path | None,
-        typer.Option(metavar="OUT", help="Draw the worst images: annotated beside found."),
+        typer.Option(
+            metavar="OUT", help="Draw the worst images, annotated people beside found ones."
+        ),
     ] = None,
-    worst: Annotated[int, typer.Option(min=1, help="How many images --sheet has.")] = DEFAULT_WORST,
+    worst: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Number of images on --sheet.")
+    ] = DEFAULT_WORST,
     compare: Annotated[
         tuple[Path, Path] | None,
         typer.Option(
-            metavar="A.json B.json", help="No server: the AP difference of two --results files."
+            metavar="A B", help="Compare the AP of two --results files, without a server."
         ),
     ] = None,
-    resamples: Annotated[int, typer.Option(min=1, help="Of --compare's bootstrap.")] = 1000,
-    seed: Annotated[int, typer.Option(help="Of --compare's bootstrap.")] = 0,
+    resamples: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Number of --compare's bootstrap resamples.")
+    ] = 1000,
+    seed: Annotated[
+        int, typer.Option(metavar="N", help="Random seed of --compare's bootstrap.")
+    ] = 0,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
     in_flight: InFlight = DEFAULT_IN_FLIGHT,
 ) -> None:

@@ -45,35 +45,37 @@ def infer(
     url: Url = None,
     protocol: ProtocolOption = None,
     min_score: Annotated[
-        float, typer.Option(min=0, max=1, help="Leave out people below this score.")
+        float,
+        typer.Option(min=0, max=1, metavar="SCORE", help="Leave out people below this score."),
     ] = DISPLAY_MIN_SCORE,
     visualize: Annotated[
         Path | None,
         typer.Option(metavar="OUT", help="Draw the people: a picture file, or a folder."),
     ] = None,
     boxes: Annotated[
-        bool, typer.Option("--boxes", help="Frame each person and say its score, in --visualize.")
+        bool, typer.Option("--boxes", help="Draw a box with the score around each person.")
     ] = False,
     form: Annotated[
         Format | None,
         typer.Option(
-            "--format", help="Results for other programs; openpose and json: one line an image."
+            "--format",
+            help="Print results for other programs; openpose and json: one line an image.",
         ),
     ] = None,
     as_json: Annotated[
-        bool, typer.Option("--json", help="The same as --format json: schema bodypose/1.")
+        bool, typer.Option("--json", help="Print results as JSON, the same as --format json.")
     ] = False,
     output: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Write results there, a file for each image (json, if --format says nothing"
-            " else); images whose results are there are skipped.",
+            help="Write results into this folder, a file for each image (JSON, unless --format"
+            " names another form); an image that has its file is skipped.",
             file_okay=False,
         ),
     ] = None,
     overwrite: Annotated[
-        bool, typer.Option("--overwrite", help="Skip nothing: find people again.")
+        bool, typer.Option("--overwrite", help="Skip no image that has its results already.")
     ] = False,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
     in_flight: InFlight = DEFAULT_IN_FLIGHT,

@@ -1,4 +1,4 @@
-"""Owns Ctrl-C in long work: the first one ends it in order, the second one at once."""
+"""Ctrl-C in long work: the first one ends it in order, the second one at once."""
 
 from __future__ import annotations
 

@@ -47,14 +47,17 @@ def video(
     ] = None,
     jsonl: Annotated[
         Path | None,
-        typer.Option(metavar="OUT.jsonl", help="Write one JSON object a frame; - for stdout."),
+        typer.Option(
+            metavar="OUT.jsonl", help="Write one JSON object for each frame; - is stdout."
+        ),
     ] = None,
-    smooth: Annotated[bool, typer.Option("--smooth", help="Steady the joints.")] = False,
+    smooth: Annotated[bool, typer.Option("--smooth", help="Smooth the joints over time.")] = False,
     track: Annotated[
         bool, typer.Option("--track", help="Give each person an id that stays.")
     ] = False,
     min_score: Annotated[
-        float, typer.Option(min=0, max=1, help="Leave out people below this score.")
+        float,
+        typer.Option(min=0, max=1, metavar="SCORE", help="Leave out people below this score."),
     ] = DISPLAY_MIN_SCORE,
     url: Url = None,
     protocol: ProtocolOption = None,

@@ -1,4 +1,4 @@
-"""Owns the demo page's way to the pose server: opened when needed, opened anew after a loss."""
+"""The demo page's connection to the pose server: opened when needed, and again after a loss."""
 
 from __future__ import annotations
 

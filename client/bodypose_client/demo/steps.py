@@ -1,4 +1,4 @@
-"""Owns the split of a request's time over the server's models, from Triton's statistics extension.
+"""A request's time by the server's models, from Triton's statistics extension.
 
 A server that is plain KServe v2 has no statistics, another forbids them: then there is no split.
 """

@@ -1,4 +1,4 @@
-"""Owns what `pose-client infer` may be pointed at: files, folders, patterns, lists and stdin."""
+"""The inputs of `pose-client infer`: files, folders, patterns, lists and stdin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns finding people in image files: each file is answered or refused, in order."""
+"""People found in image files: each file is answered or refused, in order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns writing results: a file appears whole or not at all."""
+"""Output files that appear whole or not at all."""
 
 from __future__ import annotations
 

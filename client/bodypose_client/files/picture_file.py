@@ -1,4 +1,4 @@
-"""Owns picture files that are written: where each goes, and how pixels become JPEG, PNG or WebP."""
+"""Picture files: their places, and pixels encoded as JPEG, PNG or WebP."""
 
 from __future__ import annotations
 

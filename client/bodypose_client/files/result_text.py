@@ -1,4 +1,4 @@
-"""Owns people as text: what `pose-client infer --format` prints, and writes for each image."""
+"""People as text: what `pose-client infer --format` prints and writes for each image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns one run over many images: what is done already, and what is kept of each image."""
+"""One run over many images: what is done already, and what is written for each image."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns boxes on pictures: each person framed, with its rank and score."""
+"""Boxes on pictures: one around each person, with its rank and score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the contact sheet: pairs of pictures, what was annotated beside what was found."""
+"""The contact sheet: pairs of pictures, annotated people beside found ones."""
 
 from __future__ import annotations
 

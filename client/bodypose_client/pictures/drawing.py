@@ -1,4 +1,4 @@
-"""Owns pictures of people: poses drawn onto a photo."""
+"""Poses drawn onto a photo."""
 
 from __future__ import annotations
 

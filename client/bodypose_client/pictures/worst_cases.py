@@ -1,4 +1,4 @@
-"""Owns the images of an evaluation that went worst, ready for the contact sheet."""
+"""The worst images of an evaluation, ready for the contact sheet."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns whether one set of results is better than another: a paired bootstrap over images.
+"""The comparison of two sets of results: a paired bootstrap over images.
 
 Both sets are scored on the same resamples (images drawn with replacement, as many as there are),
 so what the images themselves vary cancels. The interval is the percentile interval.

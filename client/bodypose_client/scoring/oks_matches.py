@@ -1,4 +1,4 @@
-"""Owns which found person matches which annotated one, and what follows from it by image.
+"""Matches of found and annotated people by OKS, and what follows from them by image.
 
 pycocotools matches once; average precision over any weighting of the images is then a few
 cumulative sums. An image of weight 2 counts as if it were there twice: exactly what a bootstrap

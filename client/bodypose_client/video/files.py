@@ -1,4 +1,4 @@
-"""Owns video as pixels: frames out of files and cameras, frames into H.264 that browsers play.
+"""Video as pixels: frames out of files and cameras, frames into H.264 that browsers play.
 
 PyAV brings its own ffmpeg, so nothing must be installed beside it.
 """

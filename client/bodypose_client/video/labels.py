@@ -1,4 +1,4 @@
-"""Owns track ids on pictures: a plate above each person, in a colour that stays with the id."""
+"""Track ids on pictures: a plate above each person, in a colour that stays with the id."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns people in video: frames in, the same frames with people out, in order and bounded memory."""
+"""People in video: frames in, the same frames with people out, in order and bounded memory."""
 
 from __future__ import annotations
 

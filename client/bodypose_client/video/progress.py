@@ -1,4 +1,4 @@
-"""Owns telling how far a video is: a bar with fps and ETA on a terminal, plain lines elsewhere."""
+"""Progress of a video: a bar with fps and ETA on a terminal, plain lines elsewhere."""
 
 from __future__ import annotations
 

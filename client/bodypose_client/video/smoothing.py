@@ -1,4 +1,4 @@
-"""Owns steady joints in video: the One-Euro filter, for each joint of each track."""
+"""Joints smoothed over time: a One-Euro filter for each joint of each track."""
 
 from __future__ import annotations
 

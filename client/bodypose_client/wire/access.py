@@ -1,4 +1,4 @@
-"""Owns what a server may ask of its callers: TLS, a token, headers."""
+"""What a server may ask of its callers: TLS, a token, headers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns server URLs: `grpc://127.0.0.1:8001/bodypose` is protocol, host, port and model.
+"""Server URLs: `grpc://127.0.0.1:8001/bodypose` is protocol, host, port and model.
 
 `grpcs://` and `https://` are the same, encrypted.
 """

@@ -1,4 +1,4 @@
-"""Owns the seam between the client and the wire: tensors go in by name and come out by name.
+"""The interface between client and protocol: tensors go in by name and come out by name.
 
 Every function of a `Connection` is a coroutine function. A blocking connection's never wait, so
 that `blocking.run` can call them; an asyncio one's do.

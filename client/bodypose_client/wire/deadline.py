@@ -1,4 +1,4 @@
-"""Owns how long one call may take, however many steps and tries it needs."""
+"""The time that one call may take, all its steps and tries together."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns KServe v2 over gRPC, blocking and for asyncio: the stub is the same, only its answers wait.
+"""KServe v2 over gRPC, blocking and for asyncio: one stub, whose answers are awaited or not.
 
 The stub and messages are tritonclient's; its client class is not used, since it copies every
 request twice.
@@ -16,7 +16,7 @@ from google.protobuf.json_format import MessageToDict
 from numpy.typing import NDArray
 from tritonclient.grpc import InferResult, service_pb2, service_pb2_grpc
 
-from bodypose_client.blocking import dressed
+from bodypose_client.blocking import as_coroutine
 from bodypose_client.errors import ClientError, ServerTimeout, ServerUnavailable, TlsFailed
 
 from .access import Access
@@ -55,7 +55,7 @@ def connect_grpc(address: Address, access: Access) -> Connection:
             message, timeout=deadline.left_s(), metadata=tuple(headers.items())
         )
 
-    return _connection(address, access, dressed(ask), dressed(channel.close))
+    return _connection(address, access, as_coroutine(ask), as_coroutine(channel.close))
 
 
 def connect_grpc_asyncio(address: Address, access: Access) -> Connection:

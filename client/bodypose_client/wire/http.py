@@ -1,4 +1,4 @@
-"""Owns blocking HTTP: the standard library's sockets, one for each request in flight.
+"""Blocking HTTP: the standard library's sockets, one for each request in flight.
 
 tritonclient's own sockets belong to gevent, whose connections must stay in the thread that opened
 them.
@@ -17,7 +17,7 @@ from functools import partial
 from http.client import HTTPConnection, HTTPException, HTTPResponse, HTTPSConnection
 from typing import Any
 
-from bodypose_client.blocking import dressed
+from bodypose_client.blocking import as_coroutine
 from bodypose_client.errors import ServerTimeout, ServerUnavailable, TlsFailed
 
 from .access import Access
@@ -30,7 +30,7 @@ from .http_messages import Answer, Question, http_connection
 def connect_http(address: Address, access: Access) -> Connection:
     """A connection for any number of threads: each request in flight has its own socket."""
     sockets = _Sockets(address, access.tls.context(address) if address.secure else None)
-    return http_connection(address, access, dressed(sockets.ask), dressed(sockets.close))
+    return http_connection(address, access, as_coroutine(sockets.ask), as_coroutine(sockets.close))
 
 
 @dataclass(slots=True)

@@ -1,4 +1,4 @@
-"""Owns HTTP for asyncio, through aiohttp."""
+"""HTTP for asyncio, through aiohttp."""
 
 from __future__ import annotations
 

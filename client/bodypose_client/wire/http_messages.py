@@ -1,4 +1,4 @@
-"""Owns KServe v2 over HTTP without its sockets: what is asked, and what an answer means."""
+"""KServe v2 over HTTP without its sockets: questions, and the meaning of answers."""
 
 from __future__ import annotations
 

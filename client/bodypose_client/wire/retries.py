@@ -1,4 +1,4 @@
-"""Owns asking again: requests are questions without side effects, so a repeated one is safe."""
+"""Retries: a request has no side effects, so that a repeated one is safe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns images that the server reads from this host's memory instead of from the socket.
+"""Images that the server reads from this host's memory instead of from the socket.
 
 Only inputs: an image is 100 KB to some MB, the people of one are 4.5 KB.
 """

@@ -1,4 +1,4 @@
-"""Owns KServe v2's raw form of a tensor, which gRPC messages and shared memory hold."""
+"""KServe v2's raw form of a tensor, which gRPC messages and shared memory hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns W3C trace context: the `traceparent` header that joins a request to its caller's trace.
+"""W3C trace context: the `traceparent` header that joins a request to its caller's trace.
 
 Source: W3C Trace Context, level 1, section 3.2.
 """

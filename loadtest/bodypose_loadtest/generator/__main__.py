@@ -1,4 +1,4 @@
-"""Owns one generator process: greenlets that send requests and write down what came of each.
+"""One generator process: greenlets that send requests and note what came of each.
 
 It is told what to do by lines of JSON on stdin, and answers each with a line: first a `Setting`,
 then any number of `Work`. Clocks are the machine's monotonic one, which all its processes share.

@@ -1,4 +1,4 @@
-"""Owns request bodies, built before the clock starts so that building them is never measured."""
+"""Request bodies, built before the clock starts so that building them is never measured."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns Locust's look at itself: a process that blocks lies, so it counts that as a failure.
+"""Locust's check of itself: a process that is blocked counts a failure.
 
 A greenlet asks to be woken again and again. When something blocks the process, such as gRPC without
 gevent, it wakes late: users then take turns, and each reports the short latency of an idle server.

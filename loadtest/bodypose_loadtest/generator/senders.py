@@ -1,4 +1,4 @@
-"""Owns sending one prebuilt request from a greenlet and naming what came of it.
+"""Senders: one prebuilt request from a greenlet, and the kind of its outcome.
 
 Import this only in a process that gevent has patched (`locust` does it, `generator.py` does it).
 Without `init_gevent`, gRPC would block every other greenlet of the process while it waits: 20

@@ -1,4 +1,4 @@
-"""Owns the Locust users: one image after the other, over gRPC or HTTP.
+"""The Locust users: one image after the other, over gRPC or HTTP.
 
 Locust has patched the process for gevent by the time this is imported, and `senders` makes gRPC
 obey it. Each user closes its sender in `on_stop`: a channel left open hangs Locust at its exit.

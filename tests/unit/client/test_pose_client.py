@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from bodypose_client.blocking import dressed
+from bodypose_client.blocking import as_coroutine
 from bodypose_client.errors import ClientClosed, FileError, NotAPoseModel, RequestRejected
 from bodypose_client.pose_client import PoseClient, ServedModel
 from bodypose_client.wire.connection import Connection, ModelInfo
@@ -97,7 +97,7 @@ def test_the_pipeline_comes_from_the_server(fake_server, spec, one_person):
 def test_the_connection_is_closed_at_the_end(fake_server, one_person):
     closed = []
     inner = fake_server(one_person)(None, 1.0)
-    connection = replace(inner, close=dressed(lambda: closed.append(True)))
+    connection = replace(inner, close=as_coroutine(lambda: closed.append(True)))
 
     with PoseClient(URL, connect=lambda *_: connection):
         assert closed == []
@@ -111,8 +111,8 @@ def test_a_model_that_is_not_ours_is_named_and_left(parameters, error):
     closed = []
     connection = Connection(
         infer=pytest.fail,
-        describe=dressed(lambda model, deadline: ModelInfo(("1",), parameters)),
-        close=dressed(lambda: closed.append(True)),
+        describe=as_coroutine(lambda model, deadline: ModelInfo(("1",), parameters)),
+        close=as_coroutine(lambda: closed.append(True)),
     )
 
     with pytest.raises(error, match="expected"):
@@ -140,7 +140,9 @@ def test_the_servers_words_about_a_bad_image_come_through(fake_server):
 def test_an_answer_of_another_shape_is_named(spec):
     info = ModelInfo(("1",), {"pipeline": spec.to_json()})
     outputs = {spec.keypoints.name: np.zeros((1, 4, 17, 3), np.float32)}
-    connection = Connection(dressed(lambda request: outputs), dressed(lambda model, deadline: info))
+    connection = Connection(
+        as_coroutine(lambda request: outputs), as_coroutine(lambda model, deadline: info)
+    )
     client = PoseClient(URL, connect=lambda *_: connection)
 
     with pytest.raises(ContractError, match=r"keypoints: expected FP32 \(batch, 4, 18, 3\)"):

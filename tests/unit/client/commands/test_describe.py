@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bodypose_client import cli
-from bodypose_client.blocking import dressed
+from bodypose_client.blocking import as_coroutine
 from bodypose_client.wire.connection import ServerInfo, WarmUp
 from bodypose_client.wire.statistics import model_statistics, warm_up_in
 
@@ -41,7 +41,9 @@ def describe(fake_server, one_person):
             info = await opened.describe(model, deadline)
             return replace(info, warm_up=warm_up)
 
-        connection = replace(opened, inspect=dressed(lambda deadline: server), describe=describe)
+        connection = replace(
+            opened, inspect=as_coroutine(lambda deadline: server), describe=describe
+        )
         return CliRunner().invoke(cli.app, ["describe", *args], obj=lambda *_: connection)
 
     return call

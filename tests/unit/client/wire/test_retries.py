@@ -1,6 +1,6 @@
 import pytest
 
-from bodypose_client.blocking import dressed, run
+from bodypose_client.blocking import as_coroutine, run
 from bodypose_client.errors import RequestRejected, ServerBusy, ServerTimeout, ServerUnavailable
 from bodypose_client.wire.connection import Model, Request
 from bodypose_client.wire.deadline import Deadline
@@ -9,7 +9,7 @@ from bodypose_client.wire.retries import NO_RETRIES, PATIENT, Retries, with_retr
 
 def ask(transport, retries, sleep, timeout_s=60.0):
     request = Request(Model("bodypose"), {}, Deadline.after(timeout_s))
-    return run(with_retries(transport, retries, dressed(sleep))(request))
+    return run(with_retries(transport, retries, as_coroutine(sleep))(request))
 
 
 def failing(*errors):

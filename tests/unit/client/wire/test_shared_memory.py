@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bodypose_client.blocking import dressed
+from bodypose_client.blocking import as_coroutine
 from bodypose_client.errors import RequestRejected, ServerTimeout, SharedMemoryRefused
 from bodypose_client.pose_client import PoseClient
 from bodypose_client.wire.connection import InRegion
@@ -27,8 +27,8 @@ class MemoryServer:
         return replace(
             self._inner,
             infer=self._infer,
-            share=dressed(self._share),
-            unshare=dressed(lambda name, deadline: self.regions.pop(name)),
+            share=as_coroutine(self._share),
+            unshare=as_coroutine(lambda name, deadline: self.regions.pop(name)),
         )
 
     def _share(self, region, deadline):
@@ -110,7 +110,7 @@ def test_a_server_that_forbids_it_is_explained(fake_server, one_person):
     def refuse(region, deadline):
         raise RequestRejected("This API is restricted")
 
-    connection = replace(fake_server(one_person)(None, None), share=dressed(refuse))
+    connection = replace(fake_server(one_person)(None, None), share=as_coroutine(refuse))
 
     with pytest.raises(SharedMemoryRefused, match="leave `shared_memory` out"):
         PoseClient(URL, connect=lambda *_: connection, shared_memory=SharedMemory.SYSTEM)

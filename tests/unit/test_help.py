@@ -1,0 +1,53 @@
+"""Every page of help of the client's and the load test's commands, at 80 columns."""
+
+import re
+
+import pytest
+from typer import rich_utils
+from typer.main import get_command
+from typer.testing import CliRunner
+
+from bodypose_client.cli import app as client_app
+from bodypose_loadtest.cli import app as loadtest_app
+
+APPS = {"pose-client": client_app, "pose-loadtest": loadtest_app}
+PAGES = [
+    (name, *command)
+    for name, app in APPS.items()
+    for command in [(), *((each,) for each in get_command(app).commands)]
+]
+
+
+@pytest.fixture(params=PAGES, ids=" ".join)
+def page(request, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERMINAL_WIDTH", "80")
+    monkeypatch.setattr(rich_utils, "MAX_WIDTH", 80)
+    name, *command = request.param
+    shown = CliRunner().invoke(APPS[name], [*command, "--help"])
+    assert shown.exit_code == 0
+    return re.sub(r"\x1b\[[0-9;]*m", "", shown.output)
+
+
+def test_nothing_is_cut_off(page):
+    assert max(map(len, page.splitlines())) <= 80
+    assert "…" not in page
+
+
+def test_there_is_an_example(page):
+    assert "Example: pose-" in page
+
+
+def _help_texts():
+    for name, app in APPS.items():
+        for command, each in get_command(app).commands.items():
+            for option in each.params:
+                yield f"{name} {command} {option.name}", option.help or ""
+
+
+@pytest.mark.parametrize(("place", "text"), list(_help_texts()))
+def test_a_help_text_is_read_alone(place, text):
+    assert text, place
+    assert text[0].isupper() or text[0] == "`", place
+    assert text.endswith("."), place
+    assert text.split()[0] not in {"Of", "That", "Them", "Its", "It"}, place
