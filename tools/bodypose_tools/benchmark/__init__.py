@@ -1,1 +1,1 @@
-"""Where the time goes, on one machine in one run; and the settings that spend it best."""
+"""Measurements of each step of the pipeline on one machine, and the search for serving settings."""

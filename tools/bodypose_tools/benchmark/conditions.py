@@ -1,4 +1,4 @@
-"""Owns what all subjects of the benchmark are measured with: model, photo, threads, effort."""
+"""The conditions that all subjects of the benchmark share: model, photos, threads, effort."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Pixels = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One run of the benchmark.
+    """The conditions of one run of the benchmark.
 
     model: ONNX file from `tools export`.
-    threads: of every runtime; the server takes all cores.
+    threads: of every runtime; the server uses all cores.
     images: a folder of the user's own photos for preprocessing; None: the packaged one only.
     say: gets a line before each subject.
     """
@@ -35,8 +35,9 @@ class Setting:
 
     @property
     def spec(self) -> PipelineSpec:
+        """The pipeline of the model."""
         return spec_in_onnx(self.model)
 
     def pick(self, quick: int, full: int) -> int:
-        """How many rounds or seconds, by the effort."""
+        """Number of rounds or seconds, by the effort."""
         return quick if self.effort is Effort.QUICK else full

@@ -1,4 +1,4 @@
-"""Owns made-up peaks and limb scores of crowds, as ideal fields give them, and of noise."""
+"""Synthetic peaks and limb scores: of crowds, as from perfect fields, and of noise."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ Floats = NDArray[np.float32]
 
 
 def with_peaks(spec: PipelineSpec, num_people: int) -> PipelineSpec:
-    """`spec` with room for so many people."""
+    """`spec` with limits that allow `num_people` people."""
     room = max(spec.max_peaks, num_people)
     return replace(spec, max_peaks=room, max_people=max(spec.max_people, num_people))
 
 
 def crowd(spec: PipelineSpec, num_people: int, seed: int = 0) -> tuple[Floats, Floats]:
-    """Whole people: peaks (J, P, 3) and limb scores (L, P, P), each person with every limb.
+    """Peaks (J, P, 3) and limb scores (L, P, P) of people with all joints and limbs.
 
-    The peaks of a joint come in order of their score, as from the network.
+    The peaks of a joint are in order of their score, as from the network.
     """
     random = np.random.default_rng(seed)
     joints, limbs, room = spec.skeleton.num_joints, spec.skeleton.num_limbs, spec.max_peaks
@@ -45,7 +45,7 @@ def crowd(spec: PipelineSpec, num_people: int, seed: int = 0) -> tuple[Floats, F
 
 
 def noise(spec: PipelineSpec, seed: int = 0) -> tuple[Floats, Floats]:
-    """The worst case: every peak is one, and every two of them are joined."""
+    """The worst case for grouping: all peaks exist, and all pairs of them have a limb score."""
     random = np.random.default_rng(seed)
     peaks = random.uniform(0.2, 1, spec.peaks.dims).astype(np.float32)
     return peaks, random.uniform(0.1, 1, spec.limb_scores.dims).astype(np.float32)

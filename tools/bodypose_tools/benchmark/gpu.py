@@ -33,7 +33,7 @@ Network = Callable[[NDArray[np.uint8]], list[Any]]
 
 
 def measure(setting: Setting) -> dict[str, Any]:
-    """Starts, memory, rates by batch and what a changing batch costs; then the served ensemble."""
+    """Start, memory and rate by batch, the cost of changing batch sizes, and the ensemble."""
     networks = {}
     for precision in ("f16", "f32"):
         setting.say(f"network, {precision}")
@@ -74,7 +74,7 @@ def _network(setting: Setting, precision: str) -> dict[str, Any]:
 def _random_order(
     network: Network, spec: PipelineSpec, steady: dict[int, dict[str, float]], calls: int
 ) -> dict[str, Any]:
-    """Batches of every size in random order, against the steady time of the size they run as."""
+    """Times of batches in random order, over the steady time of the padded batch."""
     sizes = np.random.default_rng(0).integers(1, max(BATCHES) + 1, calls).tolist()
     times = _times_ms(network, spec, sizes)
     ratios = [
@@ -93,7 +93,7 @@ def _spread_ms(network: Network, spec: PipelineSpec, sizes: list[int]) -> dict[s
 
 
 def _times_ms(network: Network, spec: PipelineSpec, sizes: list[int]) -> list[float]:
-    """Of calls with numpy arrays in and out: the way to the card and back is part of it."""
+    """Milliseconds of calls with numpy arrays in and out, copies to and from the card included."""
     random = np.random.default_rng(0)
     pixels = random.integers(0, 256, (max(sizes), *spec.pixels.dims), np.uint8)
     for size in dict.fromkeys(sizes):
@@ -107,7 +107,7 @@ def _times_ms(network: Network, spec: PipelineSpec, sizes: list[int]) -> list[fl
 
 
 def _served(setting: Setting) -> dict[str, Any]:
-    """The ensemble over gRPC by clients, each asking for one photo again and again."""
+    """Rate and latency of the ensemble over gRPC, by clients that send one photo again."""
     request = image_request(_photo(setting.images))
     seconds = setting.pick(2, 8)
     with tempfile.TemporaryDirectory() as folder:

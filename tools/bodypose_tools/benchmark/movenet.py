@@ -1,4 +1,4 @@
-"""Owns MoveNet MultiPose's answers as COCO results, to compare its AP with ours."""
+"""MoveNet MultiPose's people as COCO results, for a comparison of AP."""
 
 from __future__ import annotations
 
@@ -15,18 +15,21 @@ from pose_runtime.letterbox import Letterbox
 from .conditions import Pixels, Setting
 from .networks import Graph
 
-SIDE = 384  # of the longer side of the input
+SIDE = 384  # pixels of the longer side of the input
 _JOINTS = 17
-_COCO_SHIFT = 0.5  # COCO counts from the first pixel's centre, we from its corner
+_COCO_SHIFT = 0.5  # COCO's origin is the centre of the first pixel, ours is its corner
 
 
 def input_hw() -> tuple[int, int]:
-    """4 : 3 at `SIDE` pixels, as our own input: multiples of 32, as MoveNet wants."""
+    """Height and width of MoveNet's input: 4 : 3 as our own, in multiples of 32."""
     return SIDE * 3 // 4, SIDE
 
 
 def people(network: Graph, pixels: Pixels) -> NDArray[np.float32]:
-    """(6, 56) of one image (H, W, 3): y, x, score of 17 joints in 0..1, a box, a score."""
+    """People in one image (H, W, 3): (6, 56).
+
+    Each row has y, x and score of 17 joints in 0..1, a box and a score.
+    """
     (found,) = network(pixels[None].astype(np.int32))
     return np.array(found[0])
 
@@ -34,7 +37,7 @@ def people(network: Graph, pixels: Pixels) -> NDArray[np.float32]:
 def average_precision(
     setting: Setting, network: Graph, annotations: Path, images: Path
 ) -> CocoMetrics:
-    """COCO's numbers of MoveNet on a split, on letterboxed images as ours."""
+    """COCO's numbers of MoveNet on a split, on images letterboxed as ours."""
     spec = setting.spec
     records = read_coco(annotations, images, spec.skeleton)
     entries: list[dict[str, Any]] = []

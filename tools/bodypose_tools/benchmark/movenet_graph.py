@@ -1,6 +1,6 @@
-"""Owns MoveNet MultiPose as ONNX: its whole TFJS graph, to be run beside ours in one runtime.
+"""MoveNet MultiPose as ONNX: its whole TFJS graph, for a comparison in one runtime.
 
-Nothing of it is committed: the command reads the npm package that `import-backbone` reads.
+The command reads the npm package that `import-backbone` reads; nothing of it is committed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from bodypose_tools.pretrained.weight_file import BackboneError
 _INPUT: Final = "input"
 _OUTPUT: Final = "Identity"
 _OPSET: Final = 17
-# TFJS fuses a convolution with its bias and activation; TensorFlow's importer knows them apart.
+# TFJS fuses a convolution with its bias and activation; TensorFlow's importer takes them apart.
 _FUSED: Final = {"_FusedConv2D": "Conv2D", "FusedDepthwiseConv2dNative": "DepthwiseConv2dNative"}
 _ACTIVATIONS: Final = {"Relu", "Relu6", "Elu"}
 
@@ -55,13 +55,13 @@ def export_movenet(source: Path, out: Path, hw: tuple[int, int]) -> Artifact:
 
 
 def _graph_def(graph: dict[str, Any], tensors: Mapping[str, NDArray[Any]], hw: Any) -> Any:
-    """TensorFlow's own graph: constants filled in, fused nodes taken apart."""
+    """The graph as TensorFlow's GraphDef: constants filled in, fused nodes separated."""
     from google.protobuf import json_format
     from tensorflow.core.framework import graph_pb2
 
     definition = graph_pb2.GraphDef()
     for node in graph["modelTopology"]["node"]:
-        for part in _taken_apart(node):
+        for part in separated(node):
             json_format.ParseDict(part, definition.node.add())
     for node in definition.node:
         if node.op == "Const":
@@ -74,7 +74,7 @@ def _graph_def(graph: dict[str, Any], tensors: Mapping[str, NDArray[Any]], hw: A
 
 
 def _fill(node: Any, tensors: Mapping[str, NDArray[Any]]) -> None:
-    """Float16 is only how TFJS stores weights: the graph computes in float32."""
+    """Set a constant; TFJS stores weights as float16, and the graph computes in float32."""
     import tensorflow as tf
 
     values = tensors[node.name]
@@ -84,8 +84,8 @@ def _fill(node: Any, tensors: Mapping[str, NDArray[Any]]) -> None:
     node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(values))
 
 
-def _taken_apart(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """A fused node as convolution, bias and activation; the last has the fused node's name."""
+def separated(node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """A fused node as convolution, bias and activation; the last keeps the fused node's name."""
     if node["op"] not in _FUSED:
         yield node
         return

@@ -1,4 +1,4 @@
-"""Owns how the benchmark runs a graph in ONNX Runtime and in OpenVINO."""
+"""Graphs as functions in ONNX Runtime and in OpenVINO, for the benchmark."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Graph = Callable[..., Sequence[NDArray[Any]]]
 
 
 def onnxruntime_graph(model: Path | bytes, threads: int) -> Graph:
-    """Inputs and outputs in the graph's order; `threads` as in `onnx_session`."""
+    """A graph in ONNX Runtime; `threads` as in `onnx_session`."""
     session = onnx_session(model, threads)
     names = [tensor.name for tensor in session.get_inputs()]
     return lambda *inputs: session.run(None, dict(zip(names, inputs, strict=True)))
@@ -28,7 +28,7 @@ def openvino_graph(
     precision: str = "f32",
     shapes: Sequence[Sequence[int]] | None = None,
 ) -> Graph:
-    """One request at a time; `shapes` as in `openvino_model`."""
+    """A graph in OpenVINO, one request at a time; `shapes` as in `openvino_model`."""
     compiled = openvino_model(model, precision, threads, shapes)
     request, count = compiled.create_infer_request(), len(compiled.outputs)
 
@@ -42,7 +42,7 @@ def openvino_graph(
 def openvino_throughput(
     model: Path | bytes, threads: int, precision: str, pixels: NDArray[np.uint8]
 ) -> Callable[[int], None]:
-    """As many requests at a time as OpenVINO's throughput hint wants; runs so many of them."""
+    """A function that runs a number of requests; OpenVINO chooses how many at a time."""
     import openvino
 
     compiled = openvino_model(model, precision, threads, hint="THROUGHPUT")

@@ -1,4 +1,4 @@
-"""Owns the pictures of docs/performance.md: how cost grows with people, size, batch and clients."""
+"""The pictures of docs/performance.md: cost by people, image size, batch and clients."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ Record = dict[str, Any]
 
 
 def draw(record: Record, folder: Path) -> dict[str, Path]:
-    """One PNG for each subject that was measured.
+    """Draw one PNG into `folder` for each subject that was measured.
 
     Returns:
-        File by caption.
+        The files, by caption.
     """
     drawers: dict[str, tuple[str, str, Callable[[Any, Record], None]]] = {
         "decoding": ("performance-people.png", "Grouping by people in the image", _people),

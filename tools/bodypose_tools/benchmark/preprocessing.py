@@ -1,4 +1,4 @@
-"""Owns the measurement of preprocessing: ours against plain OpenCV, on one thread."""
+"""The measurement of preprocessing: ours against plain OpenCV, on one thread."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MOST_IMAGES = 16
 
 
 def measure(setting: Setting) -> dict[str, Any]:
-    """Decode and letterbox against `cv2.imdecode` and `cv2.resize`, by size and JPEG quality."""
+    """Milliseconds of decode and letterbox, and of OpenCV, by image size and JPEG quality."""
     before = cv2.getNumThreads()
     cv2.setNumThreads(1)
     try:
@@ -39,12 +39,12 @@ def measure(setting: Setting) -> dict[str, Any]:
 
 
 def _case(setting: Setting, photos: list[bytes]) -> dict[str, Any]:
-    """Milliseconds of one of the photos, which come one after another."""
+    """Milliseconds of one photo, as the mean over `photos`."""
     network_hw, limits = setting.spec.network_hw, setting.spec.limits
     works: dict[str, Callable[[bytes], object]] = {
         "opencv": partial(plain_opencv, hw=network_hw),
         "ours": partial(network_pixels, network_hw=network_hw, limits=limits),
-        # What no way around libjpeg saves: reading the entropy-coded data.
+        # The least work of any JPEG decoder: reading the entropy-coded data.
         "least": _entropy_decoding,
     }
     sides = {name: partial(_each, work, photos) for name, work in works.items()}
@@ -57,7 +57,7 @@ def _case(setting: Setting, photos: list[bytes]) -> dict[str, Any]:
 
 
 def plain_opencv(photo: bytes, hw: tuple[int, int]) -> Any:
-    """What people write: decode the whole image, resize it, keep BGR."""
+    """The usual preprocessing: decode the whole image, resize it, keep BGR."""
     image = cv2.imdecode(np.frombuffer(photo, np.uint8), cv2.IMREAD_COLOR)
     return cv2.resize(image, hw[::-1])
 

@@ -1,4 +1,4 @@
-"""Owns docs/performance.md: the table of one run's results, and what each goal makes of it."""
+"""docs/performance.md: the results of one run in a table, each with its goal."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One goal: what was measured, and what it decides. `outcome` None: there is no goal."""
+    """One measurement, its goal, and the outcome; None where there is no goal."""
 
     subject: str
     measured: str
@@ -27,7 +27,7 @@ def report(record: Record, notes: str, plots: dict[str, str]) -> str:
 
     Args:
         record: of `run_benchmark`; subjects that were not measured have no rows.
-        notes: what a person wrote about the results, Markdown.
+        notes: text about the results, Markdown.
         plots: file name by caption.
     """
     made = record[KEY]
@@ -57,6 +57,7 @@ def report(record: Record, notes: str, plots: dict[str, str]) -> str:
 
 
 def rows_of(record: Record) -> Iterator[Row]:
+    """The rows of every subject that was measured."""
     makers = {
         "decoding": _decoding,
         "preprocessing": _preprocessing,
@@ -166,7 +167,7 @@ def _rivals(part: Record) -> Iterator[Row]:
         if name in ours:
             yield Row(f"one photo end to end: {name}", f"{said}, {ratio:.2f} x", "", None)
             continue
-        # A runtime and precision that ours has, too, is held against that; another against all.
+        # A rival is compared with ours of the same runtime and precision, else with all of ours.
         _, _, how = name.rpartition(", ")
         alike = [our for our in ours if our.endswith(how)] or list(ours)
         goal = 20.0 if "vgg19" in name else 1.0

@@ -1,4 +1,4 @@
-"""Owns the rivals of issue and prose: BodyPoseNet's own network unpruned, and MoveNet MultiPose."""
+"""The shipped model beside other networks: BodyPoseNet's VGG19 unpruned, and MoveNet MultiPose."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ _PRECISIONS = ("f32", "bf16")
 
 @dataclass(frozen=True, slots=True)
 class Contest:
-    """Who takes part beside the shipped model, and on what AP is compared.
+    """The networks beside the shipped model, and the annotations for AP.
 
-    movenet: the ONNX file of `tools import-movenet-graph`; None leaves it out.
-    int8: the shipped model's INT8 file; None leaves it out.
-    annotations: COCO file of the setting's images; None: speed alone.
+    movenet: the ONNX file of `tools import-movenet-graph`; None: without MoveNet.
+    int8: the shipped model's INT8 file; None: without it.
+    annotations: COCO file of the setting's images; None: AP is not compared.
     """
 
     movenet: Path | None = None
@@ -43,9 +43,9 @@ class Contest:
 
 
 def measure(setting: Setting, contest: Contest) -> dict[str, Any]:
-    """Rivals and the shipped model in turns, one photo end to end in this process.
+    """Milliseconds of one photo end to end, by network in turns, and AP by network.
 
-    The full effort also measures VGG19, which is built and exported for it.
+    The full effort also measures VGG19, which is built and exported with random weights.
     """
     jpeg = photo_jpeg(640, 480)
     ours = _our_sides(setting, contest)
@@ -62,7 +62,7 @@ def measure(setting: Setting, contest: Contest) -> dict[str, Any]:
             sides[f"movenet-multipose, openvino {precision}"] = partial(
                 _movenet, network, jpeg, setting.spec.limits
             )
-    # Twice in a row: the first finds the caches as the side before left them.
+    # Twice in a row, because the first call has the caches of the side before.
     seconds = take_turns(sides, rounds=setting.pick(10, 20), repeats=2)
     scores = {}
     if contest.annotations is not None and setting.images is not None:
@@ -97,7 +97,7 @@ def _average_precisions(
 
 
 def _vgg19(setting: Setting, jpeg: bytes) -> Any:
-    """Random weights: they change no time, and what they find is not looked at."""
+    """VGG19 with random weights, which do not change its time."""
     from bodypose_tools.export.onnx_from_keras import export_onnx
     from bodypose_tools.networks.decoding import DecodeSettings
     from bodypose_tools.networks.keras_files import save_network
@@ -127,6 +127,6 @@ def _ours(graph: Graph, jpeg: bytes, spec: PipelineSpec) -> None:
 
 
 def _movenet(network: Graph, jpeg: bytes, limits: ImageLimits) -> None:
-    """Its graph finds the people by itself."""
+    """Run MoveNet, whose graph groups people itself."""
     pixels, _ = network_pixels(jpeg, input_hw(), limits)
     people(network, pixels)

@@ -1,4 +1,4 @@
-"""Owns one run of the benchmark: its subjects in order, and the JSON that they become."""
+"""One run of the benchmark: its subjects in order, and its record."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SCHEMA = "bodypose-performance/2"
 
 
 class BenchmarkError(PoseError):
-    """A subject that does not exist, or results of another kind."""
+    """A subject does not exist, or a file has no results of the benchmark."""
 
 
 def subjects_of(contest: Contest) -> Mapping[str, Callable[[Setting], Any]]:

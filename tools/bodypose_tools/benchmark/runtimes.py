@@ -1,4 +1,4 @@
-"""Owns the measurement of the network's runtimes: precision, batch, threads and hints."""
+"""The measurement of the network by runtime, precision, batch, threads and OpenVINO's hints."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def _graphs(setting: Setting, threads: int) -> dict[str, Graph]:
 
 
 def _throughput(setting: Setting, pixels: Pixels) -> dict[str, Any]:
-    """Images/s when OpenVINO chooses how many to work on at a time; latency hint beside it."""
+    """Images/s with OpenVINO's throughput hint and with its latency hint, in turns."""
     results = {}
     times = setting.pick(16, 60)
     for precision in _PRECISIONS:
@@ -70,7 +70,7 @@ def _throughput(setting: Setting, pixels: Pixels) -> dict[str, Any]:
 
 
 def _by_threads(setting: Setting, pixels: Pixels) -> dict[str, Any]:
-    """Milliseconds of one image with 1, 2, 4 ... threads, up to the setting's."""
+    """Milliseconds of one image by number of threads: 1, 2, 4 ... up to the setting's."""
     counts = [1]
     while counts[-1] < setting.threads:
         counts.append(min(2 * counts[-1], setting.threads))

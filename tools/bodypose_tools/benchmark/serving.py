@@ -37,14 +37,14 @@ from .conditions import Setting
 from .in_process import ideal_ways, steps_of
 
 CLIENTS = (1, 2, 4, 8, 16)
-PRECISION = UNTUNED.precision  # what the embedded network runs in
+PRECISION = UNTUNED.precision  # arithmetic of the embedded network
 _OVERLOAD = 8  # times the clients at the knee
 _SERVED = "ensemble"
 _STAGES = ("queue", "compute_input", "compute_infer", "compute_output")
 
 
 def measure(setting: Setting) -> dict[str, Any]:
-    """Everything that needs a running server, on one photo of 640 x 480."""
+    """All measurements that need a running server, on one photo of 640 x 480."""
     jpeg = photo_jpeg(640, 480)
     seconds = setting.pick(2, 10)
     in_turn_s = setting.pick(1, 4)  # a side's turn in a round
@@ -129,7 +129,7 @@ def _rates_in_turns(
 def _one_client(
     setting: Setting, server: EmbeddedServer, jpeg: bytes, seconds: float
 ) -> dict[str, Any]:
-    """What the server adds to its steps for a client that is alone: both in turns."""
+    """The latency of one client, and what the server adds to its steps: both in turns."""
     steps = steps_of(setting, jpeg, PRECISION)
     spans: dict[str, list[float]] = {name: [] for name in steps}
     latencies: list[float] = []
@@ -158,7 +158,7 @@ def _one_client(
 
 
 def _spent(stub: Any) -> dict[str, dict[str, tuple[int, int]]]:
-    """Triton's statistics: how often and how many nanoseconds, by model and stage."""
+    """Triton's statistics: count and nanoseconds, by model and stage."""
     answer = stub.ModelStatistics(service_pb2.ModelStatisticsRequest())
     return {
         model.name: {
@@ -173,7 +173,7 @@ def _spent(stub: Any) -> dict[str, dict[str, tuple[int, int]]]:
 def _overload(
     server: EmbeddedServer, jpeg: bytes, peak: int, clients: int, seconds: float
 ) -> dict[str, Any]:
-    """`clients`, far above the knee, in turns with the number that had the best rate."""
+    """Load of `clients`, far above the knee, in turns with the number that had the best rate."""
     loads: dict[str, list[Load]] = {"at_peak": [], "above": []}
     with grpc_stub(server.grpc_url) as stub:
         make_ask = grpc_asks(stub, image_request(jpeg))
@@ -191,7 +191,7 @@ def _overload(
 
 
 def _joined(loads: Sequence[Load]) -> Load:
-    """Several stretches as one."""
+    """Several loads of the same clients as one."""
     return Load(
         loads[0].clients,
         sum(load.seconds for load in loads),

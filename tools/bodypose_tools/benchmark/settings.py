@@ -6,14 +6,14 @@ from enum import StrEnum
 
 
 class Objective(StrEnum):
-    """What is to be best."""
+    """The quantity that `tools tune` optimises."""
 
     THROUGHPUT = "throughput"  # images/s, whatever the number of clients
     LATENCY = "latency"  # median latency of one client
 
 
 class Effort(StrEnum):
-    """How long to measure: minutes, or a quarter of an hour."""
+    """Duration of a benchmark: under 3 minutes, or under 20."""
 
     QUICK = "quick"
     FULL = "full"

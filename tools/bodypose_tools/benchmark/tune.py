@@ -27,11 +27,11 @@ from pose_runtime.errors import PoseError
 from .settings import Objective
 
 CLIENTS = (1, 2, 4, 8, 16)
-_GAIN = 1.02  # a setting must be better by more than noise
+_GAIN = 1.02  # a setting must be better by this factor, which is more than noise
 
 
 class TuneError(PoseError):
-    """No setting meets what was asked."""
+    """No setting stays within the limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class Goal:
     max_p99_ms: float = float("inf")
 
     def score(self, curve: Curve) -> float:
-        """Higher is better; 0 when nothing on the curve stays within the limit."""
+        """A number that is higher for a better curve; 0 when no step stays within the limit."""
         within = [step for step in curve if step["latency_ms"]["p99"] <= self.max_p99_ms]
         if not within:
             return 0.0
@@ -53,7 +53,7 @@ class Goal:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Trial:
-    """One setting, and what the server did with it."""
+    """One setting, with its curve and score."""
 
     tuning: Tuning
     curve: Curve
@@ -72,14 +72,14 @@ def search(
     report: Callable[[Trial], None],
     start: Tuning = UNTUNED,
 ) -> list[Trial]:
-    """One setting after another, each in several values around the best so far.
+    """Try several values of one setting after another, each from the best setting so far.
 
     Args:
-        measure: the curve of a setting.
-        goal: what is better.
-        cores: that the server may use.
+        measure: returns the curve of a setting.
+        goal: scores a curve.
+        cores: number that the server may use.
         report: gets each trial.
-        start: the first setting; what is not searched stays as it is there.
+        start: the first setting; fields that are not searched keep its values.
 
     Returns:
         Every trial, the best first.
@@ -111,7 +111,7 @@ def search(
 
 
 def _choices(cores: int) -> Iterator[list[dict[str, Any]]]:
-    """Values of settings that belong together; never more threads than cores."""
+    """Values to try of fields that depend on each other; never more threads than cores."""
     counts = [count for count in (2, 4, 8) if count <= cores]
     yield [{"network_instances": count, "threads": cores // count} for count in counts]
     yield [
@@ -122,7 +122,7 @@ def _choices(cores: int) -> Iterator[list[dict[str, Any]]]:
 
 
 def measured_curve(model: Path, tuning: Tuning, seconds: float) -> Curve:
-    """The real server with these settings, gRPC, one photo of 640 x 480, by number of clients."""
+    """The curve of the real server with these settings: gRPC, one photo of 640 x 480."""
     from bodypose_tools.data.photos import photo_jpeg
     from bodypose_tools.repository.build import build_repository
     from bodypose_tools.repository.targets import tuned
@@ -140,10 +140,10 @@ def measured_curve(model: Path, tuning: Tuning, seconds: float) -> Curve:
 
 
 def write_tuning(path: Path, trials: list[Trial], model: Path, goal: Goal) -> Path:
-    """The best trial's settings at `path`, and all of them with the machine beside it.
+    """Write the best trial's settings to `path`, and a record of all trials beside it.
 
     Returns:
-        The file with all trials.
+        The file of all trials.
     """
     parent = Artifact.open(model)
     with atomic_path(path) as temporary:
@@ -170,7 +170,7 @@ def write_tuning(path: Path, trials: list[Trial], model: Path, goal: Goal) -> Pa
 
 
 def draw_curve(path: Path, trials: list[Trial]) -> None:
-    """Throughput against median latency: the winner with its knee, the others behind it."""
+    """Draw throughput against median latency: the best trial with its knee, and all others."""
     with png_axes(path, (6, 4)) as axes:
         for trial in reversed(trials):
             rates = [step["images_per_s"] for step in trial.curve]

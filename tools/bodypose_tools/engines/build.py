@@ -44,6 +44,7 @@ class Convolutions:
 
     @property
     def counts(self) -> dict[str, int]:
+        """Number of convolutions by arithmetic, for the record."""
         return {"int8": len(self.int8), "other": self.other}
 
 

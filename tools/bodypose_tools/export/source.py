@@ -59,6 +59,7 @@ class ExportSource:
 
     @property
     def has_decoding_layers(self) -> bool:
+        """Whether the exported graph finds peaks and limb scores; an `.onnx` source has to."""
         return self.decode is not None or self.model.suffix == ".onnx"
 
     def default_output(self, data_type: DataType) -> Path:

@@ -52,15 +52,18 @@ class Channels:
     parent: list[int] = field(default_factory=list)
 
     def make(self, tensor: str, count: int) -> None:
+        """Give each of `count` channels of a tensor a number of its own."""
         first = len(self.parent)
         self.parent += range(first, first + count)
         self.of[tensor] = np.arange(first, first + count)
 
     def join(self, one: Ints, other: Ints) -> None:
+        """Scale the channels `one` and `other` alike, pair by pair."""
         for a, b in zip(one, other, strict=True):
             self.parent[self._root(int(b))] = self._root(int(a))
 
     def fix(self, names: Iterable[str]) -> None:
+        """Keep all channels of these tensors as they are."""
         for name in names:
             self.fixed.update(self.of.get(name, np.zeros(0, np.int64)).tolist())
 

@@ -34,6 +34,7 @@ class TritonVersion:
 
     @property
     def image(self) -> str:
+        """The container image of this release."""
         return f"nvcr.io/nvidia/tritonserver:{self}-py3"
 
 

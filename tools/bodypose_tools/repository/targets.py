@@ -31,6 +31,7 @@ class Serving:
 
     @property
     def model_file(self) -> str:
+        """Name of the network's file in its version folder."""
         return MODEL_FILES[self.backend]
 
 

@@ -59,6 +59,7 @@ class Tuning:
         return (*(size for size in _FIXED_BATCHES if size < self.network_batch), self.network_batch)
 
     def to_json(self) -> str:
+        """The text of a settings file."""
         return json.dumps(asdict(self), indent=2) + "\n"
 
     @classmethod

@@ -46,7 +46,7 @@ def take_turns(
 
 
 def milliseconds(seconds: Seconds) -> dict[str, float]:
-    """Median and the middle 80 %."""
+    """Median, 10th and 90th percentile, in milliseconds."""
     return spread(seconds * 1000)
 
 
@@ -58,6 +58,7 @@ def times_as_fast(side: Seconds, baseline: Seconds) -> dict[str, Any]:
 
 
 def spread(values: Seconds) -> dict[str, float]:
+    """Median, 10th and 90th percentile, with four significant digits."""
     low, middle, high = np.percentile(values, (10, 50, 90))
     return {"median": _short(middle), "p10": _short(low), "p90": _short(high)}
 
@@ -74,5 +75,4 @@ def compared(seconds: Mapping[str, Seconds], baseline: str) -> dict[str, Any]:
 
 
 def _short(value: float) -> float:
-    """Four digits say more than enough."""
     return float(f"{value:.4g}")

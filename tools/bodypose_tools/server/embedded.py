@@ -68,14 +68,17 @@ class EmbeddedServer:
 
     @property
     def http_url(self) -> str:
+        """`host:port` of the HTTP endpoint."""
         return f"{http_host(self.outside)}:{self.ports.http}"
 
     @property
     def grpc_url(self) -> str:
+        """`host:port` of the gRPC endpoint."""
         return f"{grpc_host(self.outside)}:{self.ports.grpc}"
 
     @property
     def metrics_url(self) -> str:
+        """`host:port` of the metrics."""
         return f"{metrics_host(self.outside)}:{self.ports.metrics}"
 
     @property

@@ -64,6 +64,7 @@ class TritonProcess:
 
     @property
     def pid(self) -> int:
+        """Number of the process, which leads a group with its models."""
         return self._process.pid
 
     @property

@@ -1,1 +1,1 @@
-"""An hour of load with hostile images and killed models, after which nothing may be missing."""
+"""A long run of load with hostile images and killed models: no answer lost, no resource leaked."""

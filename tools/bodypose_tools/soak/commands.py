@@ -1,4 +1,4 @@
-"""The commands for a repository that is served: promote, rollback, soak."""
+"""The `tools soak` command."""
 
 from __future__ import annotations
 
@@ -12,20 +12,23 @@ from bodypose_tools.repository.settings import DEFAULT_REPOSITORY
 
 def soak(
     repository: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Folder from `tools build-repo`.")
+        Path, typer.Argument(metavar="DIR", help="Folder of `tools build-repo`.")
     ] = DEFAULT_REPOSITORY,
-    minutes: Annotated[float, typer.Option(min=0.1, help="How long.")] = 60,
+    minutes: Annotated[float, typer.Option(min=0.1, help="Minutes of load.")] = 60,
     knee: Annotated[
         float | None,
         typer.Option(
             min=0.1,
-            help="Requests a second that the server can just answer, from `pose-loadtest run`.",
+            help="Largest number of requests a second that the server answers.",
             show_default="measured first, with 8 callers",
         ),
     ] = None,
-    share: Annotated[float, typer.Option(min=0.01, max=1, help="Of the knee, to send.")] = 0.7,
+    share: Annotated[
+        float, typer.Option(min=0.01, max=1, help="Rate of the load, as a share of --knee.")
+    ] = 0.7,
     hostile: Annotated[
-        float, typer.Option(min=0, max=1, help="Share of images that must be refused.")
+        float,
+        typer.Option(min=0, max=1, help="Share of hostile images, which the server must refuse."),
     ] = 0.05,
     kill_every: Annotated[
         float, typer.Option(min=5, help="Seconds between kills of a Python model.")
@@ -34,10 +37,10 @@ def soak(
         "build/soak.json"
     ),
 ) -> None:
-    """Load a server of our own for long, with hostile images and killed models; nothing may go.
+    """Load the embedded server for long, with hostile images and killed models.
 
-    Exit code 1 when an answer was lost, doubled or wrong, or when memory, files, shared memory or
-    zombies became more.
+    Exit code 1 when an answer was lost, doubled or wrong, or when memory, open files, shared memory
+    or zombies have grown.
 
     Example: `tools soak --minutes 60 --output docs/results/soak.json`
     """
@@ -53,7 +56,7 @@ def soak(
     )
     typer.echo(
         f"{output}  {report['sent']} sent, {report['answered']} answered,"
-        f" {report['hostile_refused']} refused as they should, {report['lost']} lost,"
+        f" {report['hostile_refused']} refused as expected, {report['lost']} lost,"
         f" {report['wrong']} wrong, {len(report['kills_at_s'])} kills"
     )
     for problem in report["problems"]:

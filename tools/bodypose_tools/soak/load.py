@@ -1,6 +1,7 @@
-"""Owns the long run: steady load, hostile images among it, models killed, nothing lost or leaked.
+"""The long run: steady load with hostile images, while models are killed.
 
-Every good image's answer is known beforehand, so a lost, doubled or mixed-up answer is seen.
+The answer to every good image is known beforehand, so that lost, doubled and swapped answers are
+found.
 """
 
 from __future__ import annotations
@@ -31,20 +32,20 @@ from .settings import SoakPlan
 from .watch import Sample, by_minute, growth_in, summary_of, take_sample
 
 SCHEMA = "bodypose-soak/1"
-# Half of a restart's length at 8 requests at a time would already queue; this many may wait.
+# Requests under way at most. While the server restarts, requests wait.
 _MAX_WAITING = 64
 _TIMEOUT_S = 60.0
-_SAME_PX = 0.5  # a batch's arithmetic may round in another order
+_SAME_PX = 0.5  # arithmetic in a batch may round in another order
 _KNEE_S, _KNEE_CALLERS = 10.0, 8
 _MAX_PROBLEMS = 10
-_LAST_KILL_S = 20.0  # before the end, or half of what lies between two
-# Caches and threads fill in the first minutes.
+_LAST_KILL_S = 20.0  # before the end, or half of the time between two kills
+# In a shorter run, growth may be caches and threads that fill.
 _SHORTEST_FOR_GROWTH_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """An image, and the answer that it must get; None: it must be refused."""
+    """An image, and its expected answer; None: it must be refused."""
 
     name: str
     image: bytes
@@ -52,22 +53,22 @@ class Question:
 
 
 class Kind(IntEnum):
-    """What became of a request."""
+    """The outcome of a request."""
 
     MISSING, ANSWERED, REFUSED, WRONG, LOST = range(5)
 
 
 class Tally:
-    """The outcome of every request by its number; made before the run, so that it does not grow."""
+    """The outcome of every request by its number, in memory allocated before the run."""
 
     def __init__(self, requests: int) -> None:
         self.kinds = np.zeros(requests, np.uint8)
-        self.outcomes = np.zeros(requests, np.uint8)  # of each request: 1, if all is well
+        self.outcomes = np.zeros(requests, np.uint8)  # number of outcomes of each request: 1
         self.latencies_ms = np.zeros(requests, np.float32)
         self.problems: list[str] = []
 
     def enter(self, number: int, kind: Kind, latency_ms: float, problem: str) -> None:
-        """Only one thread has `number`, unless it was asked twice."""
+        """Record the outcome of the request `number`, which one thread sends."""
         self.kinds[number] = kind
         self.outcomes[number] += 1
         self.latencies_ms[number] = latency_ms
@@ -75,16 +76,17 @@ class Tally:
             self.problems.append(problem)
 
     def count(self, kind: Kind, sent: int) -> int:
+        """Number of outcomes of this kind among the first `sent` requests."""
         return int((self.kinds[:sent] == kind).sum())
 
 
 def ask_once(
     client: PoseClient, images: dict[str, bytes], hostile: dict[str, bytes]
 ) -> list[Question]:
-    """What the server answers when nothing else happens.
+    """The questions, with the answers of a server without other load.
 
     Raises:
-        PoseError: it refuses a good image, or answers a hostile one.
+        PoseError: the server refuses a good image, or answers a hostile one.
     """
     questions = [Question(name, image, client.infer(image)) for name, image in images.items()]
     for name, image in hostile.items():
@@ -114,13 +116,13 @@ def soak(
     plan: SoakPlan,
     progress: Callable[[float], None] = lambda seconds: None,
 ) -> dict[str, Any]:
-    """Run the plan; its report.
+    """Run the plan, and report outcomes, kills and resources, for JSON.
 
     Args:
         server: restarts itself when one of its models is killed.
         questions: from `ask_once`.
-        plan: how long, how much.
-        progress: gets the seconds that have passed, now and then.
+        plan: duration, rate, kills.
+        progress: gets the seconds that have passed, after each request.
     """
     tally = Tally(int(plan.rate * plan.seconds) + 1)
     samples: list[Sample] = []
@@ -150,7 +152,7 @@ def _send(
     tally: Tally,
     progress: Callable[[float], None],
 ) -> int:
-    """Ask at the plan's rate, whether answers come or not; how many requests that were."""
+    """Send requests at the plan's rate, whether or not answers come; the number of requests."""
     places = threading.Semaphore(_MAX_WAITING)
     started = time.monotonic()
 
@@ -182,7 +184,7 @@ def _drawn(questions: Sequence[Question], hostile_share: float) -> Iterator[Ques
 
 
 def _outcome(client: PoseClient, question: Question) -> tuple[Kind, float, str]:
-    """What became of it, after how many milliseconds, and what is wrong with that."""
+    """The outcome of one request, its milliseconds, and the problem if there is one."""
     started = time.perf_counter()
     kind, problem = Kind.ANSWERED, ""
     try:
@@ -190,7 +192,7 @@ def _outcome(client: PoseClient, question: Question) -> tuple[Kind, float, str]:
         if question.answer is None:
             kind, problem = Kind.WRONG, f"{question.name}: a hostile image was answered"
         elif not _same(poses, question.answer):
-            kind, problem = Kind.WRONG, f"{question.name}: another answer than before"
+            kind, problem = Kind.WRONG, f"{question.name}: the answer changed"
     except (RequestRejected, ImageError) as error:
         kind = Kind.REFUSED
         if question.answer is not None:
@@ -213,7 +215,7 @@ def _kill(
     kills: list[float],
     started: float,
 ) -> None:
-    """One Python model after the other, while there is still load to see it come back."""
+    """Kill one Python model after another, while enough load follows to see the recovery."""
     turn = 0
     last = started + plan.seconds - min(_LAST_KILL_S, plan.kill_every_s / 2)
     while not over.wait(plan.kill_every_s) and time.monotonic() < last:
@@ -255,7 +257,7 @@ def _report(
     resources = summary_of(samples) if samples else {}
     growth_judged = seconds >= _SHORTEST_FOR_GROWTH_S
     if not samples:
-        problems.append("the server was never seen whole")
+        problems.append("expected a sample of the running server, got none")
     elif growth_judged:
         problems += growth_in(resources)
     good_ms = tally.latencies_ms[:sent][tally.kinds[:sent] == Kind.ANSWERED]

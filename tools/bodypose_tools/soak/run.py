@@ -1,4 +1,4 @@
-"""Owns `tools soak` as a whole: its images, its server, its file."""
+"""One run of `tools soak`: its images, its server, its report."""
 
 from __future__ import annotations
 
@@ -29,14 +29,21 @@ def run_soak(
     knee: float | None,
     share: float,
 ) -> dict[str, Any]:
-    """Serve, load and judge; the report, which is written to `output` as well.
+    """Serve a repository, load it by the plan, and write the report.
 
     Args:
-        repository: from `tools build-repo`.
-        output: JSON.
-        plan_at: the plan for a rate.
-        knee: requests a second; None: measured.
-        share: of the knee.
+        repository: folder of `tools build-repo`.
+        output: JSON file to write.
+        plan_at: makes the plan for a rate.
+        knee: requests a second that the server can answer; None: measured.
+        share: rate of the load, as a share of the knee.
+
+    Returns:
+        The report, with `passed` and `problems`.
+
+    Raises:
+        RepositoryError: the repository changed after it was built.
+        ServerError: the server does not start.
     """
     if changes := changes_since_build(repository):
         raise RepositoryError(changes[0])
@@ -104,7 +111,7 @@ def good_images() -> dict[str, bytes]:
 
 
 def hostile_images() -> dict[str, bytes]:
-    """Of each kind one: the tests have many more."""
+    """One image of each kind that the server must refuse, by name."""
     whole = good_images()["whole.jpg"]
     png = good_images()["small.png"]
     return {

@@ -1,4 +1,4 @@
-"""How long a soak runs, and with how much load."""
+"""The plan of a soak: its duration and load."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class SoakPlan:
-    """What a soak does; rates are per second."""
+    """Duration, load and kills of a soak; `rate` is in requests a second."""
 
     seconds: float
     rate: float

@@ -1,4 +1,4 @@
-"""Owns what a long run must not use more and more of: memory, files, shared memory, zombies."""
+"""The resources that must not grow in a long run: memory, open files, shared memory, zombies."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from bodypose_tools.server.embedded import EmbeddedServer
 
 _SHARED_MEMORY = Path("/dev/shm")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
-# Between the first and the last quarter of a run. Memory breathes: what a few requests of 20 MB in
-# flight hold, and heaps cannot give back at once, comes and goes (300 of them, 4 at a time: 160 to
-# 340 MiB, and 146 some requests later), however little the server has else.
-_MAX_MEMORY_GROWTH, _BREATH_MIB = 0.05, 64.0
+# Growth between the first and the last quarter of a run. Memory also varies with requests of 20 MB
+# under way, which heaps do not release at once (300 such requests, 4 at a time: 160 to 340 MiB, and
+# 146 MiB some requests later).
+_MAX_MEMORY_GROWTH, _VARIATION_MIB = 0.05, 64.0
 _MAX_MORE_FILES = 4
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8
 _LARGE_BLOCK_BYTES, _HEAPS = 2**20, 4
@@ -27,7 +27,7 @@ _LARGE_BLOCK_BYTES, _HEAPS = 2**20, 4
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The server's processes together, and the process that asks."""
+    """Resources of the server's processes together, and of the client's process."""
 
     at_s: float
     server_mib: float
@@ -41,24 +41,29 @@ class Sample:
 
 
 def keep_heaps_small() -> None:
-    """Let this process give large blocks back when they are freed.
+    """Make this process release large blocks when they are freed.
 
-    Of 64 calling threads many have a heap of their own. After the first freed block of 20 MB glibc
-    would keep 40 MB in each, which cannot be told from a leak (`man mallopt`, M_MMAP_THRESHOLD and
-    M_ARENA_MAX).
+    Many of the 64 calling threads have a heap of their own. After the first freed block of 20 MB
+    glibc would keep 40 MB in each heap, which looks like a leak (`man mallopt`, M_MMAP_THRESHOLD
+    and M_ARENA_MAX).
     """
     _call_glibc("mallopt", _M_MMAP_THRESHOLD, _LARGE_BLOCK_BYTES)
     _call_glibc("mallopt", _M_ARENA_MAX, _HEAPS)
 
 
 def _call_glibc(function: str, *arguments: int) -> None:
-    """Nothing happens with another C library."""
+    """Call a function of glibc; with another C library nothing happens."""
     with contextlib.suppress(OSError, AttributeError):
         getattr(ctypes.CDLL("libc.so.6"), function)(*arguments)
 
 
 def take_sample(server: EmbeddedServer, started_s: float) -> Sample | None:
-    """None while the server is started anew: half of it says nothing."""
+    """The resources now; None while the server restarts.
+
+    Args:
+        server: whose processes are counted.
+        started_s: start of the run, on the monotonic clock.
+    """
     _call_glibc("malloc_trim", 0)
     pids = _family(server.pid)
     try:
@@ -81,8 +86,8 @@ def take_sample(server: EmbeddedServer, started_s: float) -> Sample | None:
 
 
 def summary_of(samples: Sequence[Sample]) -> dict[str, Any]:
-    """Medians of the first and the last quarter, and the largest, of everything."""
-    samples = samples[len(samples) // 10 :]  # caches and threads fill first
+    """Medians of the first and the last quarter, and the largest value, by resource."""
+    samples = samples[len(samples) // 10 :]  # without the time in which caches and threads fill
     quarter = max(1, len(samples) // 4)
     return {
         field.name: {
@@ -96,7 +101,7 @@ def summary_of(samples: Sequence[Sample]) -> dict[str, Any]:
 
 
 def by_minute(samples: Sequence[Sample]) -> dict[str, list[float]]:
-    """Median memory of server and client in each minute, to see whether it rises or breathes."""
+    """Median memory of server and client in each minute, to tell a trend from variation."""
     minutes: dict[int, list[Sample]] = {}
     for sample in samples:
         minutes.setdefault(int(sample.at_s // 60), []).append(sample)
@@ -107,12 +112,12 @@ def by_minute(samples: Sequence[Sample]) -> dict[str, list[float]]:
 
 
 def growth_in(summary: dict[str, Any]) -> list[str]:
-    """One line for everything that there is more of at the end."""
+    """One line for each resource that has grown; empty when none has."""
     problems = []
     for name, values in summary.items():
         first, last = values["first"], values["last"]
         if name.endswith("_mib"):
-            allowed = first + max(first * _MAX_MEMORY_GROWTH, _BREATH_MIB)
+            allowed = first + max(first * _MAX_MEMORY_GROWTH, _VARIATION_MIB)
         elif name.endswith("_files"):
             allowed = first + _MAX_MORE_FILES
         else:

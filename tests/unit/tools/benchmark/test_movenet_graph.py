@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from bodypose_tools.benchmark.movenet_graph import _taken_apart, export_movenet
+from bodypose_tools.benchmark.movenet_graph import export_movenet, separated
 from bodypose_tools.pretrained.weight_file import BackboneError
 
 
@@ -21,7 +21,7 @@ def fused(*operators: str) -> dict:
 
 
 def test_a_fused_convolution_becomes_three_nodes_and_the_last_keeps_its_name():
-    convolution, bias, activation = _taken_apart(fused("BiasAdd", "Relu6"))
+    convolution, bias, activation = separated(fused("BiasAdd", "Relu6"))
     assert (convolution["op"], bias["op"], activation["op"]) == ("Conv2D", "BiasAdd", "Relu6")
     assert convolution["input"] == ["x", "kernel"]
     assert bias["input"] == [convolution["name"], "bias"]
@@ -32,12 +32,12 @@ def test_a_fused_convolution_becomes_three_nodes_and_the_last_keeps_its_name():
 
 def test_other_nodes_stay_as_they_are():
     node = {"name": "add", "op": "AddV2", "input": ["a", "b"], "attr": {}}
-    assert list(_taken_apart(node)) == [node]
+    assert list(separated(node)) == [node]
 
 
 def test_an_unknown_fusion_is_refused_by_name():
     with pytest.raises(BackboneError, match="conv: expected a bias and an activation"):
-        list(_taken_apart(fused("FusedBatchNorm", "Relu")))
+        list(separated(fused("FusedBatchNorm", "Relu")))
 
 
 @pytest.mark.parametrize("hw", [(100, 128), (0, 32)])

@@ -111,4 +111,6 @@ def test_memory_of_requests_in_flight_is_no_growth_and_is_shown_by_the_minute():
 
 
 def test_a_server_that_was_never_seen_fails_it():
-    assert "the server was never seen whole" in report_of(Server(), ())["problems"]
+    assert (
+        "expected a sample of the running server, got none" in report_of(Server(), ())["problems"]
+    )
