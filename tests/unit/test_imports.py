@@ -120,7 +120,12 @@ def imported(name: str) -> Iterator[tuple[int, str]]:
     """Line and dotted name of every import, wherever in the file it stands."""
     file = modules()[name]
     package = name.split(".") if file.name == "__init__.py" else name.split(".")[:-1]
-    for node in ast.walk(ast.parse(file.read_text())):
+    yield from imported_by(ast.parse(file.read_text()), package)
+
+
+def imported_by(tree: ast.Module, package: list[str]) -> Iterator[tuple[int, str]]:
+    """Line and dotted name of every import in a file of `package`."""
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -131,6 +136,7 @@ def imported(name: str) -> Iterator[tuple[int, str]]:
                 yield node.lineno, whole if whole in modules() else base
 
 
+@cache
 def arrows() -> dict[str, set[str]]:
     """Module -> the modules of ours that it imports, lazily or for types included."""
     return {
