@@ -37,6 +37,7 @@ class ImageError(PoseError):
 
     def __init__(self, expected: str, got: str) -> None:
         super().__init__(f"image: expected {expected}, got {got}")
+        self.expected, self.got = expected, got
 
 
 class UnknownFormat(ImageError):

@@ -1,38 +1,56 @@
-"""Owns what an image's bytes say before anything is decoded: format, size, orientation, cost.
+"""What an image's bytes tell before anything is decoded: format, size, orientation, cost.
 
-Whatever `checked_image` lets through is of an accepted format and within the limits, so that
-decoding it takes bounded time and memory.
+Whatever `checked_image` lets through is of an accepted format and within the limits. The time to
+decode is a prediction: `decode_process` holds what is not surely quick to it.
 """
 
 from __future__ import annotations
 
-import base64
 import binascii
 import re
 import string
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import simplejpeg
 
 from .errors import BeyondLimit, DamagedImage, UnknownFormat
-from .png_chunks import PNG_START, chunks, pixels_only
+from .png_chunks import PNG_START, bits_per_pixel, chunks, depth_of, is_interlaced, pixels_only
 from .spec import IMAGE_FORMATS, ImageLimits
 
 # Time to decode, in nanoseconds: by pixel, by encoded byte. Bounds of flat, smooth and noisy
 # pictures in every quality, on one core of an Intel Xeon; most photos take a third of it.
-_DECODE_NS = {"JPEG": (3, 8), "PNG": (10, 10), "WebP": (8, 50), "BMP": (6, 0)}
+_DECODE_NS = {"JPEG": (3, 8), "WebP": (8, 50), "BMP": (6, 0)}
+# An arithmetic coder decides bit by bit, and long runs of zeros take time but no bytes.
+_ARITHMETIC_NS = 30, 180
 # Every scan of a JPEG walks over all of its pixels again, however few bytes it has.
 _SCAN_NS_PER_PIXEL, _SCAN_NS = 1.5, 5_000
+# A PNG's filters work on unpacked bytes; interlaced pixels are put in place one by one. Rows of 16
+# bits are made narrower, too.
+_PNG_NS, _PNG_NS_PER_BYTE, _PNG_NS_INTERLACED = 2, 10, 5
+_PNG_NS_UNPACKED = {16: 10.0}
+_PNG_NS_UNPACKED_NARROW = 2.7
+# What is expected to take a smaller part of `max_decode_ms` is quick. Nothing that we could draw
+# takes 4 times what is expected.
+_QUICK_PART = 0.25
 # Encoders write tens; walking a million takes a second.
 _MAX_SEGMENTS = 20_000
 # After a scan's data: anything but stuffing (00), fill bytes (FF) and restart markers (D0..D7).
 _NEXT_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
-_BASE64 = (string.ascii_letters + string.digits + "+/=" + string.whitespace).encode()
-_BASE64_LOOK = 100  # bytes
+# Markers that stand alone: TEM, SOI, EOI. The reserved ones (02..BF) end libjpeg's decoding, unless
+# it looks for a restart marker; then it goes on behind them (`jpeg_resync_to_restart`).
+_HAVE_LENGTH = frozenset(range(0xC0, 0xFF)) - frozenset(range(0xD0, 0xDA))
+_ARITHMETIC_FRAMES = frozenset(range(0xC9, 0xD0)) - {0xCC}
+_BASE64 = (string.ascii_letters + string.digits + "+/-_=").encode()
+_SPACES = string.whitespace.encode()
+_FROM_BASE64URL = bytes.maketrans(b"-_", b"+/")
+_BASE64_LOOK = 128  # characters
+_SHORTEST_TEXT = 4
+_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN, _END_OF_IMAGE, _EXIF = 0xDA, 0xD9, 0xE1
+_SHORT, _LONG = 3, 4  # TIFF's types
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +82,22 @@ def image_size(data: bytes) -> tuple[int, int]:
     return read_header(data).upright_hw
 
 
-def checked_image(data: bytes, limits: ImageLimits) -> tuple[bytes, Header]:
-    """The bytes to decode (without base64, a PNG without comments), when all limits allow it.
+@dataclass(frozen=True, slots=True)
+class EncodedImage:
+    """Bytes to decode (without base64, a PNG without comments), which all limits allow.
+
+    expected_ms: time to decode it whole, on one core.
+    is_quick: whether it surely takes less than `max_decode_ms`.
+    """
+
+    data: bytes
+    header: Header
+    expected_ms: float
+    is_quick: bool
+
+
+def checked_image(data: bytes, limits: ImageLimits) -> EncodedImage:
+    """The image in a request's bytes, when all limits allow it.
 
     Raises:
         ImageError: empty, of another format, cut short, or beyond `limits`.
@@ -73,17 +105,19 @@ def checked_image(data: bytes, limits: ImageLimits) -> tuple[bytes, Header]:
     if len(data) > limits.max_bytes:
         raise BeyondLimit("max_bytes", f"at most {limits.max_bytes} bytes", f"{len(data)}")
     data, image_format = _without_base64(data, limits.formats)
-    header = Header(image_format, _size(data, image_format))
-    height, width = header.hw
+    hw = _size(data, image_format)
+    height, width = hw
     if height < 1 or width < 1:
-        raise DamagedImage("at least 1 x 1 pixels", str(header))
+        raise DamagedImage("at least 1 x 1 pixels", str(Header(image_format, hw)))
     if height * width > limits.max_pixels:
-        raise BeyondLimit("max_pixels", f"at most {limits.max_pixels} pixels", str(header))
-    _check_decode_time(data, header, limits.max_decode_ms)
-    header = replace(header, orientation=_orientation(data, image_format))
+        raise BeyondLimit(
+            "max_pixels", f"at most {limits.max_pixels} pixels", str(Header(image_format, hw))
+        )
+    header = Header(image_format, hw, _orientation(data, image_format))
+    expected_ms = _checked_decode_ms(data, header, limits.max_decode_ms)
     if image_format == "PNG":
         data = pixels_only(data, limits.max_decode_ms)
-    return data, header
+    return EncodedImage(data, header, expected_ms, expected_ms < limits.max_decode_ms * _QUICK_PART)
 
 
 def read_header(data: bytes) -> Header:
@@ -109,28 +143,48 @@ def exif_orientation(data: bytes) -> int:
     return 1
 
 
+def has_end(jpeg: bytes) -> bool:
+    """Whether a JPEG's segments go on to its end marker."""
+    return any(marker == _END_OF_IMAGE for marker, _, _ in _segments(jpeg))
+
+
+def count_scans(jpeg: bytes) -> int:
+    """How often libjpeg may walk over a JPEG's pixels."""
+    return sum(marker == _START_OF_SCAN for marker, _, _ in _segments(jpeg))
+
+
 def _without_base64(data: bytes, formats: tuple[str, ...]) -> tuple[bytes, str]:
     accepted = f"{', '.join(formats[:-1])} or {formats[-1]}" if formats[1:] else formats[0]
     accepted += " bytes, or their base64 text"
     if not data:
         raise UnknownFormat(accepted, "no bytes")
-    if _format_of(data) is None:
-        data = _from_base64(data)
-    image_format = _format_of(data)
+    unpacked = data if _format_of(data) else _from_base64(data)
+    image_format = _format_of(unpacked)
     if image_format is None:
         raise UnknownFormat(accepted, f"{len(data)} bytes starting with {data[:8]!r}")
     if image_format not in formats:
         raise UnknownFormat(accepted, image_format)
-    return data, image_format
+    return unpacked, image_format
 
 
 def _from_base64(data: bytes) -> bytes:
-    """The bytes behind base64 text, with or without a `data:` prefix; `data` if it is no such."""
-    text = data.split(b",", 1)[1] if data.startswith(b"data:") and b"," in data[:100] else data
-    if text[:_BASE64_LOOK].translate(None, _BASE64):  # before 16 MB of noise are searched for it
+    """The bytes behind base64 text; `data` if it is no such text of an image.
+
+    With or without a `data:` prefix, spaces and padding, in either alphabet (RFC 4648, 4 and 5).
+    Only a text whose start is an image's is unpacked: three copies of it at most are held at once.
+    """
+    text = memoryview(data)
+    if data.startswith(b"data:") and (comma := data.find(b",", 0, _BASE64_LOOK)) > 0:
+        text = text[comma + 1 :]
+    start = bytes(text[:_BASE64_LOOK]).translate(_FROM_BASE64URL, _SPACES)
+    if start.translate(None, _BASE64) or len(start) < _SHORTEST_TEXT:
         return data
     try:
-        return base64.b64decode(b"".join(text.split()), validate=True)
+        if _format_of(binascii.a2b_base64(start[: len(start) // 4 * 4])) is None:
+            return data
+        packed = bytes(text).translate(_FROM_BASE64URL, _SPACES)
+        padding = b"=" * (-len(packed) % 4)
+        return binascii.a2b_base64(packed + padding if padding else packed, strict_mode=True)
     except binascii.Error:
         return data
 
@@ -210,24 +264,53 @@ def _size_in_webp(data: bytes) -> tuple[int, int]:
     return height, width
 
 
-def _check_decode_time(data: bytes, header: Header, max_decode_ms: int) -> None:
-    pixels = header.hw[0] * header.hw[1]
-    by_pixel, by_byte = _DECODE_NS[header.image_format]
-    expected_ns: float = pixels * by_pixel + len(data) * by_byte
+def _checked_decode_ms(data: bytes, header: Header, max_decode_ms: int) -> float:
+    """Expected time to decode. Raises: BeyondLimit: it is more than `max_decode_ms`."""
     scans = 1
-    if header.image_format == "JPEG":
-        by_scan = pixels * _SCAN_NS_PER_PIXEL + _SCAN_NS
-        scans = _most_scans(data)
-        if expected_ns + scans * by_scan > max_decode_ms * 1e6:  # worth counting exactly
-            scans = sum(marker == _START_OF_SCAN for marker, _, _ in _segments(data))
-        expected_ns += scans * by_scan
-    if expected_ns > max_decode_ms * 1e6:
+    match header.image_format:
+        case "JPEG":
+            scans = _most_scans(data)
+            expected_ms = _jpeg_ms(data, header.hw, scans)
+            if expected_ms > max_decode_ms * _QUICK_PART:  # worth counting exactly
+                scans = count_scans(data)
+                expected_ms = _jpeg_ms(data, header.hw, scans)
+        case "PNG":
+            expected_ms = _png_ms(data, header.hw)
+        case other:
+            by_pixel, by_byte = _DECODE_NS[other]
+            expected_ms = (header.hw[0] * header.hw[1] * by_pixel + len(data) * by_byte) / 1e6
+    if expected_ms > max_decode_ms:
         in_scans = f" in {scans} scans" if scans > 1 else ""
         raise BeyondLimit(
             "max_decode_ms",
             f"at most {max_decode_ms} ms of decoding",
-            f"{header}{in_scans}, {len(data)} bytes, which may take {expected_ns / 1e6:.0f} ms",
+            f"{header}{in_scans}, {len(data)} bytes, which may take {expected_ms:.0f} ms",
         )
+    return expected_ms
+
+
+def _jpeg_ms(data: bytes, hw: tuple[int, int], scans: int) -> float:
+    pixels = hw[0] * hw[1]
+    by_pixel, by_byte = _ARITHMETIC_NS if _is_arithmetic(data) else _DECODE_NS["JPEG"]
+    by_scan = pixels * _SCAN_NS_PER_PIXEL + _SCAN_NS
+    return (pixels * by_pixel + len(data) * by_byte + scans * by_scan) / 1e6
+
+
+def _is_arithmetic(jpeg: bytes) -> bool:
+    for marker, _, _ in _segments(jpeg):
+        if marker in _START_OF_FRAME:
+            return marker in _ARITHMETIC_FRAMES
+    return False
+
+
+def _png_ms(data: bytes, hw: tuple[int, int]) -> float:
+    pixels = hw[0] * hw[1]
+    by_pixel = _PNG_NS + (_PNG_NS_INTERLACED if is_interlaced(data) else 0)
+    by_unpacked = _PNG_NS_UNPACKED.get(depth_of(data), _PNG_NS_UNPACKED_NARROW)
+    unpacked = pixels * bits_per_pixel(data) / 8
+    return (
+        pixels * by_pixel + unpacked * by_unpacked + len(data) * _PNG_NS_PER_BYTE
+    ) / 1e6
 
 
 def _most_scans(data: bytes) -> int:
@@ -240,7 +323,11 @@ def _most_scans(data: bytes) -> int:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker of a JPEG's segment, start and end of its content; scans' data are skipped.
+    """Marker of a JPEG's segment, start and end of its content, as libjpeg meets them.
+
+    Scans' data are skipped, and so are restart markers and whatever lies between segments.
+
+    Source: libjpeg-turbo, jdmarker.c, `next_marker` and `read_markers`.
 
     Raises:
         DamagedImage: more segments than any encoder writes.
@@ -248,22 +335,26 @@ def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
     position = 2
     for _ in range(_MAX_SEGMENTS):
         found = _NEXT_MARKER.search(data, position)
-        if found is None or (marker := data[found.end() - 1]) == _END_OF_IMAGE:
+        if found is None:
             return
-        start = found.end() + 2
-        end = found.end() + int.from_bytes(data[found.end() : start], "big")
-        yield marker, start, end
-        position = max(start, end)
+        position = found.end()
+        marker = data[position - 1]
+        if marker in _HAVE_LENGTH:
+            start = position + 2
+            position = max(start, position + int.from_bytes(data[position:start], "big"))
+            yield marker, start, position
+        else:
+            yield marker, position, position
+            if marker == _END_OF_IMAGE:
+                return
     raise DamagedImage("a whole JPEG", f"more than {_MAX_SEGMENTS} segments")
 
 
 def _png_orientation(data: bytes) -> int:
-    """The orientation in a PNG's eXIf chunk; 1 when there is none."""
+    """The orientation in a PNG's eXIf chunk, which may also stand behind the pixels; else 1."""
     for kind, start, end in chunks(data):
         if kind == b"eXIf":
             return _orientation_in_tiff(data[start + 8 : end - 4])
-        if kind == b"IDAT":
-            break
     return 1
 
 
@@ -286,6 +377,7 @@ def _webp_orientation(data: bytes) -> int:
 
 
 def _orientation_in_tiff(tiff: bytes) -> int:
+    """As SHORT, which the standard asks for, or as LONG, which some programs write."""
     order = {b"II": "<", b"MM": ">"}.get(tiff[:2])
     if order is None:
         return 1
@@ -293,11 +385,12 @@ def _orientation_in_tiff(tiff: bytes) -> int:
         (directory,) = struct.unpack_from(f"{order}I", tiff, 4)
         (count,) = struct.unpack_from(f"{order}H", tiff, directory)
         for entry in range(count):
-            tag, kind, _, value = struct.unpack_from(
-                f"{order}HHIH", tiff, directory + 2 + 12 * entry
-            )
-            if (tag, kind) == (0x0112, 3):
-                return value if 1 <= value <= 8 else 1
+            place = directory + 2 + 12 * entry
+            tag, kind = struct.unpack_from(f"{order}HH", tiff, place)
+            if tag == 0x0112 and kind in (_SHORT, _LONG):
+                number = "H" if kind == _SHORT else "I"
+                (value,) = struct.unpack_from(f"{order}{number}", tiff, place + 8)
+                return int(value) if 1 <= value <= 8 else 1
     except struct.error:
         return 1
     return 1

@@ -1,10 +1,11 @@
-"""Owns the one path from encoded bytes to network pixels: training, calibration, client, server.
+"""The one path from encoded bytes to network pixels: training, calibration, client, server.
 
 With `image_headers` the only module of `pose_runtime` that imports simplejpeg or OpenCV.
 """
 
 from __future__ import annotations
 
+import re
 import threading
 
 import cv2
@@ -13,7 +14,7 @@ import simplejpeg
 from numpy.typing import NDArray
 
 from .errors import DamagedImage
-from .image_headers import Header, checked_image
+from .image_headers import EncodedImage, Header, checked_image, has_end
 from .letterbox import Letterbox
 from .orientation import upright
 from .spec import ImageLimits
@@ -27,6 +28,8 @@ _MIN_BILINEAR_SCALE = 0.5
 _MIN_JPEG_FACTOR = 2
 _BUFFER_BYTES = 8 * 2**20  # a whole image of 1920 x 1080
 _own = threading.local()
+# What libjpeg calls a warning (jerror.h, JWRN_*): it goes on. Anything else ends decoding.
+_SMALL_DAMAGE = re.compile("Corrupt JPEG data|Unknown Adobe|Warning|Inconsistent progression")
 # BGR; the orientation is applied here, by the same code for all formats.
 _AS_STORED = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
 
@@ -38,10 +41,10 @@ def decode_image(data: bytes, limits: ImageLimits) -> Pixels:
         ImageError: empty, of another format, damaged, cut short, or beyond `limits`; sizes are
             read from the header before anything is decoded.
     """
-    data, header = checked_image(data, limits)
-    if header.image_format == "JPEG":
-        return _decode_jpeg(data, header)
-    return _decode_other(data, header)
+    image = checked_image(data, limits)
+    if image.header.image_format == "JPEG":
+        return _decode_jpeg(image.data, image.header)
+    return _decode_other(image.data, image.header)
 
 
 def network_pixels(
@@ -55,13 +58,22 @@ def network_pixels(
     Raises:
         ImageError: as `decode_image`.
     """
-    data, header = checked_image(data, limits)
+    return checked_pixels(checked_image(data, limits), network_hw)
+
+
+def checked_pixels(image: EncodedImage, network_hw: tuple[int, int]) -> tuple[Pixels, Letterbox]:
+    """`network_pixels` of an image whose limits were checked.
+
+    Raises:
+        DamagedImage: it does not decode.
+    """
+    header = image.header
     letterbox = Letterbox.fit(header.upright_hw, network_hw)
     if header.image_format == "JPEG":
-        image = _decode_jpeg(data, header, letterbox.placed_hw, _buffer_for(header.hw))
+        pixels = _decode_jpeg(image.data, header, letterbox.placed_hw, _buffer_for(header.hw))
     else:
-        image = _decode_other(data, header)
-    return _placed(image, letterbox, network_hw), letterbox
+        pixels = _decode_other(image.data, header)
+    return _placed(pixels, letterbox, network_hw), letterbox
 
 
 def letterbox_pixels(image: Pixels, network_hw: tuple[int, int]) -> tuple[Pixels, Letterbox]:
@@ -108,22 +120,50 @@ def _decode_jpeg(
     (0, 0) asks for the whole size, which is also the answer when no scale below half would do.
     With a `buffer` of enough bytes, the pixels may lie in it.
     """
-    factor = 1 if enough_hw == (0, 0) else _MIN_JPEG_FACTOR
     height, width = enough_hw[::-1] if header.orientation >= 5 else enough_hw
+    size = {
+        "min_height": height,
+        "min_width": width,
+        "min_factor": 1 if enough_hw == (0, 0) else _MIN_JPEG_FACTOR,
+    }
+    if buffer is None:
+        buffer = np.empty(3 * header.hw[0] * header.hw[1], np.uint8)
     try:
-        image = simplejpeg.decode_jpeg(
-            data,
-            "RGB",
-            min_height=height,
-            min_width=width,
-            min_factor=factor,
-            buffer=buffer,
-        )
+        image = simplejpeg.decode_jpeg(data, "RGB", **size, buffer=buffer)
     except ValueError as error:
-        if "premature end" in str(error).lower():
-            raise DamagedImage("a whole JPEG", f"{len(data)} bytes that end too early") from error
-        return _decode_other(data, header)  # CMYK, and small damage that other decoders tolerate
+        if _is_cmyk(data):  # nothing was decoded
+            return _decode_other(data, header)
+        image = _in_spite_of(error, data, size, buffer)
     return upright(image, header.orientation)
+
+
+def _is_cmyk(jpeg: bytes) -> bool:
+    return bool(simplejpeg.decode_jpeg_header(jpeg, strict=False)[2] == "CMYK")
+
+
+def _in_spite_of(
+    error: ValueError, data: bytes, size: dict[str, int], buffer: Pixels
+) -> NDArray[np.uint8]:
+    """What simplejpeg decoded in spite of small damage that other decoders tolerate, too.
+
+    It complains when all is done, except about what stands before the first scan.
+    """
+    ends_early = DamagedImage("a whole JPEG", f"{len(data)} bytes that end too early")
+    does_not_decode = DamagedImage("a whole JPEG", f"{len(data)} bytes that do not decode")
+    if "premature end" in str(error).lower():
+        raise ends_early from error
+    if not _SMALL_DAMAGE.match(str(error)):
+        raise does_not_decode from error
+    try:
+        height, width, _, _ = simplejpeg.decode_jpeg_header(data, **size)
+        return buffer[: 3 * height * width].reshape(height, width, 3)
+    except ValueError:
+        if not has_end(data):
+            raise ends_early from error
+    try:
+        return simplejpeg.decode_jpeg(data, "RGB", **size, buffer=buffer, strict=False)
+    except ValueError as last:
+        raise does_not_decode from last
 
 
 def _decode_other(data: bytes, header: Header) -> Pixels:

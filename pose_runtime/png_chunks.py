@@ -1,4 +1,4 @@
-"""Owns the chunks of a PNG: that all are there, and that no few bytes unpack to a flood.
+"""The chunks of a PNG: that all are there, and that no few bytes unpack to a flood.
 
 Source: PNG specification (third edition), sections 5 and 11.
 """
@@ -76,5 +76,18 @@ def _check_unpacked(packed: list[bytes], most_bytes: int) -> None:
 
 def _most_bytes(data: bytes) -> int:
     """Bound of a PNG's unpacked data: interlacing at most doubles what its rows need."""
-    width, height, depth, colours = struct.unpack_from(">IIBB", data, 16)
-    return 2 * height * (2 + width * depth * _CHANNELS.get(colours, 4) // 8)
+    width, height = struct.unpack_from(">II", data, 16)
+    return 2 * height * (2 + width * bits_per_pixel(data) // 8)
+
+
+def bits_per_pixel(data: bytes) -> int:
+    return depth_of(data) * _CHANNELS.get(data[25], 4)
+
+
+def depth_of(data: bytes) -> int:
+    """Bits of one channel."""
+    return data[24]
+
+
+def is_interlaced(data: bytes) -> bool:
+    return data[28] == 1

@@ -30,6 +30,13 @@ FRAME_THAT_DOES_NOT_DECODE = (
     "AAJWUDhMEQAAAC87wAkAB1DkIhdd/4GI6H8AAEFOTUYqAAAAAAAAAAAAOwAAJwAAAAAAAFZQOEwRAAAALzvACQAH"
     "UK1qVav/gYjofwAAQU5NRioAAAAAAAAAAAA7AAAnAAAAAAAAVlA4TBEAAAAvO8AJAAdQhSpUof+BiOh/AAA="
 )
+# OpenCV reads arithmetic coding, but does not write it.
+ARITHMETIC = (
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAAgGBgcGBQgHBwcJCQgKDBQNDAsLDBkSEw8UHRofHh0aHBwgJC4nICIs"
+    "IxwcKDcpLDAxNDQ0Hyc5PTgyPC4zNDL/2wBDAQkJCQwLDBgNDRgyIRwhMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIy"
+    "MjIyMjIyMjIyMjIyMjIyMjIyMjIyMjIyMjL/yQARCAAoADwDASIAAhEBAxEB/8wACgAQEAUBEBEF/9oADAMBAAIR"
+    "AxEAPwDSpIGH4sD/2Q=="
+)
 FORMATS = ("jpg", "png", "webp", "bmp")
 
 
@@ -100,6 +107,15 @@ def with_scans(jpeg: bytes, more: int) -> bytes:
     return jpeg[:-2] + jpeg[scans_of(jpeg)[-1] : -2] * more + b"\xff\xd9"
 
 
+def with_standalone_markers(jpeg: bytes, more: int) -> bytes:
+    """A progressive JPEG whose last scan comes `more` times again, behind a marker without length.
+
+    Who takes the two bytes behind TEM for a length sees none of these scans.
+    """
+    again = b"\xff\x01" + jpeg[scans_of(jpeg)[-1] : -2]
+    return jpeg[:-2] + again * more + b"\xff\xd9"
+
+
 def with_exif(jpeg: bytes, tiff: bytes) -> bytes:
     content = b"Exif\0\0" + tiff
     return jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(content) + 2) + content + jpeg[2:]
@@ -142,6 +158,10 @@ def answered() -> dict[str, bytes]:
         "a JPEG with a PDF in it": jpeg[:2] + b"\xff\xfe\0\x12%PDF-1.7\n%%EOF\n\n" + jpeg[2:],
         "a JPEG with broken EXIF": with_exif(jpeg, b"II*\0\xff\xff\xff\xff"),
         "a JPEG with EXIF that points to itself": with_exif(jpeg, b"MM\0*\0\0\0\0\xff\xff"),
+        "a JPEG with arithmetic coding": base64.b64decode(ARITHMETIC),
+        "a JPEG with a marker without length": with_standalone_markers(progressive(picture()), 2),
+        "a JPEG with bytes between its segments": jpeg[:-2] + b"abc" + jpeg[-2:],
+        "a JPEG with fill bytes": jpeg[:2] + b"\xff" * 9 + jpeg[2:],
         "a JPEG with scans behind its end": jpeg + b"\xff\xda" * 100_000,
         "a BMP from its bottom": bmp_upside_down(),
     }
@@ -201,6 +221,13 @@ def refused() -> dict[str, Refused]:
             "more than 20000 segments",
         ),
         "a JPEG of a thousand scans": (with_scans(many, 1000), "(max_decode_ms)"),
+        "a JPEG of 400 scans behind markers without length": (
+            with_standalone_markers(progressive(np.full((3000, 3000, 3), 90, np.uint8)), 400),
+            "(max_decode_ms)",
+        ),
+        "16 MB of base64 in pairs": (b"AA " * 5_500_000, "16500000 bytes starting with b'AA AA"),
+        "16 MB of base64 without an image in it": (b"A" * 16_000_000, "starting with b'AAAAAAAA'"),
+        "junk that is base64, too": (b"hello you there", "15 bytes starting with b'hello yo'"),
         "a progressive JPEG without its last scans": (
             progressive(noise())[: scans_of(progressive(noise()))[3]],
             "a whole JPEG",

@@ -44,8 +44,8 @@ OF_VERSION_2 = ("2", 1 + 255, 0.45)
 
 MARKS = {
     "images.py": (
-        "_unmarked_pixels = network_pixels\n"
-        "def network_pixels(*args):\n"
+        "_unmarked_pixels = checked_pixels\n"
+        "def checked_pixels(*args):\n"
         "    pixels, letterbox = _unmarked_pixels(*args)\n"
         "    return 255 - pixels, letterbox\n"
     ),

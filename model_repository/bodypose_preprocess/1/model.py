@@ -9,8 +9,8 @@ from .pose_runtime.admission import (  # pose_runtime/ is placed here by `tools 
     Admission,
     check_limit,
 )
+from .pose_runtime.decode_process import BoundedDecoder
 from .pose_runtime.door import Door, parameter
-from .pose_runtime.images import network_pixels
 from .pose_runtime.integrity import check_files
 from .pose_runtime.metrics import StageMetrics
 from .pose_runtime.passage import Entrance
@@ -30,10 +30,14 @@ class TritonPythonModel:
             pb_utils, metrics, (spec.image,), outputs, passage=passage, place=spec.place
         )
         self.door.check_config(args["model_config"])
+        self.decoder = BoundedDecoder(spec.network_hw, spec.limits)
+
+    def finalize(self):
+        self.decoder.close()
 
     def execute(self, requests):
         return self.door.answer_each(requests, self._place)
 
     def _place(self, image):
-        pixels, letterbox = network_pixels(image[0], self.spec.network_hw, self.spec.limits)
+        pixels, letterbox = self.decoder.network_pixels(image[0])
         return pixels, letterbox.to_geometry(), np.array(letterbox.image_hw, np.int32)

@@ -1,4 +1,5 @@
 import base64
+import binascii
 import io
 import struct
 import zlib
@@ -6,6 +7,7 @@ import zlib
 import cv2
 import numpy as np
 import pytest
+import simplejpeg
 from PIL import Image, ImageOps
 
 from pose_runtime import images
@@ -56,6 +58,44 @@ def test_base64_text_with_and_without_prefix_is_decoded():
         assert (decode_image(text, LIMITS) == photo()).all()
 
 
+@pytest.mark.parametrize("end", ["", "="])
+def test_base64url_is_decoded_with_and_without_padding(end):
+    jpeg = encoded(np.random.default_rng(2).integers(0, 256, (24, 24, 3), np.uint8), ".jpg")
+    jpeg += bytes(-(len(jpeg) + 1) % 3)  # one letter of padding
+    text = base64.urlsafe_b64encode(jpeg)
+    assert {*b"-_"} & {*text}
+    assert decode_image(text.rstrip(b"=") + end.encode(), LIMITS).shape == (24, 24, 3)
+
+
+def test_a_text_that_is_no_image_is_refused_before_it_is_unpacked(monkeypatch):
+    unpacked = []
+    unpack = binascii.a2b_base64
+    monkeypatch.setattr(
+        binascii, "a2b_base64", lambda text, **how: unpacked.append(len(text)) or unpack(text)
+    )
+    with pytest.raises(ImageError, match="3000000 bytes starting with b'AA AA AA'"):
+        decode_image(b"AA " * 1_000_000, LIMITS)
+    assert max(unpacked) < 1000
+
+
+def test_damage_that_libjpeg_tolerates_takes_one_decoding(monkeypatch):
+    jpeg = encoded(photo(), ".jpg")
+    calls = []
+    decode = simplejpeg.decode_jpeg
+
+    def counted(*args, **kwargs):
+        calls.append(1)
+        return decode(*args, **kwargs)
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", counted)
+    monkeypatch.setattr(cv2, "imdecode", None)
+    damaged = jpeg[:-2] + b"abc" + jpeg[-2:]
+    for least_hw in ((288, 384), (8, 8)):
+        network_pixels(damaged, least_hw, LIMITS)
+    assert (decode_image(damaged, LIMITS) == decode(jpeg, "RGB")).all()
+    assert len(calls) == 3
+
+
 def test_base64_in_lines_is_decoded():
     assert decode_image(base64.encodebytes(encoded(photo(), ".png")), LIMITS).shape == (60, 80, 3)
 
@@ -94,6 +134,24 @@ def test_a_webp_with_a_damaged_exif_chunk_is_upright_or_as_it_says():
     assert read_header(endless).orientation == 6
     for end in (size_at, size_at + 2, size_at + 10, len(webp) - 8):
         assert read_header(webp[:end]).orientation == 1
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_an_orientation_stored_as_long_is_applied(order):
+    mark = b"II*\0" if order == "<" else b"MM\0*"
+    tiff = mark + struct.pack(f"{order}IHHHIII", 8, 1, 0x0112, 4, 1, 6, 0)
+    content = b"Exif\0\0" + tiff
+    jpeg = encoded(photo(), ".jpg")
+    jpeg = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(content) + 2) + content + jpeg[2:]
+    assert decode_image(jpeg, LIMITS).shape == (80, 60, 3)
+
+
+def test_an_orientation_behind_the_pixels_of_a_png_is_applied():
+    png = encoded(photo(), ".png")
+    tiff = b"II*\0" + struct.pack("<IHHHIHHI", 8, 1, 0x0112, 3, 1, 6, 0, 0)
+    chunk = struct.pack(">I", len(tiff)) + b"eXIf" + tiff
+    chunk += struct.pack(">I", zlib.crc32(chunk[4:]))
+    assert decode_image(png[:-12] + chunk + png[-12:], LIMITS).shape == (80, 60, 3)
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
