@@ -308,9 +308,7 @@ def _png_ms(data: bytes, hw: tuple[int, int]) -> float:
     by_pixel = _PNG_NS + (_PNG_NS_INTERLACED if is_interlaced(data) else 0)
     by_unpacked = _PNG_NS_UNPACKED.get(depth_of(data), _PNG_NS_UNPACKED_NARROW)
     unpacked = pixels * bits_per_pixel(data) / 8
-    return (
-        pixels * by_pixel + unpacked * by_unpacked + len(data) * _PNG_NS_PER_BYTE
-    ) / 1e6
+    return (pixels * by_pixel + unpacked * by_unpacked + len(data) * _PNG_NS_PER_BYTE) / 1e6
 
 
 def _most_scans(data: bytes) -> int:

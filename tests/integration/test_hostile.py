@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
+import os
+import signal
+import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,6 +46,39 @@ def test_hostile_bytes_are_refused_with_their_reason(server, by_grpc, refused):
             by_grpc(server, data)
         assert words in str(caught.value), name
         assert len(str(caught.value).splitlines()) == 1, name
+
+
+def test_what_may_take_long_is_decoded_by_a_process_that_goes_with_the_server(
+    repository, by_grpc, refused
+):
+    large = hostile_images.encoded("png", np.full((4000, 3000, 3), 100, np.uint8))
+    with embedded_server(repository) as server:
+        started = child_of(server.model_processes()["bodypose_preprocess"])
+        assert started
+        assert by_grpc(server, large).scores[0] > 0
+        os.kill(started, signal.SIGKILL)
+        with pytest.raises(refused, match="which ended the process that decodes"):
+            by_grpc(server, large)
+        assert by_grpc(server, large).scores[0] > 0  # by another one
+        last = child_of(server.model_processes()["bodypose_preprocess"])
+        assert last not in (0, started)
+    deadline = time.monotonic() + 5
+    while Path(f"/proc/{last}/cmdline").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not Path(f"/proc/{last}/cmdline").exists()
+
+
+def child_of(model: int) -> int:
+    """The process that decodes for a model's; 0 without one."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            fields = path.read_text().rpartition(")")[2].split()
+            if (
+                int(fields[1]) == model
+                and b"decode_process" in path.with_name("cmdline").read_bytes()
+            ):
+                return int(path.parent.name)
+    return 0
 
 
 def test_nan_from_the_network_fails_its_own_image_only(tmp_path, tiny_onnx, by_grpc, refused):

@@ -70,7 +70,7 @@ def counting_jpeg(between: list[bytes]) -> tuple[bytes, int]:
 # What may stand between scans: libjpeg goes on behind it.
 BETWEEN = st.one_of(
     st.just(b""),
-    st.sampled_from([b"\xff\x01", b"\xff\xd0", b"\xff\xd7", b"\xff\xff\xff", b"\xff\x00"]),
+    st.sampled_from([b"\xff\x01", b"\xff\xd0", b"\xff\xd7", b"\xff\xff\xff\x01", b"\xff\x00"]),
     st.binary(max_size=6).filter(lambda data: b"\xff" not in data),
     st.builds(segment, st.sampled_from([0xFE, 0xE1, 0xE2, 0xEF]), st.binary(max_size=20)),
     st.builds(segment, st.just(0xFE), st.just(b""), st.sampled_from([0, 1, 2])),
