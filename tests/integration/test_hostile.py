@@ -51,7 +51,7 @@ def test_hostile_bytes_are_refused_with_their_reason(server, by_grpc, refused):
 def test_what_may_take_long_is_decoded_by_a_process_that_goes_with_the_server(
     repository, by_grpc, refused
 ):
-    large = hostile_images.encoded("png", np.full((4000, 3000, 3), 100, np.uint8))
+    large = hostile_images.encoded("png", np.full((4000, 4000, 3), 100, np.uint8))
     with embedded_server(repository) as server:
         started = child_of(server.model_processes()["bodypose_preprocess"])
         assert started
