@@ -39,11 +39,27 @@ COMMANDS: Final[Mapping[str, tuple[Callable[..., Any], ...]]] = {
     "Compare runs": (ablation, data_scaling, compare_modes, compare_sizes),
 }
 
+# TAO's other names of our options.
+_OUR_NAMES: Final = {
+    "experiment-spec-file": "experiment-spec",
+    "dump-visualizations": "visualize",
+}
+
+
+def _our_spelling(token: str) -> str:
+    """TAO writes `--results_dir` where we write `--results-dir`; both are understood."""
+    hyphenated = token.replace("_", "-")
+    return _OUR_NAMES.get(hyphenated, hyphenated)
+
+
 app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "token_normalize_func": _our_spelling,
+    },
     help="Train, make small, export, serve and measure BodyPose on Triton.",
 )
 for _panel, _commands in COMMANDS.items():

@@ -12,48 +12,62 @@ if TYPE_CHECKING:
 
 
 KeyOption = Annotated[
-    str | None, typer.Option("-k", "--key", help="Accepted for TAO's sake: nothing is encrypted.")
+    str | None,
+    typer.Option("-k", "--key", help="Accepted as in TAO, and ignored: nothing is encrypted."),
 ]
 SpecOption = Annotated[
     Path,
     typer.Option(
         "-e",
-        "--experiment_spec",
         "--experiment-spec",
-        "--experiment_spec_file",
-        "--experiment-spec-file",
-        help="YAML spec.",
+        help="Training spec, a YAML file.",
     ),
 ]
 SkeletonOption = Annotated[
     Path | None,
     typer.Option(
-        metavar="JSON", help="Your own skeleton.", dir_okay=False, show_default="18 joints"
+        metavar="JSON",
+        help="Skeleton of your own, as `Skeleton.to_json` writes it.",
+        dir_okay=False,
+        show_default="18 joints",
     ),
 ]
 AnnotationsOption = Annotated[
-    Path, typer.Option("--annotations", "-a", help="COCO keypoints file.", dir_okay=False)
+    Path,
+    typer.Option(
+        "--annotations", "-a", help="COCO keypoint annotations, a JSON file.", dir_okay=False
+    ),
 ]
 ImagesOption = Annotated[
     Path,
-    typer.Option("--images", "-i", help="Folder of its images.", exists=True, file_okay=False),
+    typer.Option(
+        "--images",
+        "-i",
+        help="Folder with the images of the annotations.",
+        exists=True,
+        file_okay=False,
+    ),
 ]
 LimitOption = Annotated[
-    int | None, typer.Option(min=1, help="Only so many images, from the start.")
+    int | None, typer.Option(min=1, help="Use only the first N images.", metavar="N")
 ]
 JsonOption = Annotated[
-    Path | None, typer.Option("--json", metavar="OUT", help="Write the numbers as JSON.")
+    Path | None, typer.Option("--json", metavar="OUT", help="Also write the numbers as JSON.")
 ]
 
 
 def say_that_keys_do_nothing(key: str | None) -> None:
-    """TAO's habit is harmless here, and said to be."""
+    """Tell a person who gave a key, as in TAO, that it is not used."""
     if key is not None:
         typer.echo("-k/--key: nothing is encrypted here, the key is not used", err=True)
 
 
 def skeleton_of(file: Path | None) -> Skeleton:
-    """The skeleton of `--skeleton`, or the 18 joints."""
+    """The skeleton of `--skeleton`, or the default one of 18 joints.
+
+    Raises:
+        ConfigError: the file is missing, or no skeleton.
+    """
     from bodypose_tools.data.skeletons import load_skeleton
     from pose_runtime.skeleton import BODYPOSE_18
 
@@ -71,6 +85,6 @@ def network_hw_of(input_dims: str) -> tuple[int, int]:
     if channels != 3 or min(height, width) < STRIDE or height % STRIDE or width % STRIDE:
         raise typer.BadParameter(
             f"expected H,W,3 with H and W multiples of {STRIDE}, got {input_dims}",
-            param_hint="--input_dims",
+            param_hint="--input-dims",
         )
     return height, width

@@ -213,7 +213,6 @@ def tune(
         float | None,
         typer.Option(
             "--max-p99-ms",
-            "--max_p99_ms",
             min=1,
             help="Largest p99 latency of a step that counts.",
             show_default="no limit",

@@ -25,9 +25,7 @@ def build_engine(
     ],
     output: Annotated[
         Path,
-        typer.Option(
-            "-o", "--output", "--engine_file", "--engine-file", help="Engine file to write."
-        ),
+        typer.Option("-o", "--output", "--engine-file", help="Engine file to write."),
     ] = Path("build/model.plan"),
     runtime: RuntimeOption = EngineRuntime.TENSORRT,
     max_batch_size: MaxBatchOption = 8,

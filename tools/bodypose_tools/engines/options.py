@@ -23,7 +23,6 @@ RuntimeOption = Annotated[
 MaxBatchOption = Annotated[
     int,
     typer.Option(
-        "--max_batch_size",
         "--max-batch-size",
         min=1,
         help="Largest batch that the engine takes.",
@@ -33,7 +32,6 @@ MaxBatchOption = Annotated[
 OptBatchOption = Annotated[
     int | None,
     typer.Option(
-        "--opt_batch_size",
         "--opt-batch-size",
         min=1,
         help="Batch size that TensorRT optimises for.",
@@ -44,7 +42,6 @@ OptBatchOption = Annotated[
 WorkspaceOption = Annotated[
     int,
     typer.Option(
-        "--max_workspace_size",
         "--max-workspace-size",
         min=1 << 20,
         help="Scratch memory of the engine, in bytes.",
@@ -54,7 +51,6 @@ WorkspaceOption = Annotated[
 TimingCacheOption = Annotated[
     Path | None,
     typer.Option(
-        "--timing_cache",
         "--timing-cache",
         help="File of kernel timings: read if it exists, and written.",
         rich_help_panel=PANEL,

@@ -1,4 +1,4 @@
-"""The evaluating side of the `tools` command: models scored offline, thresholds, the oracle."""
+"""The commands that score models offline: `evaluate`, `tune-grouping`, `inference`, `oracle`."""
 
 from __future__ import annotations
 
@@ -30,41 +30,55 @@ def evaluate(
     float_model: Annotated[
         Path | None,
         typer.Option(
-            "--float_model",
             "--float-model",
-            help="Its float version, to say how much AP is lost.",
+            help="Float version of MODEL; the loss of AP against it is printed.",
             dir_okay=False,
         ),
     ] = None,
     strict: Annotated[
-        bool, typer.Option("--strict", help="As served: one view, padded. The default.")
+        bool,
+        typer.Option(
+            "--strict",
+            help="Score as served: each image once, padded to the input size. The default.",
+        ),
     ] = False,
     keep_aspect: Annotated[
         bool,
         typer.Option(
-            "--keep-aspect", help="The image's shorter side fits, the longer is as long as it is."
+            "--keep-aspect",
+            help="Scale the shorter side to the input's, and do not pad the longer one.",
         ),
     ] = False,
     multi_scale: Annotated[
-        bool, typer.Option("--multi-scale", "--multi_scale", help="Scales 0.5, 1, 1.5 and 2.")
+        bool,
+        typer.Option(
+            "--multi-scale",
+            help="Average the fields over scales 0.5, 1, 1.5 and 2.",
+        ),
     ] = False,
-    flip: Annotated[bool, typer.Option("--flip", help="The mirrored image, too.")] = False,
+    flip: Annotated[
+        bool, typer.Option("--flip", help="Average the fields of the image and its mirror image.")
+    ] = False,
     grouping: Annotated[
         Path | None,
-        typer.Option(metavar="JSON", help="Thresholds of `tools tune-grouping`.", dir_okay=False),
+        typer.Option(
+            metavar="JSON",
+            help="Grouping thresholds, as `tools tune-grouping -o` writes them.",
+            dir_okay=False,
+        ),
     ] = None,
     limit: LimitOption = None,
     json_out: JsonOption = None,
     key: KeyOption = None,
 ) -> None:
-    """Score a model on COCO keypoints in this process: the ten numbers.
+    """Score a model with COCO's ten keypoint numbers, without a server.
 
     Example: `tools evaluate MODEL.onnx -a person_keypoints_val.json -i val --json scores.json`
 
     Example: `tools evaluate MODEL.plan -a val.json -i val --float_model MODEL.onnx`
 
-    Without options it is what a server does, and `pose-client evaluate` gives the same numbers.
-    The other modes need a .keras file, whose input has no fixed size:
+    By default images are processed as a server does, and `pose-client evaluate` gives the same
+    numbers. Other modes need a .keras file, whose input has no fixed size:
     `tools evaluate best.keras -a person_keypoints_val.json -i val --multi-scale --flip`
     """
     if strict and (keep_aspect or multi_scale or flip):
@@ -93,25 +107,38 @@ def tune_grouping(
     model: Annotated[Path, typer.Argument(help="A .keras or .onnx file.", dir_okay=False)],
     annotations: Annotated[
         Path,
-        typer.Option("--annotations", "-a", help="COCO keypoints of TRAINING.", dir_okay=False),
+        typer.Option(
+            "--annotations",
+            "-a",
+            help="COCO keypoint annotations of the training split.",
+            dir_okay=False,
+        ),
     ],
     images: ImagesOption,
-    limit: Annotated[int, typer.Option("-n", "--limit", min=1, help="Images, at random.")] = 300,
-    seed: Annotated[int, typer.Option(help="Which images.")] = 42,
+    limit: Annotated[
+        int, typer.Option("-n", "--limit", min=1, help="Number of images, chosen at random.")
+    ] = 300,
+    seed: Annotated[int, typer.Option(help="Seed of the choice of images.")] = 42,
     output: Annotated[
         Path | None,
-        typer.Option("-o", "--output", metavar="JSON", help="Write all that was tried."),
+        typer.Option(
+            "-o",
+            "--output",
+            metavar="JSON",
+            help="Also write the thresholds, and the AP of each that was tried.",
+        ),
     ] = None,
     keep: Annotated[
-        bool, typer.Option("--keep", help="Write the thresholds into the .keras file's record.")
+        bool,
+        typer.Option("--keep", help="Store the thresholds in the record beside the .keras file."),
     ] = False,
 ) -> None:
-    """Choose grouping's thresholds for a network on training images, and compare person scores.
+    """Choose the grouping thresholds of a network on training images.
 
     Example: `tools tune-grouping best.keras -a person_keypoints_train.json -i train -o tuned.json`
 
-    With `--keep` every later command has them: export writes them into the ONNX file, from where
-    build-repo gives them to the server.
+    With `--keep` later commands use them: `tools export` writes them into the ONNX file, and
+    `tools build-repo` into the server's repository.
     """
     from bodypose_tools.files.json_records import write_record
     from bodypose_tools.runtimes.predictors import open_predictor
@@ -139,19 +166,19 @@ def inference(
     images: Annotated[
         list[str],
         typer.Argument(
-            metavar="IMAGE|DIR|LIST.json", help="Files, folders, patterns, JSON lists of paths."
+            metavar="IMAGE|DIR|LIST.json",
+            help="Image files, folders, patterns such as '*.jpg', or JSON lists of paths.",
         ),
     ],
     results: Annotated[
-        Path, typer.Option("-o", "-r", "--results_dir", "--results-dir", help="Folder to write.")
+        Path,
+        typer.Option("-o", "-r", "--results-dir", help="Folder to write the results to."),
     ],
     visualize: Annotated[
         bool,
         typer.Option(
             "--visualize",
-            "--dump_visualizations",
-            "--dump-visualizations",
-            help="Draw the people, too, into images_annotated/.",
+            help="Also write pictures with the people drawn, to images_annotated/.",
         ),
     ] = False,
     key: KeyOption = None,
@@ -178,21 +205,27 @@ def inference(
 def oracle(
     annotations: AnnotationsOption,
     images: ImagesOption,
-    sigma: Annotated[float, typer.Option(min=0.1, help="Of the heatmaps, network pixels.")] = 5.0,
+    sigma: Annotated[
+        float,
+        typer.Option(
+            min=0.1, help="Standard deviation of a heatmap's Gaussian, in network pixels."
+        ),
+    ] = 5.0,
     max_peaks: Annotated[
-        int, typer.Option("--max_peaks", "--max-peaks", min=1, help="Peaks kept per joint.")
+        int,
+        typer.Option("--max-peaks", min=1, help="Largest number of peaks per joint."),
     ] = 20,
     min_joints: Annotated[
-        int | None, typer.Option(min=1, help="Smallest person kept.", show_default="as served")
+        int | None, typer.Option(min=1, help="Fewest joints of a person.", show_default="as served")
     ] = None,
     size: Annotated[
         str,
-        typer.Option("-d", "--input_dims", "--input-dims", metavar="H,W,3", help="The network's."),
+        typer.Option("-d", "--input-dims", metavar="H,W,3", help="Input size of the network."),
     ] = "288,384,3",
     skeleton: SkeletonOption = None,
     json_out: JsonOption = None,
 ) -> None:
-    """The AP that decoding reaches on ideal fields drawn from the labels: no network can do better.
+    """Score the decoder on fields drawn from the labels: an upper bound of any network's AP.
 
     Example: `tools oracle -a person_keypoints_val.json -i val --json oracle.json`
     """

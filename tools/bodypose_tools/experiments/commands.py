@@ -1,4 +1,4 @@
-"""The experiments' side of the `tools` command: tables and pictures of finished runs."""
+"""The commands that compare runs: `ablation`, `data-scaling`, `compare-modes`, `compare-sizes`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,22 @@ from bodypose_tools.options import (
 
 RunsArgument = Annotated[
     list[Path],
-    typer.Argument(metavar="RUN...", help="Folders of `tools train -r`.", exists=True),
+    typer.Argument(
+        metavar="RUN...",
+        help="Folders of finished runs, as `tools train -r` writes them.",
+        exists=True,
+    ),
 ]
 PictureOption = Annotated[
-    Path | None, typer.Option("--picture", metavar="PNG", help="Draw it, too.")
+    Path | None, typer.Option("--picture", metavar="PNG", help="Also draw the comparison.")
 ]
 PageOption = Annotated[
     Path | None,
-    typer.Option("--page", metavar="MD", help="Replace the table between its two comments."),
+    typer.Option(
+        "--page",
+        metavar="MD",
+        help="Markdown page in which to replace the table, between its two comments.",
+    ),
 ]
 
 
@@ -38,16 +46,20 @@ _IN_TURN = {"rounds": "one an image", "order": "in turn"}
 def ablation(
     runs: RunsArgument,
     rounds: Annotated[
-        int, typer.Option("--rounds", min=0, help="Of timing on this CPU; 0: not timed.")
+        int,
+        typer.Option(
+            "--rounds", min=0, help="Rounds of timing each network on this CPU; 0: no timing."
+        ),
     ] = 0,
     json_out: JsonOption = None,
     picture: PictureOption = None,
     page: PageOption = None,
     name: Annotated[
-        str, typer.Option(help="Of the table's two comments, `<!-- NAME -->` and `<!-- /NAME -->`.")
+        str,
+        typer.Option(help="Name of the table in the two comments around it on --page."),
     ] = "ablation",
 ) -> None:
-    """Compare training runs with the first of them: what each changed, what it cost and reached.
+    """Compare training runs with the first one: changes of the spec, cost and AP.
 
     Example: `tools ablation build/runs/* --rounds 20 --json docs/results/ablation.json`
     """
@@ -82,13 +94,13 @@ def ablation(
 def data_scaling(
     runs: RunsArgument,
     predict: Annotated[
-        int, typer.Option(min=1, help="Number of images to predict AP for.")
+        int, typer.Option(min=1, help="Number of training images for which AP is predicted.")
     ] = 56_599,
     json_out: JsonOption = None,
     picture: PictureOption = None,
     page: PageOption = None,
 ) -> None:
-    """Fit AP against the number of training images, and say what more of them would bring.
+    """Fit AP against the number of training images, and predict AP for more of them.
 
     Example: `tools data-scaling build/runs/data_* --json docs/results/data_scaling.json`
 
@@ -119,7 +131,9 @@ def compare_modes(
     picture: PictureOption = None,
     page: PageOption = None,
 ) -> None:
-    """Score a network as served, with flip, keep-aspect and multi-scale: AP and time of each.
+    """Compare AP and time of a network in each evaluation mode.
+
+    The modes are as served, flip, keep-aspect and multi-scale.
 
     Example: `tools compare-modes best.keras -a person_keypoints_val.json -i val --json modes.json`
     """
@@ -143,14 +157,19 @@ def compare_sizes(
     images: ImagesOption,
     sizes: Annotated[
         list[str],
-        typer.Option("-d", "--input_dims", "--input-dims", metavar="H,W,3", help="One or more."),
+        typer.Option(
+            "-d",
+            "--input-dims",
+            metavar="H,W,3",
+            help="Input size to compare; may be repeated.",
+        ),
     ],
     limit: LimitOption = None,
     json_out: JsonOption = None,
     picture: PictureOption = None,
     page: PageOption = None,
 ) -> None:
-    """Score a network at other input sizes than its own: AP and time of each.
+    """Compare AP and time of a network at several input sizes.
 
     Example: `tools compare-sizes best.keras -a person_keypoints_val.json -i val -d 224,320,3`
     """

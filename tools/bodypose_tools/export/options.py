@@ -29,7 +29,6 @@ OutputFileOption = Annotated[
     Path | None,
     typer.Option(
         "-o",
-        "--output_file",
         "--output-file",
         help="ONNX file to write.",
         show_default="MODEL.onnx, MODEL.int8.onnx",
@@ -39,33 +38,26 @@ InputDimsOption = Annotated[
     str | None,
     typer.Option(
         "-d",
-        "--input_dims",
         "--input-dims",
         help="Input size as H,W,3; H and W are multiples of 32 (bodypose-vgg19: of 8).",
         show_default="as it was trained",
     ),
 ]
-DataTypeOption = Annotated[
-    DataType, typer.Option("--data_type", "--data-type", help="Arithmetic of the graph.")
-]
+DataTypeOption = Annotated[DataType, typer.Option("--data-type", help="Arithmetic of the graph.")]
 DecodingLayersOption = Annotated[
     bool,
     typer.Option(
-        "--sdk_compatible_model",
         "--sdk-compatible-model",
         help="Append the decoding layers, which `tools build-repo` needs.",
     ),
 ]
 MaxPeaksOption = Annotated[
     int,
-    typer.Option(
-        "--max_peaks", "--max-peaks", min=1, help="Peaks that the decoding layers keep per joint."
-    ),
+    typer.Option("--max-peaks", min=1, help="Peaks that the decoding layers keep per joint."),
 ]
 SampleImagesOption = Annotated[
     Path | None,
     typer.Option(
-        "--sample_images",
         "--sample-images",
         help="Folder of images on which Keras and ONNX are compared.",
         show_default="a photo that scikit-image ships",
@@ -79,7 +71,6 @@ SampleImagesOption = Annotated[
 CalImageDirOption = Annotated[
     Path | None,
     typer.Option(
-        "--cal_image_dir",
         "--cal-image-dir",
         help="Folder of calibration images, from `tools sample-calibration-images`.",
         exists=True,
@@ -90,7 +81,6 @@ CalImageDirOption = Annotated[
 CalDataFileOption = Annotated[
     Path | None,
     typer.Option(
-        "--cal_data_file",
         "--cal-data-file",
         help="HDF5 file of calibration pixels: read if it exists, else written.",
         dir_okay=False,
@@ -100,7 +90,6 @@ CalDataFileOption = Annotated[
 CalCacheFileOption = Annotated[
     Path | None,
     typer.Option(
-        "--cal_cache_file",
         "--cal-cache-file",
         help="File of scales in TensorRT's text format: read if it exists, else written.",
         dir_okay=False,
@@ -110,7 +99,6 @@ CalCacheFileOption = Annotated[
 CalMethodOption = Annotated[
     Method,
     typer.Option(
-        "--cal_method",
         "--cal-method",
         help="How a tensor's range is chosen from the histogram of its values.",
         rich_help_panel=FOR_INT8,
@@ -122,7 +110,6 @@ BatchesOption = Annotated[
 BatchSizeOption = Annotated[
     int,
     typer.Option(
-        "--batch_size",
         "--batch-size",
         min=1,
         help="Images in a calibration batch.",
@@ -132,7 +119,6 @@ BatchSizeOption = Annotated[
 FloatLayersOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--float_layer",
         "--float-layer",
         help="Node to keep in float; can be repeated.",
         rich_help_panel=FOR_INT8,
@@ -141,7 +127,6 @@ FloatLayersOption = Annotated[
 UnsignedOption = Annotated[
     bool,
     typer.Option(
-        "--unsigned_activations",
         "--unsigned-activations",
         help="Give activations that are never negative the levels 0 to 255. CPUs run such a graph,"
         " TensorRT does not.",
@@ -151,7 +136,6 @@ UnsignedOption = Annotated[
 AutoMixedOption = Annotated[
     bool,
     typer.Option(
-        "--auto_mixed",
         "--auto-mixed",
         help="When a gate is missed, keep in float the fewest layers with which it passes.",
         rich_help_panel=FOR_INT8,
@@ -163,7 +147,6 @@ AutoMixedOption = Annotated[
 GateAnnotationsOption = Annotated[
     Path | None,
     typer.Option(
-        "--gate_annotations",
         "--gate-annotations",
         help="COCO file of the AP gate; without it only the joints are compared.",
         dir_okay=False,
@@ -172,7 +155,6 @@ GateAnnotationsOption = Annotated[
 GateImagesOption = Annotated[
     Path | None,
     typer.Option(
-        "--gate_images",
         "--gate-images",
         help="Folder of the images of --gate-annotations.",
         exists=True,
@@ -181,14 +163,11 @@ GateImagesOption = Annotated[
 ]
 MaxApDropOption = Annotated[
     float,
-    typer.Option(
-        "--max_ap_drop", "--max-ap-drop", min=0.0, help="Largest loss of AP that the gate allows."
-    ),
+    typer.Option("--max-ap-drop", min=0.0, help="Largest loss of AP that the gate allows."),
 ]
 MinAgreementOption = Annotated[
     float,
     typer.Option(
-        "--min_agreement",
         "--min-agreement",
         min=0.0,
         max=1.0,
@@ -201,7 +180,6 @@ MinAgreementOption = Annotated[
 EngineFileOption = Annotated[
     Path | None,
     typer.Option(
-        "--engine_file",
         "--engine-file",
         help="Also build an engine of the graph; `tools build-engine` has more options.",
         dir_okay=False,
@@ -237,7 +215,7 @@ def refuse_contradictions(
         )
     if unsigned and with_engine:
         raise typer.BadParameter(
-            "TensorRT has signed INT8 only", param_hint="--unsigned_activations"
+            "TensorRT has signed INT8 only", param_hint="--unsigned-activations"
         )
     if data_type is DataType.FP32 and gate[0] is not None:
         raise typer.BadParameter("float32 has no gate", param_hint="--gate-annotations")

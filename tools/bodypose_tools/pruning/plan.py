@@ -9,7 +9,7 @@ from typing import Any
 
 from bodypose_tools.training.spec import DistillationConfig, TrainSpec
 
-from .settings import Importance, PruneSettings, Target
+from .settings import CostTarget, Importance, PruneSettings
 
 _CHECKPOINTS = 10  # of a step's retraining, at least
 # What may differ between the starts of a run: where things are, not what comes out.
@@ -34,11 +34,11 @@ class Work(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PruningPlan:
     """What is done; the same at every start of a run."""
 
     steps: int
-    target: Target  # what the last step may leave of the unpruned network
+    target: CostTarget  # what the last step may leave of the unpruned network
     pruning: PruneSettings
     training: TrainSpec  # of each step
     taylor_batches: int = 32  # read by `Importance.TAYLOR` only
@@ -48,13 +48,13 @@ class Plan:
         cls,
         spec: TrainSpec,
         steps: int,
-        target: Target,
+        target: CostTarget,
         pruning: PruneSettings,
         *,
         epochs: int | None,
         distilled: DistillationConfig | None,
         taylor_batches: int,
-    ) -> Plan:
+    ) -> PruningPlan:
         """A plan whose steps train as `spec` says, unless `epochs` or `distilled` say otherwise."""
         epochs = epochs or spec.num_epoch
         training = spec.model_copy(
@@ -67,10 +67,10 @@ class Plan:
         )
         return cls(steps, target, pruning, training, taylor_batches)
 
-    def goal(self, step: int, unpruned: int, now: int) -> Target:
+    def goal(self, step: int, unpruned: int, now: int) -> CostTarget:
         """What step 1, 2, ... may leave of the network before it: equal shares, step by step."""
         wanted = self.target.share ** (step / self.steps) * unpruned
-        return Target(self.target.cost, min(wanted / now, 0.99))
+        return CostTarget(self.target.cost, min(wanted / now, 0.99))
 
     def to_json(self) -> dict[str, Any]:
         pruning = self.pruning

@@ -18,10 +18,10 @@ from .importance import Floats, channel_scores, weight_stats
 from .report import LayerWidth, PruneReport
 from .settings import (
     Cost,
+    CostTarget,
     Importance,
     PruneError,
     PruneSettings,
-    Target,
 )
 
 # Numbers per output channel of the layers that have a say, by layer name.
@@ -32,7 +32,7 @@ Measure = Callable[[keras.Model, ChannelGraph], Stats]
 def prune(
     model: Path,
     settings: PruneSettings,
-    goal: float | Target,
+    goal: float | CostTarget,
     *,
     out: Path | None,
     measured: Measure | None = None,
@@ -60,9 +60,9 @@ def prune(
         if measured is None
         else measured(network, graph),
         settings,
-        goal.cost if isinstance(goal, Target) else None,
+        goal.cost if isinstance(goal, CostTarget) else None,
     )
-    threshold = selection.threshold_for(goal) if isinstance(goal, Target) else goal
+    threshold = selection.threshold_for(goal) if isinstance(goal, CostTarget) else goal
     keep = selection.keep(threshold)
     report = _report(graph, keep, threshold, model)
     if out is None:
@@ -148,7 +148,7 @@ class Selection:
             )
         return float(min(first)), float(max(collapse))
 
-    def threshold_for(self, target: Target) -> float:
+    def threshold_for(self, target: CostTarget) -> float:
         """The smallest threshold that leaves at most the target's share.
 
         Raises:

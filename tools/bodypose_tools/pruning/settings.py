@@ -47,7 +47,7 @@ class Cost(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class CostTarget:
     """At most `share` of the network's `cost` may remain."""
 
     cost: Cost

@@ -24,7 +24,6 @@ def sample_calibration_images(
         Path,
         typer.Option(
             "-a",
-            "--annotation_file",
             "--annotation-file",
             help="COCO keypoints file.",
             dir_okay=False,
@@ -34,7 +33,6 @@ def sample_calibration_images(
         Path,
         typer.Option(
             "-i",
-            "--image_root_dir",
             "--image-root-dir",
             help="Folder of the images.",
             file_okay=False,
@@ -44,22 +42,18 @@ def sample_calibration_images(
         Path,
         typer.Option(
             "-o",
-            "--output_image_root_dir",
             "--output-image-root-dir",
             help="New folder for the sample.",
         ),
     ],
     num_images: Annotated[
         int,
-        typer.Option(
-            "-n", "--num_images", "--num-images", min=1, help="Number of images in the sample."
-        ),
+        typer.Option("-n", "--num-images", min=1, help="Number of images in the sample."),
     ] = 500,
     min_people: Annotated[
         int,
         typer.Option(
             "-pth",
-            "--min_persons_per_image",
             "--min-persons-per-image",
             min=0,
             help="People that an image must show.",
@@ -69,7 +63,6 @@ def sample_calibration_images(
         int,
         typer.Option(
             "-kth",
-            "--min_kpts_per_person",
             "--min-kpts-per-person",
             min=1,
             help="Labelled joints with which a person counts.",
@@ -121,7 +114,7 @@ def gate(
     annotations: AnnotationsOption,
     images: ImagesOption,
     max_ap_drop: Annotated[
-        float, typer.Option("--max_ap_drop", "--max-ap-drop", min=0.0, help="Largest loss of AP.")
+        float, typer.Option("--max-ap-drop", min=0.0, help="Largest loss of AP.")
     ] = MAX_AP_DROP,
     runtime: Annotated[
         GraphRuntime,
@@ -174,9 +167,7 @@ def compare_speed(
     rounds: Annotated[
         int, typer.Option(min=1, help="Number of rounds; each times every variant once.")
     ] = 40,
-    batch_size: Annotated[
-        int, typer.Option("--batch_size", "--batch-size", min=1, help="Images in a call.")
-    ] = 1,
+    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Images in a call.")] = 1,
     threads: Annotated[
         int | None, typer.Option(min=1, help="Threads of every runtime.", show_default="all cores")
     ] = None,
@@ -266,7 +257,6 @@ def compare(
         Path | None,
         typer.Option(
             "--load-inputs",
-            "--load_inputs",
             help="File of pixels from Polygraphy or --save-inputs, instead of --images.",
             exists=True,
             dir_okay=False,
@@ -276,7 +266,6 @@ def compare(
         Path | None,
         typer.Option(
             "--save-inputs",
-            "--save_inputs",
             help="File to write the pixels to, for `polygraphy run`.",
         ),
     ] = None,
@@ -284,7 +273,6 @@ def compare(
         Path | None,
         typer.Option(
             "--save-outputs",
-            "--save_outputs",
             help="File to write both models' outputs to, for Polygraphy.",
         ),
     ] = None,

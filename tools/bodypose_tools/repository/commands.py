@@ -43,7 +43,6 @@ def build_repo(
         str | None,
         typer.Option(
             "--triton-version",
-            "--triton_version",
             metavar="YY.MM",
             help="Release of the container; config fields that it does not know are left out.",
             show_default="26.07",
@@ -240,7 +239,6 @@ def check_repo(
         str | None,
         typer.Option(
             "--triton-version",
-            "--triton_version",
             metavar="YY.MM",
             help="Release of the server that will load it.",
             show_default="as it was built for",

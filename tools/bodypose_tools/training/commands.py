@@ -1,4 +1,4 @@
-"""The training side of the `tools` command: what is asked on the command line, and what is said."""
+"""The commands that train: `train`, `profile-input`."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from bodypose_tools.options import JsonOption, KeyOption, SpecOption, say_that_k
 def train(
     spec: SpecOption,
     results: Annotated[
-        Path, typer.Option("-r", "--results_dir", "--results-dir", help="Folder of the run.")
+        Path,
+        typer.Option("-r", "--results-dir", help="Folder that the run writes to."),
     ],
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the folder's last checkpoint.")
+        bool, typer.Option("--resume", help="Continue from the last checkpoint in --results-dir.")
     ] = False,
     fraction: Annotated[
         float | None,
@@ -24,7 +25,8 @@ def train(
             "--train-fraction",
             min=0.001,
             max=1,
-            help="Only this share of the images, and more epochs for the same number of steps.",
+            help="Fraction of the training images to use, chosen by random_seed; epochs are"
+            " multiplied, so that the number of steps stays.",
         ),
     ] = None,
     key: KeyOption = None,
@@ -47,15 +49,16 @@ def train(
 
 def profile_input(
     spec: SpecOption,
-    steps: Annotated[int, typer.Option(min=1, help="Batches of a timed stretch.")] = 60,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps in each timed interval.")] = 60,
     json_out: JsonOption = None,
 ) -> None:
-    """Measure whether training waits for its images: the step with real data and with data that
-    is on the device already.
+    """Measure whether training waits for its images.
+
+    It times the training step with real data, and with batches that are on the device already.
 
     Example: `tools profile-input -e specs/bodypose-s.yaml --json input.json`
 
-    A share of 0.9 or more is good; below it, more `workers` or an `image_cache_mib` help.
+    A share of 0.9 or more is good. Below it, raise `workers` or `image_cache_mib` in the spec.
     """
     from bodypose_tools.results.record import Measurement
 

@@ -11,19 +11,19 @@ from bodypose_tools.files.atomic_files import atomic_path
 from bodypose_tools.pruning import loop as stage
 from bodypose_tools.pruning.loop import OptimizeError, optimize
 from bodypose_tools.pruning.pareto import read_trade_off
-from bodypose_tools.pruning.plan import Limits, Plan, Work
-from bodypose_tools.pruning.settings import Cost, Importance, PruneError, PruneSettings, Target
+from bodypose_tools.pruning.plan import Limits, PruningPlan, Work
+from bodypose_tools.pruning.settings import Cost, CostTarget, Importance, PruneError, PruneSettings
 from bodypose_tools.training.spec import DistillationConfig
 from tests.unit.tools.training.test_train import spec_for
 
 TRAINING_ONLY = Limits(max_ap_drop=0.01, work=Work.TRAINING)
 
 
-def plan_for(data: Path, steps: int = 2, **changes: object) -> Plan:
+def plan_for(data: Path, steps: int = 2, **changes: object) -> PruningPlan:
     options = {"epochs": 2, "distilled": None, "taylor_batches": 2} | changes
     pruning = PruneSettings(min_filters=8, importance=options.pop("importance", Importance.L2))
-    target = Target(Cost.MACS, 0.45)
-    return Plan.of(spec_for(data, 4), steps, target, pruning, **options)
+    target = CostTarget(Cost.MACS, 0.45)
+    return PruningPlan.of(spec_for(data, 4), steps, target, pruning, **options)
 
 
 @pytest.fixture
@@ -70,7 +70,7 @@ def numbers(tmp_path) -> Path:
     return path
 
 
-def run(plan: Plan, model: Path, folder: Path, limits: Limits = TRAINING_ONLY):
+def run(plan: PruningPlan, model: Path, folder: Path, limits: Limits = TRAINING_ONLY):
     return optimize(plan, model, folder, limits, say=lambda line: None)
 
 
@@ -146,9 +146,13 @@ def test_what_no_first_step_can_meet_is_refused_and_a_later_step_ends_the_run(
     plan = plan_for(drawn_coco, steps=1)
     with pytest.raises(PruneError, match="more channels"):
         run(
-            Plan(1, Target(Cost.MACS, 0.01), plan.pruning, plan.training), numbers, tmp_path / "one"
+            PruningPlan(1, CostTarget(Cost.MACS, 0.01), plan.pruning, plan.training),
+            numbers,
+            tmp_path / "one",
         )
-    two = run(Plan(2, Target(Cost.MACS, 0.01), plan.pruning, plan.training), numbers, tmp_path)
+    two = run(
+        PruningPlan(2, CostTarget(Cost.MACS, 0.01), plan.pruning, plan.training), numbers, tmp_path
+    )
     assert (len(two.points), two.finished) == (2, True)
 
 

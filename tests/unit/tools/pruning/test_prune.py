@@ -21,7 +21,7 @@ from bodypose_tools.pruning.channel_graph import (
     trace_channels,
 )
 from bodypose_tools.pruning.prune import Selection, prune
-from bodypose_tools.pruning.settings import Cost, Importance, PruneError, PruneSettings, Target
+from bodypose_tools.pruning.settings import Cost, CostTarget, Importance, PruneError, PruneSettings
 from bodypose_tools.runtimes.predictors import open_predictor
 from bodypose_tools.training.train import train
 from pose_runtime.skeleton import BODYPOSE_18
@@ -65,7 +65,9 @@ def test_the_graph_counts_what_keras_counts(model):
 @pytest.mark.slow
 @pytest.mark.parametrize("cost", list(Cost))
 def test_a_target_is_met_and_the_file_is_a_normal_one(model, tmp_path, cost):
-    made, report = prune(model, PruneSettings(), Target(cost, 0.6), out=tmp_path / "pruned.keras")
+    made, report = prune(
+        model, PruneSettings(), CostTarget(cost, 0.6), out=tmp_path / "pruned.keras"
+    )
     before, after = report.macs if cost is Cost.MACS else report.params
     assert 0.4 < after / before <= 0.6
     network, pipeline, artifact = load_network(made.path)
@@ -165,20 +167,20 @@ def test_a_loss_counts_per_mac_that_is_saved(tmp_path):
     save_network(network, path, "train", PipelineSpec(network_hw=HW), settings={})
     losses = {"large": np.linspace(1, 2, 32), "small": np.linspace(1, 2, 32), "out": np.ones(2)}
 
-    def widths(goal: float | Target) -> dict[str, int]:
+    def widths(goal: float | CostTarget) -> dict[str, int]:
         settings = PruneSettings(granularity=1, min_filters=2, importance=Importance.TAYLOR)
         _, report = prune(path, settings, goal, out=None, measured=lambda *_: losses)
         return {layer.name: layer.after for layer in report.layers}
 
     assert widths(1.5) == {"large": 16, "small": 16, "out": 2}
-    saved = widths(Target(Cost.MACS, 0.7))
+    saved = widths(CostTarget(Cost.MACS, 0.7))
     assert saved["large"] < 28 < saved["small"]
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_a_pruned_network_is_retrained_with_its_teacher(tiny_keras, drawn_coco, tmp_path):
-    goal, pruned_file = Target(Cost.PARAMS, 0.7), tmp_path / "pruned.keras"
+    goal, pruned_file = CostTarget(Cost.PARAMS, 0.7), tmp_path / "pruned.keras"
     made, _ = prune(tiny_keras, PruneSettings(min_filters=8), goal, out=pruned_file)
     teacher = {"distillation": {"teacher": str(tiny_keras), "weight": 0.5}}
     spec = spec_for(drawn_coco, 2, **teacher, **from_network(made.path))
@@ -248,13 +250,13 @@ def test_a_target_below_the_floor_is_refused_with_what_remains_there(cost):
     settings = PruneSettings(granularity=1, min_filters=4, importance=Importance.TAYLOR)
     selection, _ = selection_of(settings, first=LOSSES, second=LOSSES)
     with pytest.raises(PruneError, match=rf"--target-{cost}: expected at least 0\.\d+, .*got 0.1;"):
-        selection.threshold_for(Target(cost, 0.1))
+        selection.threshold_for(CostTarget(cost, 0.1))
 
 
 def test_a_target_is_met_by_the_smallest_threshold_that_meets_it():
     settings = PruneSettings(granularity=1, min_filters=1, importance=Importance.TAYLOR)
     selection, graph = selection_of(settings, first=LOSSES, second=LOSSES)
-    threshold = selection.threshold_for(Target(Cost.PARAMS, 0.5))
+    threshold = selection.threshold_for(CostTarget(Cost.PARAMS, 0.5))
     whole = graph.count_params(graph.keep_all())
     shares = [
         graph.count_params(selection.keep(value)) / whole
