@@ -6,7 +6,6 @@ tf2onnx, for one, ships at the top level.
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import json
 import os
@@ -132,15 +131,29 @@ def here(tmp_path_factory) -> Path:
     return folder
 
 
+def pip_install(environment: Environment, *arguments: object) -> None:
+    """This Python's pip, at work in another environment, which therefore needs none."""
+    pip = [sys.executable, "-m", "pip", "--python", environment.command("python")]
+    options = ["--quiet", "--disable-pip-version-check"]
+    done = subprocess.run(
+        [*pip, "install", *options, *map(str, arguments)],
+        env=environment.variables,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+
+
 @pytest.fixture(scope="module")
 def install(wheel: Path, somebody_elses_wheel: Path, here: Path, tmp_path_factory):
     def into(python: str, *extras: str) -> Environment:
         environment = Environment(tmp_path_factory.mktemp("-".join(extras) or "base") / "env", here)
-        subprocess.run([python, "-m", "venv", environment.folder], check=True)
+        venv = [python, "-m", "venv", "--without-pip", environment.folder]
+        subprocess.run(venv, check=True)
         target = f"{wheel}[{','.join(extras)}]" if extras else str(wheel)
-        options = ["--quiet", "--disable-pip-version-check", "-c", str(ROOT / "constraints.txt")]
-        done = environment.ended("pip", "install", *options, target, somebody_elses_wheel)
-        assert done.returncode == 0, done.stderr
+        options = ["--no-compile", "-c", ROOT / "constraints.txt"]
+        pip_install(environment, *options, target, somebody_elses_wheel)
         return environment
 
     return into
@@ -172,19 +185,15 @@ def url(embedded: Environment) -> Iterator[str]:
     """Of a server that `tools build-repo` and `tools serve` of the wheel have made."""
     embedded.run("tools", "build-repo")
     embedded.run("tools", "check-repo")
-    with contextlib.ExitStack() as ends:
-        process = subprocess.Popen(
-            [embedded.command("tools"), "serve", *free_ports()],
-            cwd=embedded.here,
-            env=embedded.variables,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        ends.callback(process.wait, 60)
-        ends.callback(process.terminate)
-        said = until_ready(process)
-        address = re.search(r"^gRPC +(\S+)", said, re.M)[1]
-        yield f"grpc://{address}/bodypose"
+    command = [embedded.command("tools"), "serve", *free_ports()]
+    with subprocess.Popen(
+        command, cwd=embedded.here, env=embedded.variables, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            address = re.search(r"^gRPC +(\S+)", until_ready(process), re.M)[1]
+            yield f"grpc://{address}/bodypose"
+        finally:
+            process.terminate()
 
 
 def names_in(wheel: Path) -> list[str]:
@@ -325,8 +334,8 @@ def test_a_load_test_runs_beside_anything(install, url, here):
 @pytest.mark.parametrize("base", [NEWEST], indirect=True)
 def test_where_numpy_1_26_is_missing_the_server_says_so_in_one_line(base, wheel, url, tmp_path):
     report = tmp_path / "report.json"
-    options = ["--dry-run", "--quiet", "--only-binary", "numpy", "--report", report]
-    base.run("pip", "install", *options, f"{wheel}[embedded]")
+    options = ["--dry-run", "--only-binary", "numpy", "--report", report]
+    pip_install(base, *options, f"{wheel}[embedded]")
     found = {item["metadata"]["name"] for item in json.loads(report.read_text())["install"]}
     assert "onnxruntime" in found
     assert "nvidia-pytriton" not in found
