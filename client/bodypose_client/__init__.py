@@ -6,6 +6,7 @@ is used, so that `PoseClient` does not wait for OpenCV or pycocotools.
 
 from __future__ import annotations
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -76,6 +77,9 @@ _MODULES = {
     "bodypose_client.wire.retries": "NO_RETRIES PATIENT Retries",
     "bodypose_client.wire.shared_memory": "SharedMemory",
 }
+# A program decides what is shown of the log.
+logging.getLogger(__name__).addHandler(logging.NullHandler())
+
 _HOME = {name: module for module, names in _MODULES.items() for name in names.split()}
 
 __all__ = [  # noqa: RUF022  grouped as the page does

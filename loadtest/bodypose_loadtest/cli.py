@@ -148,11 +148,11 @@ def run(
     Where is the knee? `pose-loadtest run --scenario step --users 1,2,4,8,16`
     """
     from .comparison import check_same_settings, read_report
-    from .plan import Plan
+    from .plan import LoadTestPlan
     from .run import run_load_test
 
     with _usage_errors():
-        plan = Plan(
+        plan = LoadTestPlan(
             scenario=scenario,
             load=Load.parse(scenario, users, rate),
             duration_s=seconds_in(duration),
@@ -261,10 +261,10 @@ def result(
     Example: `pose-loadtest result -o docs/results/loadtest.json --images photos --soak 30m`
     """
     from . import result as published
-    from .plan import Plan
+    from .plan import LoadTestPlan
 
     with _usage_errors():
-        plan = Plan(
+        plan = LoadTestPlan(
             scenario=Scenario.STEP,
             load=Load.parse(Scenario.STEP, None, None),
             duration_s=seconds_in(duration),

@@ -20,7 +20,7 @@ UNKNOWN_NOISE = 0.15  # of a single repeat
 
 
 @dataclass(frozen=True, slots=True)
-class Ratio:
+class ReportRatio:
     """One value of one step, new over old; `noise` is the relative change that repeats explain."""
 
     step: str
@@ -67,7 +67,7 @@ def check_same_settings(new: Mapping[str, Any], old: Mapping[str, Any]) -> None:
             )
 
 
-def compare(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[Ratio]:
+def compare(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[ReportRatio]:
     """Ratios of the steps that both reports have, and that are valid in both.
 
     Raises:
@@ -88,14 +88,14 @@ def compare(new: Mapping[str, Any], old: Mapping[str, Any]) -> list[Ratio]:
 
 def _ratio(
     name: str, more_is_better: bool, new: dict[str, Any], old: dict[str, Any]
-) -> Ratio | None:
+) -> ReportRatio | None:
     after, before = value_of(name, new), value_of(name, old)
     if not after or not before:
         return None
     ratio = after / before
     noise = max(MIN_NOISE, _noise(name, new, after) + _noise(name, old, before))
     worse = ratio < 1 - noise if more_is_better else ratio > 1 + noise
-    return Ratio(new["name"], name, ratio, noise, worse)
+    return ReportRatio(new["name"], name, ratio, noise, worse)
 
 
 def _noise(name: str, step: dict[str, Any], median: float) -> float:

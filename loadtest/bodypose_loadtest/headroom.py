@@ -16,7 +16,7 @@ from .known_process import known_server
 from .known_server import Behaviour
 from .machine import environment
 from .orders import Loop
-from .plan import Plan, Target
+from .plan import LoadTestPlan, Target
 from .run import run_on
 from .scenarios import Load, Scenario
 from .server_process import running_server
@@ -31,7 +31,7 @@ def measure_headroom(
     seconds: float, images: Path | None = None, repository: Path | None = None
 ) -> dict[str, Any]:
     """Answers/s of an instant server and of the embedded one, each with 8 users, and the ratio."""
-    plan = Plan(
+    plan = LoadTestPlan(
         Scenario.STEADY,
         Load(Loop.CLOSED, (_USERS,)),
         duration_s=seconds,
@@ -58,7 +58,7 @@ def measure_headroom(
     }
 
 
-def _rate(plan: Plan, url: str) -> float:
+def _rate(plan: LoadTestPlan, url: str) -> float:
     # Whether the generator was the limit does not matter here: against the instant server it is.
     outcome = run_on(Target(Address.parse(url), None), plan, say=lambda _: None)
     return float(outcome.report["steps"][0]["throughput"])

@@ -17,7 +17,7 @@ from .slo import Slo
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class LoadTestPlan:
     """What `pose-loadtest run` was asked to do; times in seconds."""
 
     scenario: Scenario
@@ -69,7 +69,7 @@ class Target:
 
 
 @contextlib.contextmanager
-def target_of(plan: Plan) -> Iterator[Target]:
+def target_of(plan: LoadTestPlan) -> Iterator[Target]:
     """The server at the plan's URL, or an embedded one for as long as the block lasts."""
     if plan.url:
         yield Target(Address.parse(plan.url), None)

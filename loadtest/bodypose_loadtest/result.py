@@ -16,7 +16,7 @@ from .errors import LoadTestError
 from .headroom import measure_headroom
 from .machine import environment
 from .orders import Loop
-from .plan import Plan, Target, target_of
+from .plan import LoadTestPlan, Target, target_of
 from .report import rounded, write_report
 from .run import run_on
 from .scenarios import SPIKE_FACTOR, Load, Scenario
@@ -36,7 +36,7 @@ class NoKnee(LoadTestError):
 class Measurement:
     """What is measured, one part after the other, on one server."""
 
-    plan: Plan  # how each step is run
+    plan: LoadTestPlan  # how each step is run
     soak_s: float
     reports: Path  # folder for each part's whole report
 
@@ -94,14 +94,16 @@ class Measurement:
             repeats={"rounds": plan.repeats, "order": "one after the other"},
         )
 
-    def _part(self, name: str, target: Target, plan: Plan, say: Callable[[str], None]) -> Any:
+    def _part(
+        self, name: str, target: Target, plan: LoadTestPlan, say: Callable[[str], None]
+    ) -> Any:
         say(f"-- {name}")
         outcome = run_on(target, plan, say)
         write_report(self.reports / name, outcome)
         return outcome.report
 
 
-def _at(rate: float, plan: Plan, scenario: Scenario | None = None) -> Plan:
+def _at(rate: float, plan: LoadTestPlan, scenario: Scenario | None = None) -> LoadTestPlan:
     load = Load(Loop.OPEN, (round(rate, 2),))
     return replace(plan, load=load, scenario=scenario or plan.scenario)
 

@@ -16,7 +16,7 @@ from .knee import knee_is_settled
 from .machine import Sampler, about_others, environment, machine_summary
 from .orders import Setting
 from .over_time import by_minute, recovery_s
-from .plan import Plan, Target, target_of
+from .plan import LoadTestPlan, Target, target_of
 from .records import Records
 from .report import SCHEMA, Outcome
 from .scenarios import Scenario, Stretch, stretches
@@ -29,7 +29,7 @@ from .workers import LEAD_S, Workers, generator_processes
 _MOST_CONNECTIONS = 4096
 
 
-def run_load_test(plan: Plan, say: Callable[[str], None]) -> Outcome:
+def run_load_test(plan: LoadTestPlan, say: Callable[[str], None]) -> Outcome:
     """Start what is needed, run every step, and judge.
 
     Raises:
@@ -42,7 +42,7 @@ def run_load_test(plan: Plan, say: Callable[[str], None]) -> Outcome:
         return run_on(target, plan, say)
 
 
-def run_on(target: Target, plan: Plan, say: Callable[[str], None]) -> Outcome:
+def run_on(target: Target, plan: LoadTestPlan, say: Callable[[str], None]) -> Outcome:
     """`run_load_test` on a server that is there already."""
     with tempfile.TemporaryDirectory(prefix="pose-load-images-") as folder:
         images = load_images(plan.images, Path(folder), plan.seed)
@@ -87,7 +87,7 @@ class _Run:
 
     def __init__(
         self,
-        plan: Plan,
+        plan: LoadTestPlan,
         target: Target,
         workers: Workers,
         sampler: Sampler,

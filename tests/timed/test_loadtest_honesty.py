@@ -20,7 +20,7 @@ from bodypose_loadtest import workers
 from bodypose_loadtest.known_process import known_server
 from bodypose_loadtest.known_server import Behaviour
 from bodypose_loadtest.orders import Loop
-from bodypose_loadtest.plan import Plan
+from bodypose_loadtest.plan import LoadTestPlan
 from bodypose_loadtest.run import run_load_test
 from bodypose_loadtest.scenarios import Load, Scenario
 from bodypose_loadtest.slo import Slo
@@ -39,7 +39,7 @@ BLOCKING = "import grpc.experimental.gevent as g; g.init_gevent = lambda: None; 
 
 def measured(behaviour, protocol, loop, level, duration_s=DURATION_S, slo="", processes=1):
     with known_server(behaviour) as server:
-        plan = Plan(
+        plan = LoadTestPlan(
             Scenario.STEADY,
             Load(loop, (level,)),
             duration_s=duration_s,
@@ -231,7 +231,7 @@ def test_a_rate_beyond_the_capacity_is_invalid_and_not_a_latency():
 def test_the_knee_is_found_where_the_capacity_is():
     def check():
         with known_server(Behaviour(SERVICE_S, 4)) as server:
-            plan = Plan(
+            plan = LoadTestPlan(
                 Scenario.STEP,
                 Load(Loop.CLOSED, (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)),
                 duration_s=5,

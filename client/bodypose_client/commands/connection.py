@@ -15,7 +15,7 @@ from bodypose_client.wire.connect import connect
 from bodypose_client.wire.retries import PATIENT
 from bodypose_client.wire.shared_memory import SharedMemory
 
-from .entry import Version
+from .entry import Verbose, Version
 
 _META = "bodypose_client.wire.access"
 
@@ -75,6 +75,7 @@ def remember_access(
             " shared memory, which `tools serve` never does."
         ),
     ] = SharedMemory.OFF,
+    verbose: Verbose = False,
     version: Version = False,
 ) -> None:
     tls = Tls(ca_file, cert_file, key_file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Mapping
 from typing import Annotated
@@ -24,6 +25,20 @@ Version = Annotated[
     typer.Option(
         "--version", help="Print the version and exit.", callback=_say_version, is_eager=True
     ),
+]
+
+
+def _show_log(asked: bool) -> None:
+    if asked:
+        log, handler = logging.getLogger("bodypose_client"), logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+        log.addHandler(handler)
+        log.setLevel(logging.INFO)
+
+
+Verbose = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", help="Show on stderr what is tried again.", callback=_show_log),
 ]
 
 

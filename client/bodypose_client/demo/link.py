@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from bodypose_client.errors import (
     ServerTimeout,
 )
 from bodypose_client.pose_client import PoseClient
+
+_log = logging.getLogger(__name__)
 
 # Trouble with one request; after any other error the connection is opened anew.
 _PASSING = (RateLimited, RequestRejected, ServerBusy, ServerTimeout)
@@ -82,6 +85,7 @@ class ServerLink:
         with self._lock:
             if self._held is None:
                 self._held = _Held(self.open_client())
+                _log.info("%s: a new connection", self._held.client.address)
             self._held.users += 1
             return self._held
 

@@ -20,7 +20,7 @@ DEFAULT_RESAMPLES = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class ResultsComparison:
     """AP of A and B, and where B - A lies with 95 % confidence."""
 
     ap_a: float
@@ -53,7 +53,7 @@ class Comparison:
 
 def compare(
     a: OksMatches, b: OksMatches, resamples: int = DEFAULT_RESAMPLES, seed: int = 0
-) -> Comparison:
+) -> ResultsComparison:
     """Compare two sets of results on the same annotated images."""
     random = np.random.default_rng(seed)
     images = len(a.image_ids)
@@ -63,7 +63,7 @@ def compare(
         if a.people @ weights:
             differences.append(b.average_precision(weights) - a.average_precision(weights))
     low, high = np.percentile(differences, (2.5, 97.5)) if differences else (0.0, 0.0)
-    return Comparison(
+    return ResultsComparison(
         a.average_precision(),
         b.average_precision(),
         float(low),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from bodypose_client.errors import ServerBusy, ServerUnavailable
 
 from .connection import Request, Tensors, Transport
 from .deadline import Deadline
+
+_log = logging.getLogger(__name__)
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -50,10 +53,11 @@ def with_retries(transport: Transport, retries: Retries, sleep: Sleep) -> Transp
         while True:
             try:
                 return await transport(request)
-            except (ServerUnavailable, ServerBusy):
+            except (ServerUnavailable, ServerBusy) as error:
                 pause_s = retries.pause_s(attempt)
                 if not retries.allow(attempt, pause_s, request.deadline):
                     raise
+                _log.info("%s; try %d follows in %.2f s", error, attempt + 2, pause_s)
             await sleep(pause_s)
             attempt += 1
 

@@ -6,7 +6,7 @@ from bodypose_loadtest.comparison import check_same_settings, compare, read_repo
 from bodypose_loadtest.errors import PlanError, ReportError
 from bodypose_loadtest.knee import knee_is_settled, knee_of
 from bodypose_loadtest.orders import Loop
-from bodypose_loadtest.plan import Plan
+from bodypose_loadtest.plan import LoadTestPlan
 from bodypose_loadtest.report import SCHEMA
 from bodypose_loadtest.scenarios import Load, Scenario
 from bodypose_loadtest.slo import Slo
@@ -120,7 +120,7 @@ def test_reports_of_other_settings_do_not_compare(report):
 def test_a_plan_that_cannot_work_is_refused_before_anything_starts(changes, problem):
     load = Load.parse(Scenario.STEADY, None, None)
     with pytest.raises(PlanError, match=problem):
-        Plan(Scenario.STEADY, load, **changes)
+        LoadTestPlan(Scenario.STEADY, load, **changes)
 
 
 def test_a_report_is_read_from_its_folder(tmp_path):

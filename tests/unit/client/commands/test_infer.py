@@ -3,11 +3,13 @@
 import csv
 import io
 import json
+import logging
 import os
 import signal
 
 import pytest
 
+from bodypose_client.errors import ServerBusy
 from bodypose_client.formats import poses_from_record
 from pose_runtime.errors import PoseError
 from pose_runtime.poses import Poses
@@ -202,3 +204,25 @@ def test_images_of_the_same_name_keep_their_results_apart(run, write_image, tmp_
 
 def test_json_and_another_format_contradict(run, write_image):
     assert run("infer", write_image("a.jpg"), "--json", "--format", "csv").exit_code == 2
+
+
+def test_verbose_shows_what_is_tried_again(run, write_image, one_person):
+    asked = []
+
+    def answer(pixels):
+        asked.append(pixels)
+        if len(asked) == 1:
+            raise ServerBusy("grpc://here", "queue full")
+        return one_person(pixels)
+
+    quiet = run("infer", write_image("a.jpg"), answer=one_person)
+    try:
+        shown = run("--verbose", "infer", write_image("a.jpg"), answer=answer)
+    finally:
+        log = logging.getLogger("bodypose_client")
+        log.setLevel(logging.NOTSET)
+        log.handlers = [each for each in log.handlers if type(each) is logging.NullHandler]
+
+    assert (quiet.exit_code, quiet.stderr) == (shown.exit_code, "") == (0, "")
+    assert len(asked) == 2
+    assert shown.stderr.startswith("INFO: grpc://here: expected a place in the queue")

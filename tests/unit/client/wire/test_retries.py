@@ -1,3 +1,6 @@
+import logging
+import re
+
 import pytest
 
 from bodypose_client.blocking import as_coroutine, run
@@ -76,3 +79,21 @@ def test_a_patient_client_outlives_a_server_that_is_started_again():
 
 def test_pauses_stay_bounded_however_long_it_takes():
     assert PATIENT.pause_s(10**6) <= PATIENT.longest_pause_s
+
+
+def test_a_repeated_request_is_logged_with_its_reason(caplog):
+    caplog.set_level(logging.INFO, "bodypose_client")
+
+    ask(failing(ServerBusy("grpc://here", "queue full")), Retries(), lambda pause: None)
+
+    (record,) = caplog.records
+    assert record.name == "bodypose_client.wire.retries"
+    assert re.search(r"grpc://here: .* 'queue full'.*; try 2 follows in 0\.\d+ s", record.message)
+
+
+def test_a_library_says_nothing_by_itself(capfd):
+    ask(failing(ServerBusy("grpc://here", "queue full")), Retries(), lambda pause: None)
+
+    assert capfd.readouterr() == ("", "")
+    handlers = logging.getLogger("bodypose_client").handlers
+    assert [type(handler) for handler in handlers if type(handler) is logging.NullHandler]
