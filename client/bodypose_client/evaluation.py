@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
@@ -20,11 +19,12 @@ from bodypose_client.scoring.coco_eval import (
     coco_results,
     evaluate_with_matches,
 )
+from bodypose_client.scoring.json_file import read_json
 from bodypose_client.scoring.oks_matches import OksMatches
 from bodypose_client.scoring.record import evaluation_record
 from bodypose_client.wire.address import Address
 
-from .errors import AnnotationError, FileError, RequestRejected
+from .errors import AnnotationError, RequestRejected
 from .formats import ServedModel
 from .in_flight import map_in_order
 from .pose_client import PoseClient
@@ -208,20 +208,37 @@ def load_results(path: Path) -> list[Result]:
 
     Raises:
         FileError: it cannot be read.
-        AnnotationError: it is something else.
+        AnnotationError: it is something else; the message names the entry and its field.
     """
-    try:
-        content = json.loads(path.read_bytes())
-    except OSError as error:
-        raise FileError(path, "a COCO results file", error) from error
-    except ValueError as error:
-        raise AnnotationError(f"{path}: expected JSON, got {error}") from error
-    needed = {"image_id", "keypoints", "score"}
-    if not isinstance(content, list) or not all(
-        isinstance(entry, dict) and needed <= set(entry) for entry in content
-    ):
+    content = read_json(path, "a COCO results file")
+    if not isinstance(content, list):
         raise AnnotationError(
-            f"{path}: expected a list of people with image_id, keypoints and score, got something"
-            " else; `pose-client evaluate --results` writes one"
+            f"{path}: expected a list of people, got {type(content).__name__};"
+            " `pose-client evaluate --results` writes one"
         )
+    for number, entry in enumerate(content):
+        field = _wrong_field(entry)
+        if field:
+            raise AnnotationError(
+                f"{path}: entry {number}: expected {field}; `pose-client evaluate --results`"
+                " writes such a file"
+            )
     return content
+
+
+def _wrong_field(entry: Any) -> str:
+    """What is expected of the first field that is wrong; "" when none is."""
+    if not isinstance(entry, dict):
+        return "an object with image_id, keypoints and score"
+    if type(entry.get("image_id")) not in (int, str):
+        return "image_id as a number or a name"
+    if not _is_number(entry.get("score")):
+        return "score as a number"
+    keypoints = entry.get("keypoints")
+    if not isinstance(keypoints, list) or len(keypoints) % 3 or not all(map(_is_number, keypoints)):
+        return "keypoints as a list of x, y and score for each joint"
+    return ""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e9

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import glob
-import json
 import sys
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
 from bodypose_client.image_bytes import read_bounded, read_image_file
+from bodypose_client.scoring.json_file import read_json
 from pose_runtime.errors import PoseError
 from pose_runtime.spec import ImageLimits
 
@@ -80,12 +80,7 @@ def _images(argument: str) -> list[ImageFile]:
 
 
 def _listed(path: Path) -> list[str]:
-    try:
-        if path.stat().st_size > _LARGEST_LIST:
-            raise ValueError(f"more than {_LARGEST_LIST} bytes")
-        listed = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise NoImages(f"{path}: expected a JSON list of image paths, got {error}") from error
+    listed = read_json(path, "a JSON list of image paths", _LARGEST_LIST)
     if not isinstance(listed, list) or not all(isinstance(each, str) for each in listed):
         raise NoImages(f"{path}: expected a JSON list of image paths, got other JSON")
     if not listed or any(each.lower().endswith(".json") for each in listed):

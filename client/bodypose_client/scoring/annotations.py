@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from bodypose_client.errors import AnnotationError, FileError
+from bodypose_client.errors import AnnotationError
 from pose_runtime.skeleton import Skeleton
+
+from .json_file import read_json
 
 PERSON_CATEGORY = 1
 # Centre of the first pixel in our frame; in COCO's it is 0.
@@ -45,12 +46,7 @@ def load_coco(annotations: Annotations) -> Mapping[str, Any]:
     """
     name, content = _name(annotations), annotations
     if isinstance(annotations, Path):
-        try:
-            content = json.loads(annotations.read_bytes())
-        except OSError as error:
-            raise FileError(annotations, "a COCO annotations file", error) from error
-        except ValueError as error:
-            raise AnnotationError(f"{name}: expected JSON, got {error}") from error
+        content = read_json(annotations, "a COCO annotations file")
     if not isinstance(content, Mapping) or not all(
         isinstance(content.get(part), list) for part in ("images", "annotations", "categories")
     ):

@@ -155,7 +155,50 @@ def test_two_results_are_compared_without_a_server(run, split, tmp_path):
     assert written["difference"] == pytest.approx(written["ap_b"])
 
 
-@pytest.mark.parametrize("text", ["{", "{}", "[1]"])
+PERSON = {"image_id": 1, "score": 0.5, "keypoints": [1.0, 2.0, 0.5] * 17}
+
+
+def person(**changes):
+    return json.dumps([{**PERSON, **changes}])
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("[" * 200_000, "nested too deep"),
+        ('[{"image_id": 1, "score": NaN, "keypoints": []}]', "NaN, which is no number of JSON"),
+        ('[{"image_id": 1, "score": Infinity}]', "Infinity, which is no number"),
+        ("null", "expected a list of people, got NoneType"),
+        (json.dumps([PERSON, 1]), "entry 1: expected an object"),
+        (person(image_id=None), "entry 0: expected image_id"),
+        (person(image_id=[1]), "entry 0: expected image_id"),
+        (person(image_id=True), "entry 0: expected image_id"),
+        (person(score="0.5"), "entry 0: expected score"),
+        (person(score=1e300), "entry 0: expected score"),
+        (person(keypoints=None), "entry 0: expected keypoints"),
+        (person(keypoints={"x": 1}), "entry 0: expected keypoints"),
+        (person(keypoints=[1, 2]), "entry 0: expected keypoints"),
+        (person(keypoints=[[1, 2, 3]] * 17), "entry 0: expected keypoints"),
+        (person(keypoints=[1, 2, "3"] * 17), "entry 0: expected keypoints"),
+        (person(keypoints=[1, 2, 0.5] * 4), "expected 17 keypoints"),
+    ],
+)
+def test_results_of_others_are_one_line_with_the_entry_and_its_field(
+    run, split, tmp_path, text, words
+):
+    for name in ("a.json", "b.json"):
+        (tmp_path / name).write_text(text)
+
+    result = run(
+        *("evaluate", "-a", split[0], "--compare", tmp_path / "a.json", tmp_path / "b.json")
+    )
+
+    assert isinstance(result.exception, PoseError), result.exception
+    assert words in str(result.exception)
+    assert "\n" not in str(result.exception)
+
+
+@pytest.mark.parametrize("text", ["{", "{}"])
 def test_results_that_are_none_are_named(run, split, tmp_path, text):
     (tmp_path / "a.json").write_text(text)
 
