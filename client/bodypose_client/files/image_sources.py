@@ -8,6 +8,7 @@ from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 
+from bodypose_client.errors import AnnotationError
 from bodypose_client.image_bytes import read_bounded, read_image_file
 from bodypose_client.scoring.json_file import read_json
 from pose_runtime.errors import PoseError
@@ -80,7 +81,11 @@ def _images(argument: str) -> list[ImageFile]:
 
 
 def _listed(path: Path) -> list[str]:
-    listed = read_json(path, "a JSON list of image paths", _LARGEST_LIST)
+    try:
+        listed = read_json(path, "a JSON list of image paths", _LARGEST_LIST)
+    except AnnotationError as error:
+        got = str(error).split("got ", 1)[-1]
+        raise NoImages(f"{path}: expected a JSON list of image paths, got {got}") from error
     if not isinstance(listed, list) or not all(isinstance(each, str) for each in listed):
         raise NoImages(f"{path}: expected a JSON list of image paths, got other JSON")
     if not listed or any(each.lower().endswith(".json") for each in listed):
