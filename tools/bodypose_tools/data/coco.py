@@ -76,6 +76,7 @@ def network_view(
 
 
 def unreadable(record: ImageRecord, error: Exception) -> DatasetError:
+    """The error of an image that cannot be read, with its id and path."""
     return DatasetError(f"image {record.image_id} ({record.path}): {error}")
 
 

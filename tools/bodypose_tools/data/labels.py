@@ -1,8 +1,8 @@
-"""Owns the training labels: people become heatmaps, part affinity fields and a loss mask.
+"""Training labels: people become heatmaps, part affinity fields and a loss mask.
 
 Cell (r, c) of a field of stride s stands for the network pixel ((c + 0.5) * s, (r + 0.5) * s), by
 the project's convention that pixel centres are at + 0.5. Part affinity fields and masks have
-`STRIDE`; heatmaps may be finer, because they alone decide where a joint is.
+`STRIDE`; heatmaps may be finer, because joints are located in them alone.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Floats = NDArray[np.float32]
 
 # Heatmap values below this are set to 0 (BodyPoseNet's label processor).
 _MIN_HEAT = 0.001
-# What a heatmap says where nobody knows: a person whose joint is not labelled may have it there.
+# Heatmap value of cells that may hold a joint of which the annotation has no label.
 UNKNOWN = -1.0
 _SHORTEST_LIMB = 1e-3  # network pixels; a shorter one has no direction
-_DRAWN = 0.1  # from here on a cell is a joint's
+_DRAWN = 0.1  # a cell with more belongs to a joint
 # The joint whose Gaussian has the width of the spec: a shoulder, by its OKS sigma in COCO.
 _REFERENCE_OKS_SIGMA = 0.079
 _MIN_WIDTH, _MAX_WIDTH = 0.6, 1.2
@@ -32,7 +32,7 @@ _MIN_WIDTH, _MAX_WIDTH = 0.6, 1.2
 
 @dataclass(frozen=True, slots=True)
 class LabelSettings:
-    """Names as in BodyPoseNet's `label_processor_config`."""
+    """How labels are drawn; names as in BodyPoseNet's `label_processor_config`."""
 
     heatmap_gaussian_sigma: float = 5.0  # network pixels, of a shoulder
     paf_ortho_dist_thresh: float = 1.0  # half width of a limb, in cells of a part affinity field
@@ -44,7 +44,7 @@ def draw_heatmaps(
 ) -> Floats:
     """Ideal heatmaps for the people of one image.
 
-    A joint's Gaussian is as wide as people can place it: in proportion to the root of its OKS
+    A joint's Gaussian is as wide as annotators are uncertain: in proportion to the root of its OKS
     sigma, 3 px for an eye where a shoulder has 5 (the widths that MoveNet's heatmaps have).
 
     Args:
@@ -100,7 +100,7 @@ def _cell_centres(network_hw: tuple[int, int], stride: int) -> tuple[Floats, Flo
 
 
 def loss_mask(ignored_boxes: Floats, heatmaps: Floats, affinity: Floats) -> Floats:
-    """(h, w, 1) on the part affinity fields' grid: 0 where the annotation says nothing, else 1.
+    """(h, w, 1) on the part affinity fields' grid: 0 where the annotation is incomplete, else 1.
 
     Args:
         ignored_boxes: (K, 4) x, y, width, height in network pixels of crowds and of people
@@ -124,10 +124,10 @@ def loss_mask(ignored_boxes: Floats, heatmaps: Floats, affinity: Floats) -> Floa
 def forget_unlabelled(
     heatmaps: Floats, unlabelled: NDArray[np.bool_], boxes: Floats, network_hw: tuple[int, int]
 ) -> None:
-    """Write `UNKNOWN` into the boxes of people, for the joints that they have no label of.
+    """Write `UNKNOWN` into the boxes of people, for joints without a label.
 
-    Annotators skip joints that they cannot see, and COCO's AP does not ask for them. Told that
-    there is none, a network learns to doubt all joints that are hard to see.
+    Annotators skip joints that they cannot see, and COCO's AP ignores them. If such
+    cells were labelled 0, the network would learn low scores for all joints that are hard to see.
 
     Args:
         heatmaps: (h, w, J + 1) from `draw_heatmaps`, changed in place; joints drawn there stay.

@@ -1,4 +1,4 @@
-"""Owns the images that `tools export` compares Keras and ONNX on."""
+"""Images for comparisons and timing: a folder's, or scikit-image's photo."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def images_in(folder: Path, network_hw: tuple[int, int]) -> NDArray[np.uint8]:
     paths = sorted(p for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)[:MAX_IMAGES]
     if not paths:
         raise SampleImagesError(
-            f"{folder}: expected images ({', '.join(sorted(IMAGE_SUFFIXES))}), none"
+            f"{folder}: expected images ({', '.join(sorted(IMAGE_SUFFIXES))}), got none"
         )
     placed = []
     for path in paths:

@@ -1,4 +1,4 @@
-"""Skeleton files, and what is wrong with one."""
+"""Skeleton files and other short texts that people write, read with their errors named."""
 
 from __future__ import annotations
 
@@ -16,7 +16,11 @@ class ConfigError(PoseError):
 
 
 def small_text(path: Path) -> str:
-    """What a person wrote; nobody writes a megabyte."""
+    """The text of a file that a person wrote.
+
+    Raises:
+        ConfigError: it is no text, or larger than a megabyte.
+    """
     if path.stat().st_size > _MAX_TEXT_BYTES:
         raise ConfigError(
             f"{path}: expected at most {_MAX_TEXT_BYTES} bytes, got {path.stat().st_size}"
@@ -28,7 +32,11 @@ def small_text(path: Path) -> str:
 
 
 def load_skeleton(path: Path) -> Skeleton:
-    """Read a skeleton's JSON (the form that `Skeleton.to_json` writes)."""
+    """Read a skeleton's JSON, as `Skeleton.to_json` writes it.
+
+    Raises:
+        ConfigError: no such file, or no skeleton.
+    """
     if not path.is_file():
         raise ConfigError(f"{path}: expected a skeleton's JSON, got nothing there")
     try:

@@ -1,4 +1,4 @@
-"""Owns moving fields between frames: of another scale, and of the mirrored image."""
+"""Fields of one image moved between frames: to another scale, and back from the mirror image."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Floats = NDArray[np.float32]
 
 
 class MirrorError(PoseError):
-    """A skeleton whose limbs are not their own mirror picture."""
+    """A skeleton whose limbs have no mirror images among them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +83,7 @@ def _resampled(field: Floats, own: Frame, wanted: Frame) -> Floats:
 
 
 def unmirrored(fields: Fields, skeleton: Skeleton) -> Fields:
-    """What the fields of an image's mirror picture say about the image itself."""
+    """The fields of a mirrored image as fields of the image itself."""
     joints = [*skeleton.mirror, skeleton.num_joints]  # the background stays
     limbs, signs = mirrored_limbs(skeleton)
     channels = np.stack([2 * limbs, 2 * limbs + 1], axis=1).ravel()
@@ -103,10 +103,10 @@ def unmirrored(fields: Fields, skeleton: Skeleton) -> Fields:
 
 
 def mirrored_limbs(skeleton: Skeleton) -> tuple[NDArray[np.int64], Floats]:
-    """For each limb the one that it becomes in the mirror, and -1 where that runs backwards.
+    """For each limb the index of its mirror image, and -1 where that has the opposite direction.
 
     Raises:
-        MirrorError: a limb whose mirror picture is no limb.
+        MirrorError: the mirror image of a limb is no limb.
     """
     places, signs = [], []
     for a, b in skeleton.limbs:

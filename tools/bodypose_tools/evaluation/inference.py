@@ -1,4 +1,4 @@
-"""Owns offline inference: people in files, found by a model in this process."""
+"""Offline inference: people in image files, found by a model in this process."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def infer_files(
         images: files, folders and patterns.
         out: folder to write to.
         draw: makes one image's picture from its path in `out`, bytes and people.
-        complain: gets a line for each image that cannot be read; the others go on.
+        complain: gets a line for each image that cannot be read; the others are still processed.
 
     Returns:
         How many images could not be read.

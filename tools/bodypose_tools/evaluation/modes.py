@@ -1,8 +1,8 @@
-"""Owns how an evaluated image meets the network: strict as served, keep-aspect, multi-scale, flip.
+"""Evaluation modes: strict as served, keep-aspect, multi-scale, flip.
 
-Only strict is what a server does. The others show what the same weights can do with more work per
+A server works in strict mode. The others show the accuracy of the same weights with more work per
 image: fields of several views of an image are brought into one frame and averaged, then decoded
-by the layers that always decode.
+by the usual layers.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ class EvaluationMode:
 
     @property
     def is_strict(self) -> bool:
+        """Whether images are processed as a server does."""
         return self == EvaluationMode()
 
     def __str__(self) -> str:
@@ -79,9 +80,9 @@ def evaluate_in_mode(
         model: a .keras file; strict evaluation takes .onnx, too.
         annotations: a COCO keypoints file.
         images: the folder of its images.
-        mode: how images are shown to the network.
+        mode: which views of an image are used.
         grouping: thresholds that `tools tune-grouping` wrote; None: the file's own.
-        limit: only so many images, from the start.
+        limit: only the first images, so many; None: all.
 
     Raises:
         ModeError: a mode that needs a .keras file.
@@ -119,7 +120,7 @@ def find_people_in_mode(
 ) -> Iterator[tuple[ImageRecord, Poses]]:
     """The people of every image, in order, one image at a time."""
     for record in records:
-        fields, frame = _seen(run, record, spec, mode)
+        fields, frame = _mean_view(run, record, spec, mode)
         peaks, limb_scores = decode(fields, frame.network_hw)
         yield record, people_in_image(peaks, limb_scores, frame.letterbox.to_geometry(), spec)
 
@@ -144,7 +145,7 @@ def view_hw(
     return rows, columns
 
 
-def _seen(
+def _mean_view(
     run: FieldNetwork, record: ImageRecord, spec: PipelineSpec, mode: EvaluationMode
 ) -> tuple[Fields, Frame]:
     """The mean of all views, in the frame of the largest."""

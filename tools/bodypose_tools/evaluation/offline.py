@@ -1,14 +1,14 @@
-"""Owns offline evaluation: images through the serving steps in this process, then COCO AP.
+"""Offline evaluation: images through the serving steps in this process, then COCO AP.
 
-The steps are the server's own: `pose_runtime.images`, the network with its decoding layers,
-`pose_runtime.grouping`. Only where the network runs differs, and that is a `Predictor`.
+The steps are the server's: `pose_runtime.images`, the network with its decoding layers,
+`pose_runtime.grouping`. Only the runtime of the network differs, and that is a `Predictor`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -25,9 +25,6 @@ from pose_runtime.grouping import people_in_image
 from pose_runtime.poses import Poses
 from pose_runtime.spec import PipelineSpec
 
-if TYPE_CHECKING:
-    pass
-
 
 def find_people(
     predict: Predictor, records: Sequence[ImageRecord], spec: PipelineSpec, batch_size: int = 8
@@ -40,7 +37,7 @@ def find_people(
 def network_answers(
     predict: Predictor, records: Sequence[ImageRecord], spec: PipelineSpec, batch_size: int = 8
 ) -> Iterator[tuple[ImageRecord, Floats, Floats, Floats]]:
-    """What grouping gets for every image: peaks, limb scores and geometry."""
+    """The input of grouping for every image: peaks, limb scores and geometry."""
     for start in range(0, len(records), batch_size):
         batch = records[start : start + batch_size]
         placed = [network_view(record, spec.network_hw, spec.limits) for record in batch]
@@ -55,7 +52,7 @@ def network_answers(
 def coco_results_of(
     found: Iterator[tuple[ImageRecord, Poses]], spec: PipelineSpec
 ) -> list[dict[str, Any]]:
-    """COCO result entries of `find_people`'s answers."""
+    """COCO result entries of the people that `find_people` found."""
     return [
         entry
         for record, poses in found
@@ -74,7 +71,14 @@ def evaluate_model(
 ) -> CocoMetrics:
     """COCO's ten numbers of a model on a split, or on its first `limit` images.
 
-    With a name for it, `progress` is shown on stderr.
+    Args:
+        predict: runs the network.
+        spec: the network's pipeline.
+        annotations: a COCO keypoints file.
+        images: the folder of its images.
+        limit: only the first images, so many; None: all.
+        batch_size: images that the network gets at once.
+        progress: label of a progress bar on stderr; empty: none.
 
     Raises:
         AnnotationError, FileError: the annotations are missing or of another skeleton.
@@ -93,6 +97,6 @@ def metrics_of(
     annotations: Path,
     image_ids: Sequence[int],
 ) -> CocoMetrics:
-    """COCO's ten numbers of `find_people`'s answers about these images."""
+    """COCO's ten numbers of the people that `find_people` found in these images."""
     results = coco_results_of(found, spec)
     return evaluate_results(annotations, results, image_ids, annotated_sigmas(spec.skeleton))

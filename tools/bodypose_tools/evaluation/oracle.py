@@ -1,6 +1,6 @@
-"""Owns the oracle: what AP the decoder reaches on ideal fields drawn from the labels themselves.
+"""The oracle: AP of the decoder on fields drawn from the labels.
 
-It bounds every network: what is lost here no training wins back.
+It is an upper bound for every network: training cannot win back what decoding loses.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def oracle_metrics(
     labels: LabelSettings,
     decode: DecodeSettings,
 ) -> CocoMetrics:
-    """COCO's ten numbers of drawn fields -> decoding layers -> grouping, no network involved.
+    """COCO's ten numbers of drawn fields -> decoding layers -> grouping, without a network.
 
     Raises:
         AnnotationError, FileError: the annotations are missing or of another skeleton.

@@ -1,7 +1,7 @@
-"""Owns the choice of grouping's thresholds, and of the person score, on training images.
+"""Grouping's thresholds and the person score, chosen on training images.
 
-The network runs once; thresholds are then tried one after the other, each with the others as they
-are, until none gets better. The validation split has no part in it.
+The network runs once. Thresholds are then tried one after the other, the others fixed, until none
+improves AP. The validation split is not used.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CANDIDATES: dict[str, tuple[float, ...]] = {
     "min_joints": (1, 2, 3, 4, 5),
 }
 _MAX_ROUNDS = 3
-_BETTER = 1e-3  # a smaller gain in AP is none
+_BETTER = 1e-3  # least gain in AP for which a threshold changes
 
 # Scores of a person from the scores of the joints that were found, of J joints in all.
 PERSON_SCORES: dict[str, Callable[[Floats, int], float]] = {
@@ -49,7 +49,7 @@ PERSON_SCORES: dict[str, Callable[[Floats, int], float]] = {
 
 @dataclass(frozen=True, slots=True)
 class Tuning:
-    """What was tried, and what was best."""
+    """The thresholds that were tried, and the best of them."""
 
     grouping: GroupingSettings
     ap: float
@@ -59,21 +59,22 @@ class Tuning:
     person_scores: dict[str, float]  # AP by formula, with the chosen thresholds
 
     def to_json(self) -> dict[str, Any]:
+        """The record `bodypose-grouping/1`."""
         return {"schema": "bodypose-grouping/1", **asdict(self)}
 
 
-class TuningError(PoseError):
-    """Thresholds that cannot be read, or kept where that was asked for."""
+class GroupingTuningError(PoseError):
+    """Thresholds that cannot be read, or not be stored where they should."""
 
 
 def check_can_keep(model: Path) -> None:
-    """Refuse a file whose record cannot hold thresholds, before an hour is spent on them.
+    """Refuse a file whose record cannot hold thresholds, before the search for them.
 
     Raises:
-        TuningError: not a .keras file with a record.
+        GroupingTuningError: not a .keras file with a record.
     """
     if model.suffix != ".keras" or not record_path(model).is_file():
-        raise TuningError(
+        raise GroupingTuningError(
             f"{model}: expected a .keras file with its record for --keep, got neither or one;"
             " tune best.keras of `tools train` and export it again"
         )
@@ -83,12 +84,12 @@ def read_grouping(path: Path) -> GroupingSettings:
     """The thresholds in a file of `tools tune-grouping`.
 
     Raises:
-        TuningError: no such file, or another.
+        GroupingTuningError: no such file, or another.
     """
     try:
         return GroupingSettings(**read_record(path, {"grouping": dict})["grouping"])
     except (RecordError, TypeError) as error:
-        raise TuningError(
+        raise GroupingTuningError(
             f"{path}: expected what `tools tune-grouping -o` writes, got `{error}`"
         ) from error
 
@@ -127,7 +128,9 @@ def tune_grouping(
     for _ in range(_MAX_ROUNDS):
         at_start = best
         for name, values in CANDIDATES.items():
-            for value in sorted(values, key=_distance_to_default(name)):  # of equals the nearest
+            for value in sorted(
+                values, key=_distance_to_default(name)
+            ):  # of equals the nearest wins
                 changed: dict[str, Any] = {name: value}
                 candidate = replace(best, **changed)
                 got = best_ap if candidate == best else ap(candidate)

@@ -1,4 +1,4 @@
-"""Owns the pictures of experiments: AP against cost, AP against training images."""
+"""Pictures of experiments: AP against cost, AP against training images."""
 
 from __future__ import annotations
 

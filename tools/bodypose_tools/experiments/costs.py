@@ -1,4 +1,4 @@
-"""Owns what a run's network costs: parameters, multiply-accumulates, CPU time against others'."""
+"""The cost of a run's network: parameters, multiply-accumulates, CPU time against others'."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Owns the question what more training images would bring: AP against their number, fitted.
+"""Data scaling: AP fitted against the number of training images, and predicted for more.
 
 Two curves of two parameters are fitted to the same points. They agree where there are points and
 part beyond them, so that what lies between them is said as a range, and as a prediction.
@@ -129,16 +129,15 @@ def _fit_record(curve: Curve, images: Floats, ap: Floats, wanted: int) -> dict[s
 
 
 def scaling_table(record: Mapping[str, Any]) -> str:
-    """Markdown of `scaling_record`, its prediction said as one."""
+    """Markdown of `scaling_record`; predictions are named as such."""
     lines = ["| images | epochs | AP | AP50 | AP75 | APm | APl |", "|---|---|---|---|---|---|---|"]
     for point in record["points"]:
         scores = [f"{point['metrics'][name]:.3f}" for name in METRICS]
         cells = [f"{point['images']:,}", str(point["epochs"]), *scores]
         lines.append(f"| {' | '.join(cells)} |")
-    said = record["prediction"]
+    count = record["prediction"]["images"]
     lines += [
-        f"| prediction for {said['images']:,} by the {fit['curve']} | | {fit['predicted_ap']:.3f}"
-        " | | | | |"
+        f"| prediction for {count:,} by the {fit['curve']} | | {fit['predicted_ap']:.3f} | | | | |"
         for fit in record["fits"]
     ]
     return "\n".join(lines) + "\n"

@@ -1,6 +1,6 @@
-"""Owns tables of finished runs: what each changed, what it reached, at what cost.
+"""Tables of finished runs: changes of the spec, AP and cost.
 
-Everything is read from the record beside each run's best.keras, so a table says what was run.
+Everything is read from the record beside each run's best.keras.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from pose_runtime.skeleton import Skeleton
 
 BEST_FILE = "best.keras"
 METRICS = ("AP", "AP50", "AP75", "APm", "APl")
-# Keys of a spec that say where and how often, not what.
+# Keys of a spec that do not change the trained network.
 _NOT_A_CHANGE = (
     *("checkpoint_n_epoch", "validation_every_n_epoch", "draw_every_n_epoch", "devices"),
     *("dataloader.workers", "dataloader.image_cache_mib"),
     "dataloader.dataset_config.root_data_path",
 )
-# Keys that name files; what is in them counts, not where they lie.
+# Keys that name files: their contents are compared, not their paths.
 _FILES = ("pretrained_weights", "distillation.teacher")
 
 

@@ -1,4 +1,4 @@
-"""Owns the comparison of evaluation modes and input sizes: what more pixels bring, and cost."""
+"""Comparison of evaluation modes and of input sizes: AP and time of each."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ def compare_modes(
 ) -> dict[str, Any]:
     """COCO's numbers and the time of an image for every mode, as a record for JSON.
 
-    Modes take turns on every image, in Keras on this machine; times are medians over images, and
-    so are the ratios to strict, which is what they are good for.
+    Modes take turns on every image, in Keras on this machine. Times, and their ratios to strict,
+    are medians over images; only the ratios carry over to other machines.
 
     Raises:
         AnnotationError, FileError: the annotations are missing or of another skeleton.
@@ -117,7 +117,7 @@ def _compared(
 def in_turn(
     finders: Sequence[Iterator[T]], count: int
 ) -> tuple[list[list[T]], NDArray[np.float64]]:
-    """What each of V iterators says `count` times, taking turns, and the (count, V) seconds."""
+    """`count` values of each of V iterators, taken in turn, and their (count, V) seconds."""
     found: list[list[T]] = [[] for _ in finders]
     seconds = np.empty((count, len(finders)))
     for row in with_progress(range(count), count, "images, in every view"):

@@ -74,7 +74,7 @@ class Artifact:
         Raises:
             MissingArtifactError: there is no such file.
             StaleArtifactError: the file is not what its record says.
-            RecordError: the record is no record.
+            RecordError: the record is invalid.
         """
         if not path.is_file():
             raise MissingArtifactError(f"{path}: expected a file, got nothing there")
@@ -92,10 +92,10 @@ class Artifact:
 
     @classmethod
     def recorded(cls, path: Path) -> Artifact:
-        """What the record says about the file at `path`, which may have stayed elsewhere.
+        """The file at `path` as its record describes it; the file itself may be elsewhere.
 
         Raises:
-            RecordError: there is no record, or it is none.
+            RecordError: there is no record, or it is invalid.
         """
         raw = read_record(
             record_path(path), {"sha256": str, "stage": str, "parents": list, "settings": dict}
@@ -105,10 +105,12 @@ class Artifact:
 
 
 def record_path(path: Path) -> Path:
+    """Where the record of the file at `path` lies."""
     return path.with_name(path.name + ".json")
 
 
 def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

@@ -20,10 +20,10 @@ class DiskError(PoseError):
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Inside, a full or read-only disk is one line about `path`.
+    """Turn errors of a full or read-only disk into one line about `path`.
 
     Raises:
-        DiskError: it is.
+        DiskError: the disk is full or cannot be written.
     """
     try:
         yield

@@ -30,14 +30,14 @@ def write_record(path: Path, record: Mapping[str, Any] | Sequence[Any]) -> None:
 
 
 def read_record(path: Path, keys: Mapping[str, type]) -> dict[str, Any]:
-    """A record as it may come from someone else: of a sane size, JSON, with these keys.
+    """Read a record, which others may have written: its size, keys and types are checked.
 
     Args:
         path: the record.
-        keys: that it must have, and the types of their values.
+        keys: required keys, and the types of their values.
 
     Raises:
-        RecordError: it is missing, too large, or something else.
+        RecordError: the file is missing, too large, no JSON, or lacks a key.
     """
     try:
         with path.open("rb") as file:

@@ -1,4 +1,4 @@
-"""What travels with the package: models, specs, and the sources of the model repository."""
+"""Files that are installed with the package: models, specs, sources of the model repository."""
 
 from __future__ import annotations
 

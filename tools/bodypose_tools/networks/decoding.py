@@ -20,9 +20,9 @@ from .centres import CentreMatcher
 from .fields import STRIDE, Fields
 from .gather import gather
 
-# Below what differs between cells that are not equal, above float32's resolution at 1.
+# Below the difference of unequal cells, above float32's resolution at 1.
 _TIE_STEP = 1e-6
-_MIN_HEAT = 1e-4  # the logarithm of less says nothing
+_MIN_HEAT = 1e-4  # lower values are noise, and their logarithms large
 _INSIDE = 0.01  # of a cell; above float32's resolution at the number of cells
 
 
@@ -60,7 +60,7 @@ class PeakDecoder(keras.layers.Layer):
 
     def call(self, heatmaps: Any) -> Any:
         height, width = heatmaps.shape[1:3]
-        # So small a ramp only decides between equal cells: the upper left one is higher.
+        # The ramp only decides between equal cells: the upper left one is higher.
         order = np.arange(height * width, dtype=np.float32).reshape(1, height, width, 1)
         ranked = heatmaps - _TIE_STEP * order
         is_peak = ops.max_pool(ranked, 3, strides=1, padding="same") <= ranked
@@ -187,7 +187,7 @@ def decode_fields(
     too: joints that a person's centre expects and that have no peak (`CentreMatcher`).
 
     NaN or infinity anywhere in a field that is used makes all of that image's peaks NaN. Without
-    that, a comparison or a maximum would lose it, and the image would have nobody.
+    that, a comparison or a maximum would drop it, and the image would have no people.
 
     Args:
         fields: of fixed height and width; heatmap channels beyond J are left out.

@@ -1,4 +1,4 @@
-"""Owns the gather of the decoding layers: rows of an array by indices that are never negative."""
+"""The gather of the decoding layers: rows of an array by indices that are never negative."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Owns the image pyramid: a network whose heatmaps see a larger copy of the image, too.
+"""The image pyramid: heatmaps averaged over the image and a larger copy of it.
 
-MoveNet's heads know people of some sizes best. The mean of the heatmaps of the image and of those
-of a larger copy finds more of the small people, with the same weights.
+MoveNet's heads detect people of some sizes best. Averaging the heatmaps of both finds more of the
+small people, with the same weights.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ _LARGER = "larger_copy"
 
 
 class PyramidError(PoseError):
-    """A network that cannot look at its image twice."""
+    """A network to which no pyramid can be added."""
 
 
 def add_pyramid(model: Path, out: Path, scale: float) -> Artifact:
-    """Let the heatmaps of a network come from its image and from a copy `scale` times as large.
+    """Average a network's heatmaps over its image and a copy `scale` times as large.
 
-    Backbone and head run twice with one set of weights; the rest sees the image as it is. The
+    Backbone and head run twice with one set of weights; the rest uses the image alone. The
     first heatmaps become the mean of both, as logits, and what the stages change in them is added
     as before. Part affinity fields, centres and offsets stay as they are.
 

@@ -1,4 +1,4 @@
-"""Owns `.keras` files of ours: weights stored as float16, and a record that names the pipeline."""
+"""The project's `.keras` files: weights stored as float16, and a record with the pipeline."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ModelFileError(PoseError):
 
 
 def check_keras_name(path: Path) -> None:
-    """For commands that work for long before they write.
+    """Check the name of an output before long work.
 
     Raises:
         ModelFileError: Keras would not write a file of this name.

@@ -1,4 +1,4 @@
-"""Owns the networks: Keras 3 functional graphs from pixels to heatmaps and part affinity fields.
+"""The networks: Keras 3 functional graphs from pixels to heatmaps and part affinity fields.
 
 Nothing here depends on the Keras backend. A network's outputs are, in BodyPoseNet's order,
 heat_1..heat_T, paf_1..paf_T for T stages; the last of each kind is what is decoded. `bodypose-s`
@@ -22,10 +22,10 @@ from .settings import NetworkConfig
 
 # Channels of `bodypose-s`'s neck and stages: 96 keeps it at 3.5 GMAC for 288 x 384 pixels.
 _SMALL_WIDTH = 96
-_HEAT_WIDTH = 48  # what a stage makes of the heatmaps before it
+_HEAT_WIDTH = 48  # channels into which a stage reduces the heatmaps before it
 _BN_MOMENTUM = 0.95
 _ANY_SIZE = 64
-# A heatmap starts where a person's joint is rare.
+# Initial bias of heatmap logits: a cell with a joint is rare.
 _RARE = -4.0
 
 
@@ -74,7 +74,7 @@ def heatmap_stride(network: keras.Model) -> int:
 
 
 def freeze(network: keras.Model, multipliers: Mapping[str, float]) -> None:
-    """Train all layers but those whose learning-rate multiplier is 0, whatever a file says."""
+    """Freeze the layers whose learning-rate multiplier is 0, and let all others train."""
     frozen = tuple(key for key, multiplier in multipliers.items() if multiplier == 0)
     for layer in network.layers:
         layer.trainable = not layer.name.startswith(frozen)
@@ -108,8 +108,8 @@ def regularize(model: keras.Model, config: NetworkConfig) -> None:
     for layer in model.layers:
         if isinstance(layer, layers.Conv2D):
             regularizer = kinds[config.regularization_type](factor) if factor else None
-            layer.kernel_regularizer = regularizer  # what the file keeps
-            layer.kernel.regularizer = regularizer  # what the loss sees
+            layer.kernel_regularizer = regularizer  # stored in the file
+            layer.kernel.regularizer = regularizer  # used by the loss
 
 
 def _conv_bn_relu6(x: Any, filters: int, kernel: int, name: str, strides: int = 1) -> Any:
@@ -134,7 +134,7 @@ def _field_output(channels: int, name: str) -> layers.Layer:
 
 
 def _rare_logits(channels: int, name: str) -> layers.Layer:
-    """Logits of what is nearly nowhere."""
+    """Logits that start near the probability of an empty cell."""
     return layers.Conv2D(
         channels,
         1,
@@ -148,8 +148,8 @@ def _rare_logits(channels: int, name: str) -> layers.Layer:
 def _bodypose_s(pyramid: dict[str, Any], stages: int, skeleton: Skeleton) -> list[Any]:
     """A backbone with MoveNet's pyramid and heads; a neck to stride 8, and residual 3 x 3 stages.
 
-    Heatmaps are MoveNet's own, of stride 4, to which each stage adds what it knows better: it
-    works at stride 8 and its last layer, a transposed convolution, gives four cells for each.
+    Heatmaps are MoveNet's own, of stride 4, to which each stage adds a correction. A stage
+    works at stride 8; its last layer, a transposed convolution, has four cells for each of those.
     """
     width = _SMALL_WIDTH
     logits = _rare_logits(skeleton.num_joints + 1, "heat_0_logits")(pyramid["kpt_hidden"])

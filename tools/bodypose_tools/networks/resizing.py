@@ -1,4 +1,4 @@
-"""Owns the layers that resize: images to a larger copy, fields to the cells of another field."""
+"""Layers that resize: images to a larger copy, fields to the cells of another field."""
 
 from __future__ import annotations
 

@@ -16,15 +16,17 @@ class Section(BaseModel):
 
 
 class NetworkConfig(Section):
+    """The section `model` of a spec: which network is built."""
+
     architecture: Literal["bodypose-s", "bodypose-vgg19"] = "bodypose-s"
     backbone: Literal["movenet", "efficientnet-lite0"] = Field(
-        "movenet", description="of bodypose-s; pretrained_weights must be of the same"
+        "movenet", description="trunk of bodypose-s; pretrained_weights must be of the same one"
     )
     stages: int = Field(3, ge=2, le=7, description="initial prediction + 1..6 refinements")
     heatmap_loss: HeatmapLoss = Field(
         "cross_entropy",
-        description="of bodypose-s; focal keeps the high peaks of frozen MoveNet heads, and places"
-        " joints that are learnt from nothing worse",
+        description="loss of bodypose-s's heatmaps; focal keeps the high peaks of frozen MoveNet"
+        " heads, and is less accurate for joints that are learnt from scratch",
     )
     kernel_regularization_factor: float = Field(0.0, ge=0)
     regularization_type: Literal["l1", "l2"] = "l1"
@@ -32,5 +34,7 @@ class NetworkConfig(Section):
     @model_validator(mode="after")
     def _squared_errors_are_not_focal(self) -> NetworkConfig:
         if self.architecture == "bodypose-vgg19" and self.heatmap_loss == "focal":
-            raise ValueError("heatmap_loss: bodypose-vgg19 has the squared error; leave it out")
+            raise ValueError(
+                "heatmap_loss: bodypose-vgg19 is trained with the squared error; leave the key out"
+            )
         return self

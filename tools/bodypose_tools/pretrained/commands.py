@@ -1,4 +1,4 @@
-"""The commands that start from published weights: import, interpolate, add a pyramid."""
+"""The commands around published weights: `import-backbone`, `interpolate`, `add-pyramid`."""
 
 from __future__ import annotations
 

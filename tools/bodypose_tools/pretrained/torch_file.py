@@ -1,4 +1,4 @@
-"""Owns reading PyTorch's older .pth files without PyTorch: tensors only, no code is run.
+"""PyTorch's older .pth files, read without PyTorch: tensors only, no code is run.
 
 Such a file is five pickles (magic number, protocol, machine, the object, the storages' keys), then
 each storage as a count and its numbers. A pickle may name any function; here it may name four,
@@ -43,7 +43,7 @@ def read_tensors(content: bytes) -> dict[str, NDArray[Any]]:
     """The tensors of a state dict, by name.
 
     Raises:
-        TorchFileError: another format, damaged, or a pickle that asks for more than tensors.
+        TorchFileError: another format, damaged, or a pickle of other things than tensors.
     """
     file = BytesIO(content)
     try:
@@ -61,7 +61,7 @@ def read_tensors(content: bytes) -> dict[str, NDArray[Any]]:
 
 
 class _OnlyTensors(pickle.Unpickler):
-    """An unpickler that knows tensors and ordered dicts, and nothing else."""
+    """An unpickler of tensors and ordered dicts that refuses everything else."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):

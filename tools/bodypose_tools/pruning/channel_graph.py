@@ -1,8 +1,8 @@
-"""Owns which channels of a network belong together, and what it costs to keep some of them.
+"""Channels of a network that must be cut together, and the cost of the ones that stay.
 
-A *channel* here is what is cut or kept as one, wherever it appears: the filters of two convolutions
-whose outputs are added are one channel, and so is what batch norm, depthwise convolutions and
-later concatenations make of them. Channels are numbered from 0; a tensor's last axis is an array
+A *channel* here is cut or kept as one, wherever it appears: the filters of two convolutions whose
+outputs are added are one channel, and so are their outputs after batch norm, depthwise convolutions
+and concatenations. Channels are numbered from 0; a tensor's last axis is an array
 of such numbers.
 """
 
@@ -58,7 +58,7 @@ _MIXING_ACTIVATIONS = {"softmax", "log_softmax", "glu", "sparsemax"}
 
 
 class UnknownLayerError(PoseError):
-    """A layer of which it is not known how its channels depend on each other."""
+    """A layer whose channels cannot be traced."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +85,7 @@ class WeightedLayer:
 
     @property
     def makes_channels(self) -> bool:
+        """Whether its filters are the channels of its output."""
         return self.kind in _FILTERS
 
     @property
@@ -127,9 +128,11 @@ class ChannelGraph:
         return [layer for layer in self.weighted.values() if layer.makes_channels]
 
     def keep_all(self) -> Keep:
+        """A choice that keeps every channel."""
         return np.ones(self.num_channels, bool)
 
     def count_params(self, keep: Keep) -> int:
+        """Parameters of the network with the channels of `keep`."""
         return sum(sum(layer.sizes(keep)) for layer in self.weighted.values())
 
     def count_macs(self, keep: Keep) -> int:
@@ -155,7 +158,7 @@ def trace_channels(model: keras.Model, network_hw: tuple[int, int]) -> ChannelGr
     for tensor in keras.tree.flatten(pixels):
         tracer.protect(tracer.enter(tensor))
 
-    # A copy of the graph is built only to be watched: every call of a layer passes by `follow`.
+    # A copy of the graph is built only to trace it: every call of a layer goes through `follow`.
     copy = keras.models.clone_model(
         model, input_tensors=pixels, clone_function=_checked_clone, call_function=tracer.follow
     )

@@ -1,4 +1,4 @@
-"""Owns how much each channel matters: one number per channel, comparable across layers.
+"""Importance scores: one number per channel, comparable across layers.
 
 Source: TAO's `min_weight` pruning (after Molchanov et al. 2016, arXiv:1611.06440), as described in
 the project's reference notes: a norm per filter, normalised within its layer, and combined over
@@ -23,9 +23,9 @@ Floats = NDArray[np.float64]
 def weight_stats(
     model: keras.Model, graph: ChannelGraph, importance: Importance
 ) -> dict[str, Floats]:
-    """A number >= 0 per output channel of each layer that has a say, by layer name.
+    """A number >= 0 per output channel of each layer that is scored, by layer name.
 
-    `l2` and `l1` are norms of a convolution's filters; biases and batch norm have no part in them.
+    `l2` and `l1` are norms of a convolution's filters; biases and batch norm do not count.
     `bn-gamma` is the size of batch norm's factors: channels without batch norm have no number.
     """
     if importance is Importance.BN_GAMMA:
@@ -49,7 +49,7 @@ def channel_scores(
     normalizer: Normalizer | None,
     equalization: Equalization,
 ) -> Floats:
-    """The score per channel of the graph; NaN where no layer has a say."""
+    """The score per channel of the graph; NaN where no layer is scored."""
     channels = np.concatenate([graph.weighted[name].outputs for name in stats])
     values = np.concatenate([_normalized(stat, normalizer) for stat in stats.values()])
     counts = np.bincount(channels, minlength=graph.num_channels)

@@ -1,4 +1,4 @@
-"""Owns the loop of pruning and retraining: it stops at the limit, and goes on where it was stopped.
+"""The loop of pruning and retraining: it stops at the limit, and continues where it was stopped.
 
 A run's folder holds `pareto.json`, which names what is done, and a folder per step with the pruned
 network, its retraining, and its graph. Every file is whole or absent, so a run that was killed at
@@ -45,14 +45,14 @@ _RESULT = "pareto.json"
 
 
 class OptimizeError(PoseError):
-    """The loop cannot start or go on; the message says what to change."""
+    """The loop cannot start or go on; the message names what to change."""
 
 
 def optimize(plan: PruningPlan, model: Path, folder: Path, limits: Limits, say: Say) -> TradeOff:
     """Prune, retrain, evaluate, export and time, step by step, until AP drops too far.
 
     Args:
-        plan: what is done.
+        plan: how each step prunes and trains.
         model: the unpruned `.keras` file.
         folder: of the run; holds `pareto.json`, `pareto.md` and `pareto.png` afterwards.
         limits: when to stop.
@@ -79,7 +79,7 @@ def optimize(plan: PruningPlan, model: Path, folder: Path, limits: Limits, say: 
         if limits.work is not Work.TIMING:
             run.finish()
     except _OutOfTime:
-        say("the time is up; the same command goes on from here")
+        say("the time is up; the same command continues from here")
     run.draw()
     return run.trade_off
 
@@ -104,7 +104,7 @@ class _Run:
         self.trade_off = self._opened()
 
     def _opened(self) -> TradeOff:
-        """The run of the folder, or a new one that knows the unpruned network."""
+        """The run of the folder, or a new one with the unpruned network."""
         whole, result = Artifact.open(self._model), self._folder / _RESULT
         settings = self._plan.to_json()
         if not result.exists():
@@ -165,7 +165,7 @@ class _Run:
         )
 
     def complete(self) -> None:
-        """Export and time what is not yet, where this machine does that."""
+        """Export and time the points that are not yet, where this machine does that."""
         if self._limits.work is Work.TRAINING:
             return
         whole = self._exported(self.trade_off.unpruned)
@@ -241,6 +241,7 @@ def network_sizes(model: Path) -> tuple[int, int, int]:
 
 
 def network_ap(model: Path, annotations: Path, images: Path) -> float:
+    """AP of a model file on a split, 0..1."""
     predict, spec, _ = open_predictor(model)
     return evaluate_model(predict, spec, annotations, images).ap
 
@@ -257,7 +258,7 @@ class _Clock:
             raise _OutOfTime
 
     def watching(self, checkpoint: Path, name: str) -> Say:
-        """What a training speaks to; raises `_OutOfTime` after the last checkpoint in time."""
+        """`say` for a training; it raises `_OutOfTime` after the last checkpoint in time."""
         last: float | None = None
         seen = _changed_ns(checkpoint)
 

@@ -1,4 +1,4 @@
-"""Owns what pruning steps cost and gain: the points of the trade-off, which are best, the table."""
+"""The trade-off of a pruning loop: AP and cost of each step, which is best, the table."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _AP_DIGITS = 6
 
 
 class ParetoError(PoseError):
-    """A file that should hold a trade-off, and does not."""
+    """A file that holds no trade-off."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Point:
 
 @dataclass(frozen=True, slots=True)
 class TradeOff:
-    """What one loop found. The first point is the unpruned network, the others are its steps."""
+    """The networks of one loop. The first point is the unpruned one, the others are its steps."""
 
     network: str  # "bodypose-s"
     split: str  # file name of the annotations that AP is measured on
@@ -59,21 +59,24 @@ class TradeOff:
 
     @property
     def unpruned(self) -> Point:
+        """The network that the loop began with."""
         return self.points[0]
 
     def drop(self, point: Point) -> float:
-        """AP that was lost; below 0 it was won."""
+        """Loss of AP against the unpruned network; negative for a gain."""
         return round(self.unpruned.ap - point.ap, _AP_DIGITS)
 
     def allows(self, point: Point) -> bool:
+        """Whether the drop of AP is within the limit."""
         return self.drop(point) <= self.max_ap_drop
 
     def macs_share(self, point: Point) -> float:
+        """MACs as a share of the unpruned network's."""
         return point.macs / self.unpruned.macs
 
     @property
     def best(self) -> Point:
-        """Of the points within the limit the one with the fewest MACs."""
+        """The point with the fewest MACs within the limit of AP."""
         return min(filter(self.allows, self.points), key=lambda point: (point.macs, -point.ap))
 
     @property
@@ -102,6 +105,7 @@ class TradeOff:
         return replace(self, points=tuple((others | {point.name: point}).values()))
 
     def to_json(self) -> dict[str, Any]:
+        """The record `bodypose-pareto/1`."""
         raw = asdict(self)
         points = [
             {
@@ -117,6 +121,7 @@ class TradeOff:
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> TradeOff:
+        """The inverse of `to_json`."""
         return cls(
             raw["network"],
             raw["split"],
@@ -145,6 +150,7 @@ class TradeOff:
             yield " ".join(["|", " | ".join(self._cells(point)), "|"])
 
     def write_table(self, path: Path) -> None:
+        """Write the Markdown table."""
         with atomic_path(path) as temporary:
             temporary.write_text("\n".join(self.table()) + "\n")
 
@@ -175,7 +181,11 @@ class TradeOff:
 
 
 def read_trade_off(path: Path) -> TradeOff:
-    """Raises `ParetoError` when the file holds something else."""
+    """Read the record of a loop.
+
+    Raises:
+        ParetoError: the file holds something else.
+    """
     raw = _read(path, SCHEMA)
     return TradeOff.from_json(raw)
 

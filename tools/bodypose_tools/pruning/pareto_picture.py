@@ -1,4 +1,4 @@
-"""Owns the picture of a trade-off: AP against what a network costs."""
+"""The picture of a trade-off: AP against the cost of a network."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _STEP, _BEST, _LIMIT, _INK, _GRID = "#2f6fb0", "#c8501e", "#9aa5b1", "#22303c", 
 def draw_trade_off(trade_off: TradeOff, out: Path) -> None:
     """AP against MACs, parameters and measured time, a panel each; PNG.
 
-    Times are shares of the unpruned network's in the same run; runtimes nobody timed are left out.
+    Times are shares of the unpruned network's in the same run; only timed runtimes have a panel.
     """
     costs: dict[str, Callable[[Point], float | None]] = {
         "GMAC": lambda point: point.macs / 1e9,

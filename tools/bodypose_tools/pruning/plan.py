@@ -1,4 +1,4 @@
-"""Owns what `tools optimize` is asked to do: how each step prunes and trains, and when to stop."""
+"""The plan of `tools optimize`: how each step prunes and trains, and when to stop."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from bodypose_tools.training.spec import DistillationConfig, TrainSpec
 from .settings import CostTarget, Importance, PruneSettings
 
 _CHECKPOINTS = 10  # of a step's retraining, at least
-# What may differ between the starts of a run: where things are, not what comes out.
+# Keys that may differ between the starts of a run: they do not change its result.
 _PLACES: Any = {
     "pretrained_weights": True,
     "load_graph": True,
@@ -26,16 +26,16 @@ _PLACES: Any = {
 
 
 class Work(StrEnum):
-    """Which half of the loop this machine does."""
+    """Which part of the loop this machine does."""
 
     ALL = "all"
     TRAINING = "training"  # no export, no timing
-    TIMING = "timing"  # only what training left to do
+    TIMING = "timing"  # only export and timing
 
 
 @dataclass(frozen=True, slots=True)
 class PruningPlan:
-    """What is done; the same at every start of a run."""
+    """How a run prunes and trains; the same at every start of it."""
 
     steps: int
     target: CostTarget  # what the last step may leave of the unpruned network
@@ -55,7 +55,7 @@ class PruningPlan:
         distilled: DistillationConfig | None,
         taylor_batches: int,
     ) -> PruningPlan:
-        """A plan whose steps train as `spec` says, unless `epochs` or `distilled` say otherwise."""
+        """A plan whose steps train by `spec`; `epochs` and `distilled` override it if given."""
         epochs = epochs or spec.num_epoch
         training = spec.model_copy(
             update={
@@ -68,11 +68,12 @@ class PruningPlan:
         return cls(steps, target, pruning, training, taylor_batches)
 
     def goal(self, step: int, unpruned: int, now: int) -> CostTarget:
-        """What step 1, 2, ... may leave of the network before it: equal shares, step by step."""
+        """Target of step 1, 2, ... against the network before it; every step has the same."""
         wanted = self.target.share ** (step / self.steps) * unpruned
         return CostTarget(self.target.cost, min(wanted / now, 0.99))
 
     def to_json(self) -> dict[str, Any]:
+        """The settings in the record of a run."""
         pruning = self.pruning
         raw = {
             "steps": self.steps,

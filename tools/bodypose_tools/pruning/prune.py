@@ -1,4 +1,4 @@
-"""Owns pruning: whole channels leave a network, and the smaller network is a normal file."""
+"""Pruning: whole channels are removed, and the smaller network is a normal `.keras` file."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .settings import (
     PruneSettings,
 )
 
-# Numbers per output channel of the layers that have a say, by layer name.
+# Numbers per output channel of the layers that channels are scored by, by layer name.
 Stats = Mapping[str, Floats]
 Measure = Callable[[keras.Model, ChannelGraph], Stats]
 
@@ -44,7 +44,8 @@ def prune(
         settings: how channels are scored.
         goal: the threshold on their scores, or what may remain: then the threshold is found.
         out: file to write; None writes nothing and only reports.
-        measured: reads `Importance.TAYLOR` from a training set; weights say the others.
+        measured: computes `Importance.TAYLOR` from a training set; the others are read from
+            weights.
 
     Raises:
         PruneError: the threshold or target is outside of the usable range.
@@ -89,8 +90,8 @@ class Selection:
     Channels of the same layers form a block, and TAO's rule holds per block: those above the
     threshold stay, but at least `min_filters`, rounded up to a multiple of `granularity`.
 
-    When a cost is to be saved, a change of the loss counts per unit of it: else the wide, cheap
-    layers go first, and the few expensive ones stay.
+    When a cost is to be saved, a change of the loss is divided by the channel's cost: otherwise
+    the wide, cheap layers would be cut first, and the few expensive ones stay.
     """
 
     def __init__(
@@ -144,7 +145,7 @@ class Selection:
         if not first:
             raise PruneError(
                 "expected layers with filters to spare, got none;"
-                " lower -nf/--min_num_filters or exclude fewer layers"
+                " lower -nf/--min-num-filters or exclude fewer layers"
             )
         return float(min(first)), float(max(collapse))
 
@@ -162,7 +163,7 @@ class Selection:
             raise PruneError(
                 f"--target-{target.cost}: expected at least {smallest:.4f}, which remains when"
                 f" almost every layer is at its floor of {self._settings.min_filters} filters, got"
-                f" {target.share:g}; lower -nf/--min_num_filters"
+                f" {target.share:g}; lower -nf/--min-num-filters"
             )
         first, last = 0, len(steps) - 1
         while first < last:
@@ -177,7 +178,7 @@ class Selection:
         return self._cost(self._keep(threshold), cost) / self._cost(self._graph.keep_all(), cost)
 
     def _cost_of_a_channel(self, block: Ints, cost: Cost) -> float:
-        """What the whole network costs less without one channel of a block, on average."""
+        """Cost that the network saves without one channel of a block, on average."""
         keep = self._graph.keep_all()
         whole = self._cost(keep, cost)
         removed = block[: max(1, len(block) // 2)]
@@ -209,7 +210,7 @@ def _excluded(graph: ChannelGraph, patterns: tuple[str, ...]) -> Keep:
         if not calls:
             near = difflib.get_close_matches(pattern, [call.layer for call in graph.calls])
             raise PruneError(
-                f"--excluded_layers: expected a layer of the network, got {pattern};"
+                f"--excluded-layers: expected a layer of the network, got {pattern};"
                 f" close: {', '.join(near) or 'none'}"
             )
         for call in calls:

@@ -1,4 +1,4 @@
-"""Owns what pruning says: the table, the numbers for the record, and the picture."""
+"""The report of a pruning: a table, the numbers for the record, and a picture."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ class LayerWidth:
 
     @property
     def share(self) -> float:
+        """Share of the filters that remain, 0..1."""
         return self.after / self.before
 
 
 @dataclass(frozen=True, slots=True)
 class PruneReport:
-    """What a pruning took away. Pairs are before, after."""
+    """Filters, parameters and MACs of a network. Pairs are before, after pruning."""
 
     threshold: float
     layers: tuple[LayerWidth, ...]  # of every convolution, in the order of the graph
@@ -36,6 +37,7 @@ class PruneReport:
     file_bytes: tuple[int, int | None]  # None: nothing was written
 
     def with_size_of(self, pruned: Path) -> PruneReport:
+        """The same report with the size of the pruned file."""
         return replace(self, file_bytes=(self.file_bytes[0], pruned.stat().st_size))
 
     def lines(self) -> Iterator[str]:
@@ -53,6 +55,7 @@ class PruneReport:
         yield f"threshold   {self.threshold:.4g}"
 
     def to_json(self) -> dict[str, Any]:
+        """The part of a pruned network's record that holds these numbers."""
         names = ("before", "after")
         return {
             "parameters": dict(zip(names, self.params, strict=True)),
@@ -68,7 +71,7 @@ class PruneReport:
 
 
 def draw_widths(report: PruneReport, title: str, out: Path) -> None:
-    """A picture of every convolution's filters: what stays, in front of what there was."""
+    """Write a PNG of the number of filters of every convolution, before and after."""
     rows = len(report.layers)
     with png_figure(out, (8.5, 1.6 + 0.17 * rows), dpi=130) as figure:
         axes = figure.add_subplot()

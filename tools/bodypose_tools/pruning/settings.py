@@ -1,4 +1,4 @@
-"""What a person may choose of pruning: scores, target, limits."""
+"""Settings of pruning: scores, target, limits."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ DEFAULT_THRESHOLD = 0.1  # TAO's
 
 
 class PruneError(PoseError):
-    """A network cannot be pruned as asked; the message says what can be asked."""
+    """A network cannot be pruned as asked; the message names the possible range."""
 
 
 class Importance(StrEnum):
-    """What a channel's importance is read from."""
+    """What a channel's score is computed from."""
 
     L2 = "l2"
     L1 = "l1"
@@ -40,7 +40,7 @@ class Equalization(StrEnum):
 
 
 class Cost(StrEnum):
-    """What a target counts."""
+    """Which cost a target limits."""
 
     MACS = "macs"
     PARAMS = "params"
@@ -67,5 +67,5 @@ class PruneSettings:
 
     @property
     def compared_by(self) -> Normalizer | None:
-        """None: changes of the loss are comparable as they are."""
+        """Normaliser of the scores; None: Taylor scores are comparable as they are."""
         return None if self.importance is Importance.TAYLOR else self.normalizer

@@ -1,4 +1,4 @@
-"""Owns the importance of channels for the loss: how much it would change without them.
+"""Taylor importance: the estimated change of the loss without a channel.
 
 Source: Molchanov et al. 2019 (arXiv:1906.10771), equation 8 and section 3.2: importance is
 (gradient x gate)² for a gate of 1 behind each channel, its mean over batches. The gradient of a

@@ -58,7 +58,7 @@ class StopOnNaN(keras.callbacks.Callback):
         images = ", ".join(map(str, self._stream.image_ids(self._epoch, self._next)))
         return TrainingError(
             f"loss: expected a number, got {loss} in epoch {self._epoch + 1}, step"
-            f" {self._next + 1}, images {images}; look at their annotations, or lower"
+            f" {self._next + 1}, images {images}; check their annotations, or lower"
             " base_learning_rate, then --resume from the last checkpoint"
         )
 
@@ -186,5 +186,5 @@ class Bar(keras.callbacks.Callback):
         self._progress.update(self._task, advance=1, loss=(logs or {}).get("loss", math.nan))
 
     def close(self) -> None:
-        """Also when training ended by an error, which Keras tells no callback."""
+        """Remove the bar; needed after an error, too, of which Keras informs no callback."""
         self._progress.stop()

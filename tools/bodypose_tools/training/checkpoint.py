@@ -1,4 +1,4 @@
-"""Owns what a run can be resumed from: weights, optimizer and rows as they were after an epoch.
+"""Checkpoints that a run resumes from: weights, optimizer and log rows after an epoch.
 
 A checkpoint is two files: weights with the optimizer's state, and the JSON that names them. The
 JSON is replaced last and at once, and the weights that it names are never written to again, so a
@@ -25,12 +25,12 @@ _WEIGHTS_FILES = ("0.checkpoint.weights.h5", "1.checkpoint.weights.h5")
 
 
 class TrainingError(PoseError):
-    """Training cannot start or go on; the message says what to change."""
+    """Training cannot start or go on; the message names what to change."""
 
 
 @dataclass
 class RunState:
-    """What a resumed run must know besides the weights."""
+    """State of a run besides the weights."""
 
     epoch: int = 0  # epochs done
     best_ap: float = -1.0
@@ -42,7 +42,7 @@ def restore(model: keras.Model, results_dir: Path) -> RunState:
     """Load the last whole checkpoint into a compiled model; a new state when there is none.
 
     Raises:
-        TrainingError: it is of another network.
+        TrainingError: the checkpoint is of another network.
     """
     state_file = results_dir / STATE_FILE
     if not state_file.exists():

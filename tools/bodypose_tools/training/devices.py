@@ -1,4 +1,4 @@
-"""Owns training on several devices: each has a share of every batch, and all have the weights."""
+"""Training on several devices: each has a share of every batch, and all have the weights."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ class DeviceError(PoseError):
 
 
 def share_batches(wanted: int, batch_size: int) -> int:
-    """Spread what is built from now on over `wanted` devices; 0: over all there are.
+    """Share the batches of models that are built from now on among `wanted` devices; 0: all.
 
     Losses, batch normalisation and gradients are those of the whole batch, as on one device.
 
     Returns:
-        How many devices that is.
+        The number of devices.
 
     Raises:
         DeviceError: not so many devices, a batch that cannot be shared evenly, or a backend
@@ -33,7 +33,7 @@ def share_batches(wanted: int, batch_size: int) -> int:
     found = keras.distribution.list_devices()
     count = wanted or len(found)
     if count > len(found):
-        raise DeviceError(f"devices: expected at most {len(found)}, which JAX sees, got {wanted}")
+        raise DeviceError(f"devices: expected at most {len(found)}, as JAX found, got {wanted}")
     if batch_size % count:
         raise DeviceError(
             f"batch_size: expected a multiple of {count} devices, got {batch_size}; it is the size"

@@ -1,7 +1,6 @@
-"""Owns the cache of decoded images: shared memory of a fixed size, filled by whoever decodes first.
+"""The cache of decoded images: shared memory of a fixed size, filled as images are decoded.
 
-Without it every image is read from disk and decoded each time; what the process holds then does
-not grow with the data set.
+Without it every image is read from disk and decoded each time.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ _MIB = 2**20
 
 
 class CacheError(PoseError):
-    """The machine has less shared memory than the spec asks for."""
+    """The machine has less shared memory than the spec's `image_cache_mib`."""
 
 
 class ImageCache:
@@ -34,7 +33,12 @@ class ImageCache:
     """
 
     def __init__(self, image_sizes: Sequence[tuple[int, int]], limit_mib: int) -> None:
-        """Plan the places; memory comes with `create` or `attach`."""
+        """Lay out the cache; `create` or `attach` provides the memory.
+
+        Args:
+            image_sizes: height and width of every image.
+            limit_mib: size of the cache.
+        """
         self._sizes = list(image_sizes)
         ends = np.cumsum([height * width * 3 for height, width in image_sizes], dtype=np.int64)
         self.num_cached = int(np.searchsorted(ends, limit_mib * _MIB, "right"))
@@ -43,10 +47,10 @@ class ImageCache:
         self._name = ""
 
     def create(self) -> None:
-        """Ask the system for the memory, with a flag per image behind the pixels.
+        """Allocate the shared memory: the pixels, then a flag per image.
 
         Raises:
-            CacheError: shared memory is smaller than that.
+            CacheError: the machine has less shared memory free.
         """
         wanted = self.num_bytes + self.num_cached
         free = shutil.disk_usage(_SHARED_MEMORY).free if _SHARED_MEMORY.is_dir() else wanted
@@ -62,13 +66,13 @@ class ImageCache:
             self._buffer: Any = self._memory.buf
 
     def attach(self) -> None:
-        """Open, in a worker process, what `create` made in another."""
+        """Open, in a worker process, the memory that `create` allocated in another."""
         if self._name:
             self._memory = shared_memory.SharedMemory(name=self._name)
             self._buffer = self._memory.buf
 
     def close(self) -> None:
-        """Give the memory back; for the process that created it."""
+        """Free the memory; for the process that created it."""
         if self._name:
             del self._buffer
             self._memory.close()
@@ -84,7 +88,7 @@ class ImageCache:
             kept.flags.writeable = False
             return kept
         image = decode()
-        if image.shape[:2] == self._sizes[index]:  # else the caller complains
+        if image.shape[:2] == self._sizes[index]:  # else the caller raises
             self._place(index)[:] = image
             self._buffer[flag] = 1
         return image

@@ -1,4 +1,4 @@
-"""Owns the question whether training waits for its input: the same step with and without it."""
+"""Whether training waits for its input: the training step timed with and without it."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from .setup import TrainingSetup, chosen_records
 from .spec import TrainSpec
 
 _ROUNDS = 3
-_KEPT_BATCHES = 4  # on the device; more than one, so that nothing is reused by chance
+_KEPT_BATCHES = 4  # on the device; more than one, so that no result is reused
 
 
 def profile_input(spec: TrainSpec, steps: int, say: Callable[[str], None]) -> dict[str, Any]:
     """Images per second of a spec's training step with real data, and with batches that the
     device has already; also of the input alone.
 
-    Real data and kept batches take turns, so that both have the machine's moods. The first half of
-    a turn is not timed: it empties what was made in advance.
+    Real data and kept batches take turns, so that other load on the machine affects both. The first
+    half of a turn is not timed: it consumes the batches made in advance.
 
     Args:
         spec: as for training; `num_epoch` does not matter.
-        steps: batches of a timed stretch.
-        say: told about each stretch, and about each round's rates at the end.
+        steps: batches in each timed interval.
+        say: gets a line for each interval, and for each round's rates at the end.
 
     Raises:
         DatasetError, ConfigError, BackboneError, DeviceError: as `train`.
@@ -93,7 +93,7 @@ def _on_device(batch: tuple[Any, Targets]) -> tuple[Any, Targets]:
 
 
 class _Stopwatch(keras.callbacks.Callback):
-    """Of every epoch, from its first step to the moment when its loss is known."""
+    """Times every epoch, from its first step to the moment when its loss is known."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         super().__init__()

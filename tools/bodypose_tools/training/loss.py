@@ -1,4 +1,4 @@
-"""Owns what a network is trained to do: the loss over its stages, with or without a teacher."""
+"""The training loss: over all stages of a network, with or without a teacher."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def field_loss(
     Part affinity fields, and heatmaps of a network without centres, have the squared error
     (BodyPoseNet's loss: TensorFlow's `l2_loss` over every stage and branch). Heatmaps of a network
     with centres, and `centre`, are probabilities and have `heatmap_loss`, whose gradient does not
-    vanish where the network is sure and wrong. Offsets have their absolute error. Where the labels
-    do not know (`labels.UNKNOWN`), little is asked.
+    vanish where the network is confident and wrong. Offsets have their absolute error. Cells that
+    may hold a joint without a label (`labels.UNKNOWN`) have a tenth of the weight.
     """
     heat_mask = _refined(target.mask, predicted.heatmaps[0])
     joints = predicted.heatmaps[0].shape[-1]
@@ -61,7 +61,7 @@ def _squared_error(wanted: Any, got: Any) -> Any:
 
 
 def _cross_entropy(wanted: Any, got: Any) -> Any:
-    """Above what a perfect answer has, so that it is 0 for it."""
+    """Cross entropy less its value for a perfect prediction, which is then 0."""
     wanted, got = (
         ops.clip(value, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY) for value in (wanted, got)
     )
@@ -69,14 +69,14 @@ def _cross_entropy(wanted: Any, got: Any) -> Any:
 
 
 def _focal_error(wanted: Any, got: Any) -> Any:
-    """Cells count by how wrong they are, and hardly at all on the slope around a joint.
+    """Focal loss: cells are weighted by their error, and little on the slope around a joint.
 
-    So a joint that may be in any of several cells keeps a high peak, where squared error and cross
-    entropy ask for its low probability in each; but how joints are placed is hardly learnt.
+    A joint that may be in any of several cells keeps a high peak, where squared error and cross
+    entropy require its low probability in each; but exact positions are hardly learnt.
 
     Source: Law and Deng 2018, CornerNet (arXiv:1808.01244), equation 1, where only a cell with
-    exactly 1 is positive; here `wanted` to the power of `_NEARNESS` says how much a cell is, as
-    joints lie between the centres of cells.
+    exactly 1 is positive; here `wanted` to the power of `_NEARNESS` is how positive a cell is,
+    because joints lie between the centres of cells.
     """
     got = ops.clip(got, _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
     is_joint = wanted**_NEARNESS * (1 - got) ** _FOCUS * ops.log(got)
@@ -85,7 +85,7 @@ def _focal_error(wanted: Any, got: Any) -> Any:
 
 
 def _offset_error(people: Any, offsets: Any, stride: int) -> Any:
-    """Absolute error of the joints seen from each person's centre, in shares of their extent.
+    """Absolute error of the offsets from each person's centre, in shares of the person's extent.
 
     Args:
         people: (B, N, J + 1, 3), see `Targets`.
@@ -117,7 +117,7 @@ class FieldTraining(keras.Model):
     def __init__(self, network: keras.Model, heatmap_loss: HeatmapLoss) -> None:
         super().__init__(name="field_training")
         self.network, self.heatmap_loss = network, heatmap_loss
-        self.built = True  # the network is; what `load_weights` asks for
+        self.built = True  # the network is built; `load_weights` requires it
 
     def call(self, pixels: Any, training: bool = False) -> Any:
         return self.network(pixels, training=training)
@@ -142,7 +142,7 @@ class FieldTraining(keras.Model):
 
 
 class DistilledTraining(FieldTraining):
-    """A network that also learns to say what a frozen teacher says.
+    """A network that also learns the predictions of a frozen teacher.
 
     Each of its stages has the teacher's last fields as a second target, so that the two may have
     different numbers of stages: (1 - weight) * loss(labels) + weight * loss(teacher's fields).

@@ -1,4 +1,4 @@
-"""Owns the optimizer: TAO's learning-rate schedule, and multipliers of it by layer."""
+"""The optimizer: TAO's learning-rate schedule, with multipliers by layer."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ class _Multiplied(keras.optimizers.Optimizer):
     """An optimizer's learning rate, multiplied for the layers named in `multipliers`.
 
     With `relative`, the steps of a kernel are also in proportion to each filter's own size (root
-    mean square). Filters into which a batch norm was folded differ ten thousandfold in size, and
-    one step of Adam that suits the large ones destroys the small ones.
+    mean square). Filters into which a batch norm was folded differ ten thousandfold in size; a
+    step of Adam that suits the large ones destroys the small ones.
     """
 
     multipliers: dict[str, float]
@@ -72,8 +72,8 @@ class _Multiplied(keras.optimizers.Optimizer):
 def _filter_sizes(kernel: Any) -> Any:
     """Root mean square of each filter of a (rows, columns, in, out) kernel, to multiply it with.
 
-    A depthwise kernel is (rows, columns, channels, 1): a filter for each channel. What is all 0 has
-    no size to go by, and takes plain steps.
+    A depthwise kernel is (rows, columns, channels, 1): a filter for each channel. A filter
+    of zeros has no size, and takes plain steps.
     """
     axes = (0, 1) if kernel.shape[-1] == 1 else (0, 1, 2)
     sizes = ops.sqrt(ops.mean(ops.square(kernel), axis=axes, keepdims=True))

@@ -1,4 +1,4 @@
-"""Owns the training input: images and people become augmented pixels, fields and masks."""
+"""Training samples: images and people become augmented pixels, fields and masks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from .spec import AugmentationConfig
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 
-# People of an image whose offsets are learned; what is beyond them only has fields.
+# People of an image whose offsets are learned; further people only have fields.
 MAX_LABELLED_PEOPLE = 30
 
 
@@ -42,7 +42,7 @@ class Targets(NamedTuple):
     heatmaps: (h, w, J + 2), the joints, the background, the centres of people; `UNKNOWN` where a
               person has a joint without a label.
     affinity: (h', w', 2L), part affinity fields.
-    mask:     (h', w', 1), 0 where the annotation says nothing.
+    mask:     (h', w', 1), 0 where the annotation is incomplete.
     people:   (MAX_LABELLED_PEOPLE, J + 1, 3), x, y in network pixels and > 0 where labelled: a
               person's centre, then the joints; unused rows are 0.
     """
@@ -55,7 +55,7 @@ class Targets(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SampleSettings:
-    """All that decides what a training sample looks like."""
+    """The settings that a training sample depends on, besides image and seed."""
 
     skeleton: Skeleton
     network_hw: tuple[int, int]
@@ -64,7 +64,7 @@ class SampleSettings:
 
     @property
     def target_shapes(self) -> Targets:
-        """Of one image."""
+        """Shapes of one image's targets."""
         fine, coarse = (
             (self.network_hw[0] // stride, self.network_hw[1] // stride)
             for stride in (self.labels.heatmap_stride, STRIDE)

@@ -1,4 +1,4 @@
-"""What a spec makes before the first step: the network, its loss, its optimizer, its data."""
+"""What a run needs before the first step: network, loss, optimizer, data."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from .stream import SampleStream
 
 @dataclass(frozen=True, slots=True)
 class TrainingSetup:
-    """What a spec makes before the first step: a compiled model and the batches for it."""
+    """A compiled model, and the batches for it."""
 
     spec: TrainSpec
     network: keras.Model
@@ -47,7 +47,12 @@ class TrainingSetup:
 
     @classmethod
     def of(cls, spec: TrainSpec, records: list[ImageRecord]) -> TrainingSetup:
-        """Seeds everything, then builds."""
+        """Set all seeds, then build.
+
+        Raises:
+            TrainingError, BackboneError, DeviceError, InputSizeError: the spec does not fit its
+                files, its network or this machine.
+        """
         keras.utils.set_random_seed(spec.random_seed)
         keras.mixed_precision.set_dtype_policy(spec.mixed_precision)
         devices = share_batches(spec.devices, spec.dataloader.batch_size)

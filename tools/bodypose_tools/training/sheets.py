@@ -1,4 +1,4 @@
-"""Owns the sheets of sample predictions: a few images, annotated people beside found people."""
+"""Sheets of sample predictions: a few images, annotated people beside found people."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def draw_samples(
     path: Path,
     batch_size: int,
 ) -> None:
-    """A PNG of what a network finds in `records`, labels left and its answers right."""
+    """Write a PNG of `records`: annotated people on the left, found people on the right."""
     cases = [
         Case(
             (f"image {record.image_id}: annotated", f"found {len(poses)}"),

@@ -30,11 +30,15 @@ REMOVED_KEYS: Final[Mapping[str, str]] = {
 
 
 class ImageDims(Section):
+    """Size of the network's input in pixels."""
+
     height: int = Field(288, multiple_of=STRIDE, gt=0)
     width: int = Field(384, multiple_of=STRIDE, gt=0)
 
 
 class PoseConfig(Section):
+    """Which skeleton is trained."""
+
     pose_config_path: Path | None = None  # a skeleton's JSON; None: BODYPOSE_18
 
 
@@ -46,11 +50,17 @@ class Split(Section):
 
 
 class DatasetConfig(Section):
+    """The splits of the data set."""
+
     root_data_path: Path = Path()
     train_data: Split
     val_data: Split | None = None
     train_fraction: float = Field(
-        1.0, gt=0, le=1, description="share of the training images, seeded; less is part of more"
+        1.0,
+        gt=0,
+        le=1,
+        description="fraction of the training images, chosen by random_seed; a smaller"
+        " fraction is a subset of a larger one",
     )
 
 
@@ -68,7 +78,7 @@ class AugmentationConfig(Section):
     person_centric_prob: float = Field(0.5, ge=0, le=1, description="centre on a random person")
     color_jitter: float = Field(0.3, ge=0, le=1, description="brightness, contrast, saturation")
     gray_prob: float = Field(0.05, ge=0, le=1)
-    identity: bool = Field(False, description="no augmentation at all: for overfit tests")
+    identity: bool = Field(False, description="no augmentation; for tests that overfit")
 
     @model_validator(mode="after")
     def _zoom_is_a_range(self) -> AugmentationConfig:
@@ -78,11 +88,15 @@ class AugmentationConfig(Section):
 
 
 class LabelProcessorConfig(Section):
+    """How labels are drawn."""
+
     heatmap_gaussian_sigma: float = Field(5.0, gt=0, description="network pixels, of a shoulder")
     paf_ortho_dist_thresh: float = Field(1.0, gt=0, description="field cells")
 
 
 class DataloaderConfig(Section):
+    """How batches are made."""
+
     batch_size: int = Field(16, gt=0)
     workers: int = Field(2, gt=0, description="processes that decode, augment and draw labels")
     image_cache_mib: int = Field(
@@ -105,6 +119,8 @@ class LearningRateSchedule(Section):
 
 
 class OptimizerConfig(Section):
+    """The optimizer and its learning rate."""
+
     name: Literal["adamw", "sgd"] = "adamw"
     relative_steps: bool = Field(
         False,
@@ -124,10 +140,12 @@ class OptimizerConfig(Section):
 
 
 class DistillationConfig(Section):
-    """A frozen network whose fields are a second target."""
+    """A frozen network whose predictions are a second target."""
 
     teacher: Path = Field(description="a .keras file, such as the unpruned network")
-    weight: float = Field(0.5, gt=0, le=1, description="of the teacher; labels have the rest")
+    weight: float = Field(
+        0.5, gt=0, le=1, description="weight of the teacher's predictions; labels have the rest"
+    )
 
 
 class TrainSpec(Section):
@@ -178,6 +196,11 @@ class TrainSpec(Section):
 
     @property
     def skeleton(self) -> Skeleton:
+        """The skeleton of `pose_config_path`, or the default one.
+
+        Raises:
+            ConfigError: the file is missing, or no skeleton.
+        """
         path = self.dataloader.pose_config.pose_config_path
         return BODYPOSE_18 if path is None else load_skeleton(path)
 

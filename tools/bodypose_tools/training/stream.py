@@ -1,4 +1,4 @@
-"""Owns the supply of training batches: worker processes fill shared memory with samples.
+"""The supply of training batches: worker processes fill shared memory with samples.
 
 Which batch holds what depends only on the seed, the epoch and the step, never on the number of
 workers or their speed.
@@ -27,7 +27,7 @@ from .samples import Pixels, SampleSettings, Targets, make_sample, read_image
 
 Layout = list[tuple[tuple[int, ...], np.dtype[Any]]]
 
-_PATIENCE_S = 5.0  # before a worker that says nothing is looked after
+_PATIENCE_S = 5.0  # without a batch, after which the workers' exit codes are checked
 
 
 class SampleStream:
@@ -200,7 +200,7 @@ def _work(
 def halved(values: NDArray[np.float32]) -> NDArray[np.float16]:
     """Values (h, w, C) as float16, rounded to the nearest, in OpenCV: ten times as fast as numpy.
 
-    Of OpenCV 4.11 and 5 only `normalize` does so in both; here the factor is exactly 1.
+    Only `normalize` does so in both OpenCV 4.11 and 5; here its factor is exactly 1.
     """
     rows = np.ascontiguousarray(values).reshape(len(values), -1)
     largest = cv2.norm(rows, cv2.NORM_INF)

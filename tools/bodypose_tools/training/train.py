@@ -33,7 +33,12 @@ def train(
     log.csv, curves.png, sample predictions, spec.json, the annotations that were left out, and a
     resumable checkpoint every `checkpoint_n_epoch`.
 
-    `stage` is what the record says, "retrain" after pruning.
+    Args:
+        spec: the training spec.
+        results_dir: folder of the run.
+        resume: whether to continue from the folder's last checkpoint.
+        say: gets a line for each thing done.
+        stage: name of the stage in the record, "retrain" after pruning.
 
     Raises:
         TrainingError: the folder already holds a run and `resume` is off, or the loss is NaN.
@@ -78,7 +83,7 @@ def train(
 
 
 def _checked_records(spec: TrainSpec, results_dir: Path, say: Say) -> list[ImageRecord]:
-    """Images to train on; what is wrong with the annotations is said, and listed in a file."""
+    """Images to train on; problems of the annotations are summarised, and listed in a file."""
     data = spec.dataloader.dataset_config
     annotations = data.root_data_path / data.train_data.annotation_path
     images = data.root_data_path / data.train_data.images_root_dir_path
@@ -92,7 +97,7 @@ def _checked_records(spec: TrainSpec, results_dir: Path, say: Say) -> list[Image
 
 
 def _val_records(spec: TrainSpec) -> list[ImageRecord]:
-    """Images to validate on; all there, else the first validation would end the run, hours later.
+    """Images to validate on; a missing one would else end the run at the first validation.
 
     Raises:
         DatasetError: the annotations do not fit, or an image is missing.

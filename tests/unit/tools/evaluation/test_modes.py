@@ -27,7 +27,11 @@ from bodypose_tools.evaluation.modes import (
     find_people_in_mode,
     view_hw,
 )
-from bodypose_tools.evaluation.tune_grouping import PERSON_SCORES, TuningError, read_grouping
+from bodypose_tools.evaluation.tune_grouping import (
+    PERSON_SCORES,
+    GroupingTuningError,
+    read_grouping,
+)
 from bodypose_tools.networks.fields import Fields
 from pose_runtime.letterbox import Letterbox
 from pose_runtime.skeleton import BODYPOSE_18, Skeleton
@@ -193,7 +197,7 @@ def test_thresholds_come_from_the_file_of_tune_grouping(tmp_path):
     path.write_text(json.dumps({"grouping": {**vars_of(chosen)}, "ap": 0.5}))
     assert read_grouping(path) == chosen
     path.write_text("{}")
-    with pytest.raises(TuningError, match="expected what `tools tune-grouping -o` writes"):
+    with pytest.raises(GroupingTuningError, match="expected what `tools tune-grouping -o` writes"):
         read_grouping(path)
 
 

@@ -10,7 +10,11 @@ import pytest
 from bodypose_tools.data.coco import read_coco
 from bodypose_tools.evaluation.field_frames import last_stage
 from bodypose_tools.evaluation.modes import field_decoder
-from bodypose_tools.evaluation.tune_grouping import TuningError, check_can_keep, tune_grouping
+from bodypose_tools.evaluation.tune_grouping import (
+    GroupingTuningError,
+    check_can_keep,
+    tune_grouping,
+)
 from bodypose_tools.networks.keras_files import keep_grouping, load_network, save_network
 from pose_runtime.letterbox import Letterbox
 from pose_runtime.skeleton import BODYPOSE_18
@@ -68,5 +72,7 @@ def test_kept_thresholds_travel_with_the_network(tmp_path):
 
 
 def test_an_onnx_file_cannot_keep_thresholds(tmp_path):
-    with pytest.raises(TuningError, match=r"expected a \.keras file with its record for --keep"):
+    with pytest.raises(
+        GroupingTuningError, match=r"expected a \.keras file with its record for --keep"
+    ):
         check_can_keep(tmp_path / "model.onnx")
