@@ -16,13 +16,14 @@ from typing import Any
 import numpy as np
 
 from .errors import PoseError
+from .extras import install_line
 from .onnx_in_torch import torch_function
 from .spec import PipelineSpec
 
 BATCHES = (1, 8, 32)
 PRECISIONS = ("f16", "f32")
 _LEAST_CAPABILITY = (7, 0)  # of the code that PyTorch generates (Triton, the compiler)
-_EXTRA = 'pip install "bodypose-triton[embedded-cuda]"'
+_INSTALL = install_line("embedded-cuda")
 
 
 class CudaError(PoseError):
@@ -91,9 +92,9 @@ def _torch_with_cuda() -> Any:
     try:
         import torch
     except ImportError as error:
-        raise CudaError(f"expected PyTorch, got none; run {_EXTRA}") from error
+        raise CudaError(f"expected PyTorch, got none; run {_INSTALL}") from error
     if torch.version.cuda is None:
-        raise CudaError(f"expected PyTorch with CUDA, got {torch.__version__}; run {_EXTRA}")
+        raise CudaError(f"expected PyTorch with CUDA, got {torch.__version__}; run {_INSTALL}")
     if not torch.cuda.is_available():
         raise CudaError(
             f"expected an NVIDIA GPU with a driver for CUDA {torch.version.cuda}, got none; see"

@@ -19,13 +19,14 @@ from bodypose_tools.repository.build import build_repository
 from bodypose_tools.repository.pbtxt import ENSEMBLE
 from bodypose_tools.server.embedded import EmbeddedServer, embedded_server
 from pose_runtime.errors import PoseError
+from pose_runtime.extras import install_line
 from pose_runtime.poses import Poses, unpack_poses
 from pose_runtime.spec import PipelineSpec
 from tests.processes import TOOLS, free_ports
 
 # 3 : 2, so that pictures of that shape fill the network's input without padding.
 SPEC = PipelineSpec(network_hw=(32, 48), max_peaks=3, max_people=2)
-MISSING_WHEEL = "needs the embedded server: run `pip install -e '.[embedded]'`"
+MISSING_WHEEL = f"needs the embedded server: run {install_line('embedded')}"
 
 Ask = Callable[[EmbeddedServer, bytes], Poses]
 

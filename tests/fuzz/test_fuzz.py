@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from pose_runtime.extras import install_line
+
 ROOT = Path(__file__).parents[2]
 
 
 def test_the_fuzzer_runs_and_finds_nothing_at_once(tmp_path):
-    pytest.importorskip("atheris", reason="run `pip install -e '.[dev]'`")
+    pytest.importorskip("atheris", reason=f"needs the extra dev: {install_line('dev')}")
     places = ["--findings", str(tmp_path / "found"), "--out", str(tmp_path / "fuzz.json")]
 
     done = subprocess.run(

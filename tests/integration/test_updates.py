@@ -31,6 +31,7 @@ from bodypose_tools.repository.pbtxt import ENSEMBLE, NETWORK
 from bodypose_tools.server.embedded import EmbeddedServer, embedded_server
 from bodypose_tools.server.readiness import is_ready
 from bodypose_tools.server.settings import Updates
+from pose_runtime.extras import install_line
 from pose_runtime.spec import PipelineSpec
 
 pytestmark = pytest.mark.triton
@@ -62,7 +63,7 @@ Seen = list[tuple[str, float, float]]
 
 @pytest.fixture
 def repository(tmp_path, tiny_onnx: Callable[..., Path], monkeypatch) -> Path:
-    pytest.importorskip("pytriton", reason="needs nvidia-pytriton: pip install -e '.[embedded]'")
+    pytest.importorskip("pytriton", reason=f"needs nvidia-pytriton: {install_line('embedded')}")
     folder = tmp_path / "repository"
     build_repository(tiny_onnx(tmp_path / "one.onnx", SPEC), folder)
     marked = shutil.copytree(repositories.RUNTIME, tmp_path / "pose_runtime")

@@ -23,6 +23,7 @@ from bodypose_client.wire.shared_memory import SharedMemory
 from bodypose_tools.repository.build import build_repository
 from bodypose_tools.results.record import Measurement
 from bodypose_tools.server.embedded import CLOSED_APIS, embedded_server
+from pose_runtime.extras import install_line
 from pose_runtime.spec import PipelineSpec
 
 pytestmark = pytest.mark.triton
@@ -39,7 +40,7 @@ CLIENTS = 10  # opened and closed one after the other
 @pytest.fixture(scope="module")
 def server(tmp_path_factory, tiny_onnx):
     if importlib.util.find_spec("pytriton") is None:
-        pytest.skip("needs the embedded server: run `pip install -e '.[embedded]'`")
+        pytest.skip(f"needs the embedded server: run {install_line('embedded')}")
     folder = tmp_path_factory.mktemp("leak")
     spec = PipelineSpec(network_hw=(32, 48), max_peaks=3, max_people=2)
     build_repository(tiny_onnx(folder / "tiny.onnx", spec), folder / "repository")

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from pose_runtime.extras import install_line
 from tests.coco import COCO, MISSING_COCO
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +20,7 @@ pytestmark = [pytest.mark.triton, pytest.mark.coco]
 def test_hostile_requests_change_no_answer_of_the_others(tmp_path):
     if not COCO.is_dir():
         pytest.skip(MISSING_COCO)
-    pytest.importorskip("pytriton", reason="run `pip install -e '.[embedded]'`")
+    pytest.importorskip("pytriton", reason=f"needs the extra embedded: {install_line('embedded')}")
     options = f"--rounds 2 --requests 60 --images 20 --rate 6 --out {tmp_path / 'isolation.json'}"
 
     done = subprocess.run(

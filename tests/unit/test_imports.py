@@ -87,6 +87,7 @@ FREE_OF_CLIENT = "scoring progress files"
 
 # What `tools --help` must not wait for.
 HEAVY = {
+    "numpy",
     "keras",
     "tensorflow",
     "jax",

@@ -27,7 +27,7 @@ def fake_torch(cuda: str | None = "13.0", available: bool = True, capability=(9,
 @pytest.mark.parametrize(
     ("torch", "said"),
     [
-        (None, "expected PyTorch, got none; run pip install"),
+        (None, "expected PyTorch, got none; run `pip install"),
         (fake_torch(cuda=None), "expected PyTorch with CUDA, got 2.13.0"),
         (fake_torch(available=False), "expected an NVIDIA GPU with a driver for CUDA 13.0"),
         (fake_torch(capability=(6, 1)), "Old GPU: expected compute capability 7.0 or newer"),

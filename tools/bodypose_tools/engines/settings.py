@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from pose_runtime.errors import PoseError
-from pose_runtime.spec import PipelineSpec
+
+if TYPE_CHECKING:  # numpy
+    from pose_runtime.spec import PipelineSpec
 
 
 class EngineError(PoseError):

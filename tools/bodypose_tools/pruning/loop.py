@@ -30,6 +30,7 @@ from bodypose_tools.training.checkpoint import STATE_FILE
 from bodypose_tools.training.spec import without_removed_keys
 from bodypose_tools.training.train import train
 from pose_runtime.errors import PoseError
+from pose_runtime.extras import install_line
 
 from .channel_graph import trace_channels
 from .pareto import UNPRUNED, Point, TradeOff, read_trade_off
@@ -188,7 +189,7 @@ class _Run:
         if can_draw():
             draw_trade_off(self.trade_off, self._folder / "pareto.png")
         else:
-            self._say("no pareto.png: expected matplotlib, got none; pip install matplotlib")
+            self._say(f"no pareto.png: expected matplotlib, got none; run {install_line('train')}")
 
     def _kept(self, trade_off: TradeOff) -> TradeOff:
         self.trade_off = trade_off

@@ -11,6 +11,7 @@ from bodypose_tools.data.coco import DatasetError, ImageRecord, read_coco
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.files.figures import can_draw
 from bodypose_tools.files.json_records import write_record
+from pose_runtime.extras import install_line
 
 from .callbacks import Bar, EpochEnd, StopOnNaN, SwapToAverage
 from .checkpoint import STATE_FILE, Checkpoint, RunState, TrainingError, restore
@@ -60,7 +61,7 @@ def train(
         best.reopen()
     epoch_end = EpochEnd(setup, Validation(setup, val_records), best, checkpoint, say)
     if not can_draw():
-        say("no curves.png: expected matplotlib, got none; pip install matplotlib")
+        say(f"no curves.png: expected matplotlib, got none; run {install_line('train')}")
     bar = [Bar(spec, state.epoch)] if sys.stderr.isatty() else []
     say(f"{stream.steps_per_epoch} steps of {spec.dataloader.batch_size} images an epoch")
     try:

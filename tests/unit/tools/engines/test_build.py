@@ -17,12 +17,13 @@ from bodypose_tools.graphs.contract import spec_in_onnx
 from bodypose_tools.graphs.float16 import to_half
 from bodypose_tools.quantisation.placement import place, prepare
 from bodypose_tools.quantisation.qdq import insert_qdq
+from pose_runtime.extras import install_line
 from pose_runtime.spec import PipelineSpec
 
 RTX = EngineSettings(EngineRuntime.TENSORRT_RTX, max_batch_size=4, opt_batch_size=2)
 needs_rtx = pytest.mark.skipif(
     importlib.util.find_spec("tensorrt_rtx") is None,
-    reason="needs NVIDIA's parser: pip install -e '.[engine]' -c constraints.txt",
+    reason=f"needs NVIDIA's parser: {install_line('engine')}",
 )
 SPEC = PipelineSpec()
 

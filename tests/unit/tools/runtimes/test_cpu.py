@@ -7,6 +7,7 @@ import pytest
 
 from bodypose_tools.results import machine
 from bodypose_tools.runtimes.cpu import int8_warning
+from pose_runtime.extras import install_line
 from tests.unit.tools.tiny_graphs import Tiny
 
 SIGNAL_AFTER_TWO_MODELS = """
@@ -26,7 +27,7 @@ signal.raise_signal(signal.SIGINT)
 
 
 def test_a_signal_arrives_after_models_have_gone_in_the_order_they_came(tmp_path):
-    pytest.importorskip("openvino", reason="needs openvino: pip install -e '.[embedded]'")
+    pytest.importorskip("openvino", reason=f"needs openvino: {install_line('embedded')}")
     tiny = Tiny()
     model = tmp_path / "tiny.onnx"
     model.write_bytes(tiny.model(tiny.stem()).SerializeToString())

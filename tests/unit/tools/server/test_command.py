@@ -13,6 +13,7 @@ from bodypose_tools.server import embedded as server
 from bodypose_tools.server import wheel as triton_wheel
 from bodypose_tools.server.command import CLOSED_APIS, HOST, free_ports, is_loopback, server_command
 from bodypose_tools.server.settings import Outside, Ports, ServerError, ServerTls
+from pose_runtime.extras import install_line
 
 
 @pytest.fixture
@@ -156,7 +157,7 @@ def test_an_int8_graph_on_a_cpu_that_cannot_add_it_is_warned_of(kind, tmp_path, 
 
 
 def test_another_python_is_named_with_those_that_fit(monkeypatch):
-    pytest.importorskip("pytriton", reason="needs nvidia-pytriton: pip install -e '.[embedded]'")
+    pytest.importorskip("pytriton", reason=f"needs nvidia-pytriton: {install_line('embedded')}")
     monkeypatch.setattr(triton_wheel, "_python_version", lambda: "3.99")
 
     with pytest.raises(ServerError, match=r"expected one of Python .*3\.11, 3\.12.*, got 3\.99;"):

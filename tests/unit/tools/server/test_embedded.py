@@ -14,7 +14,7 @@ from bodypose_tools.server.command import HOST
 from bodypose_tools.server.embedded import embedded_server, until_interrupted
 from bodypose_tools.server.process import reason_in_log
 from bodypose_tools.server.settings import Ports, ServerError
-from pose_runtime.extras import MissingPackage
+from pose_runtime.extras import MissingPackage, install_line
 
 LOADING = r"""E1124 11:54:00.228 6545 server.cc:241] "something else first"
 E1124 11:54:00.228 6545 model_lifecycle.cc:642] "failed to load 'bodypose_network' version 1: Internal: SpecError: model.onnx: not the file that pipeline.json names; run `tools build-repo`\n\nAt:\n  /r/bodypose_network/1/model.py(24): initialize\n"
@@ -64,7 +64,7 @@ def test_without_the_wheel_the_line_says_what_to_install(repository, monkeypatch
 
 @pytest.mark.triton
 def test_a_taken_port_is_found_before_anything_starts(repository, monkeypatch):
-    pytest.importorskip("pytriton", reason="needs nvidia-pytriton: pip install -e '.[embedded]'")
+    pytest.importorskip("pytriton", reason=f"needs nvidia-pytriton: {install_line('embedded')}")
     monkeypatch.setattr(server, "TritonProcess", lambda *arguments: pytest.fail("it started"))
     with socket.create_server((HOST, 0)) as other:
         port = other.getsockname()[1]

@@ -11,6 +11,7 @@ import keras
 import pytest
 
 from bodypose_tools.training.devices import DeviceError, share_batches
+from pose_runtime.extras import install_line
 from tests.unit.tools.training.test_train import from_network, spec_for
 
 RUN = """
@@ -53,7 +54,7 @@ def losses(folder: Path) -> list[float]:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("jax") is None, reason="no JAX: pip install -e '.[dev]'")
+@pytest.mark.skipif(find_spec("jax") is None, reason=f"no JAX: {install_line('dev')}")
 def test_two_devices_have_the_losses_of_one(drawn_coco, tiny_keras, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     for folder, devices in ((one, 1), (two, 2)):

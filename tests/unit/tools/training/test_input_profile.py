@@ -9,11 +9,12 @@ from importlib.util import find_spec
 import pytest
 import yaml
 
+from pose_runtime.extras import install_line
 from tests.unit.tools.training.test_train import from_network, spec_for
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(find_spec("jax") is None, reason="no JAX: pip install -e '.[dev]'")
+@pytest.mark.skipif(find_spec("jax") is None, reason=f"no JAX: {install_line('dev')}")
 def test_the_profile_compares_real_data_with_kept_batches(drawn_coco, tiny_keras, tmp_path):
     """On JAX, which trains on GPUs, and with averaged weights: there, a second `fit` fails."""
     changes = {"optimizer": {"ema_momentum": 0.9}, **from_network(tiny_keras)}
