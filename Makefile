@@ -12,7 +12,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-long check bench fuzz audit clean
+.PHONY: demo test test-long check results-check bench fuzz audit clean
 
 demo: .venv/.demo  ## people found in a photo by a real Triton: make demo PHOTO=mine.jpg
 	$(BIN)/tools demo $(PHOTO) --output $(OUT)
@@ -29,6 +29,9 @@ check: .venv/.dev  ## format, lint, types, unit tests: one to three minutes
 	$(BIN)/ruff check .
 	$(BIN)/mypy pose_runtime tools/bodypose_tools client/bodypose_client loadtest/bodypose_loadtest
 	$(PYTEST) tests/unit -m "not slow"
+
+results-check: .venv/.dev  ## records of other models, numbers without a record, records of older code
+	$(BIN)/tools results check --code
 
 fuzz: .venv/.dev  ## decoding and the models' requests under a coverage-guided fuzzer: make fuzz MINUTES=30
 	$(BIN)/python -m tests.fuzz.run --minutes $(MINUTES) --out docs/results/fuzz.json

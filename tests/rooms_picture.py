@@ -16,6 +16,7 @@ PICTURE = Path(__file__).parents[1] / "docs" / "rooms.svg"
 
 # What a person is doing, and the rooms that are for it; top to bottom as imports go.
 FLOORS = (
+    ("show numbers", ("pages",)),
     ("measure", ("experiments", "benchmark", "soak")),
     ("serve", ("server", "repository")),
     ("make small", ("pruning", "export", "quantisation")),

@@ -11,7 +11,6 @@ from typer.main import get_command
 from bodypose_client.cli import app as client_app
 from bodypose_loadtest.cli import app as loadtest_app
 from bodypose_tools.cli import app as tools_app
-from bodypose_tools.pruning.pareto import TradeOff
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", ROOT / "MODEL_CARD.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -24,21 +23,6 @@ def test_links_lead_somewhere(page):
         assert (page.parent / link).exists(), f"{page.name} links to {link}"
 
 
-def results_rows() -> list[list[str]]:
-    rows = re.findall(r"^\|.*docs/results/.*\|$", (ROOT / "README.md").read_text(), re.M)
-    return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]
-
-
-def test_the_results_table_is_what_the_commands_wrote():
-    rows = results_rows()
-    assert len(rows) == 5
-    for row in rows:
-        path = re.search(r"\((docs/results/[^)]+)\)", row[-1]).group(1)
-        metrics = json.loads((ROOT / path).read_text())["metrics"]
-        named = ("AP", "AP50", "AP75", "APm", "APl", "AR")
-        assert row[1:7] == [f"{metrics[name]:.3f}" for name in named], path
-
-
 def test_served_results_are_of_the_shipped_model():
     shipped = json.loads((ROOT / "tools/bodypose_tools/models/bodypose-s.onnx.json").read_text())[
         "sha256"
@@ -49,30 +33,6 @@ def test_served_results_are_of_the_shipped_model():
 
 def result(name: str) -> Any:
     return json.loads((ROOT / f"docs/results/{name}.json").read_text())
-
-
-def test_the_levers_of_the_readme_are_what_was_measured():
-    readme = (ROOT / "README.md").read_text().splitlines()
-    for title, gate, speed in (
-        ("`bodypose-s`, INT8", "int8-gate", "int8"),
-        ("`bodypose-s` pruned, INT8", "int8-gate-pruned", "int8-pruned"),
-        ("`bodypose-vgg19`, INT8", "int8-gate-vgg19", "int8-vgg19"),
-        ("`bodypose-vgg19` pruned, INT8", "int8-gate-vgg19-pruned", "int8-vgg19-pruned"),
-    ):
-        before, after = (result(gate)[side]["metrics"]["AP"] for side in ("float", "candidate"))
-        sides = ("openvino int8", "openvino int8, rest bf16")
-        alone, mixed = (
-            result(speed)["variants"][side]["times_as_fast"]["median"] for side in sides
-        )
-        said = f"{alone:.2f}, with bfloat16 for the rest {mixed:.2f}"
-        assert f"| {title} | {before:.3f} -> {after:.3f} | {said} |" in readme
-    served_in_bf16 = result("int8-gate-bf16")["candidate"]["metrics"]["AP"]
-    assert any(f"the first INT8 row has {served_in_bf16:.3f}" in line for line in readme)
-    for network, record in result("prune")["networks"].items():
-        loop = TradeOff.from_json(record)
-        title = f"`{network}` pruned to {loop.macs_share(loop.best):.0%} of its multiplications"
-        said = f"{loop.best.times_as_fast('openvino'):.2f}"
-        assert f"| {title} | {loop.unpruned.ap:.3f} -> {loop.best.ap:.3f} | {said} |" in readme
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

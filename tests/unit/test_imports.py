@@ -47,6 +47,7 @@ MAY_IMPORT_PACKAGES = {
     " tensorrt tf2onnx tritonclient typer yaml",
     "bodypose_tools.server": "bodypose_tools bodypose_client pose_runtime numpy cv2 grpc skimage"
     " tritonclient typer",
+    "bodypose_tools.pages": "bodypose_tools bodypose_loadtest pose_runtime typer",
     "bodypose_tools.benchmark": "bodypose_tools bodypose_client pose_runtime numpy cv2 grpc keras"
     " onnx onnxruntime openvino matplotlib psutil simplejpeg skimage tritonclient typer google"
     " tensorflow tf2onnx torch",
@@ -54,6 +55,7 @@ MAY_IMPORT_PACKAGES = {
 
 # Room of tools -> the rooms of tools that it may import: only ones further down.
 MAY_IMPORT = {
+    "pages": "files results experiments benchmark pruning",
     "experiments": "files results networks graphs data runtimes evaluation training export pruning",
     "benchmark": "files results networks graphs data pretrained runtimes evaluation export"
     " repository server",

@@ -16,6 +16,7 @@ from .evaluation.commands import evaluate, inference, oracle, tune_grouping
 from .experiments.commands import ablation, compare_modes, compare_sizes, data_scaling
 from .export.commands import export
 from .files.commands import starter_files
+from .pages.commands import app as results
 from .pretrained.commands import add_pyramid, import_backbone, interpolate
 from .pruning.commands import optimize, prune, retrain
 from .quantisation.commands import compare, compare_speed, gate, sample_calibration_images
@@ -62,6 +63,7 @@ app = typer.Typer(
     },
     help="Train, make small, export, serve and measure BodyPose on Triton.",
 )
+app.add_typer(results, name="results", rich_help_panel="Measure")
 for _panel, _commands in COMMANDS.items():
     for _command in _commands:
         app.command(_command.__name__.replace("_", "-"), rich_help_panel=_panel)(_command)

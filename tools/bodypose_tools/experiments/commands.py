@@ -27,14 +27,6 @@ RunsArgument = Annotated[
 PictureOption = Annotated[
     Path | None, typer.Option("--picture", metavar="PNG", help="Also draw the comparison.")
 ]
-PageOption = Annotated[
-    Path | None,
-    typer.Option(
-        "--page",
-        metavar="MD",
-        help="Markdown page in which to replace the table, between its two comments.",
-    ),
-]
 
 
 if TYPE_CHECKING:
@@ -53,11 +45,6 @@ def ablation(
     ] = 0,
     json_out: JsonOption = None,
     picture: PictureOption = None,
-    page: PageOption = None,
-    name: Annotated[
-        str,
-        typer.Option(help="Name of the table in the two comments around it on --page."),
-    ] = "ablation",
 ) -> None:
     """Compare training runs with the first one: changes of the spec, cost and AP.
 
@@ -80,7 +67,7 @@ def ablation(
     }
     if rounds:
         made["repeats"] = {"rounds": rounds, "order": "in turn"}
-    _publish(record, ablation_table(record), json_out, page, name, measurement, **made)
+    _publish(record, ablation_table(record), json_out, measurement, **made)
     if picture:
         costs = [run.latency_ratio if rounds else run.gmacs for run in read]
         points = [
@@ -98,7 +85,6 @@ def data_scaling(
     ] = 56_599,
     json_out: JsonOption = None,
     picture: PictureOption = None,
-    page: PageOption = None,
 ) -> None:
     """Fit AP against the number of training images, and predict AP for more of them.
 
@@ -117,7 +103,7 @@ def data_scaling(
     record = scaling_record(read, predict)
     models = [{"name": f"{run.name}/best.keras", "sha256": run.sha256} for run in read]
     table = scaling_table(record)
-    _publish(record, table, json_out, page, "data-scaling", measurement, models=models)
+    _publish(record, table, json_out, measurement, models=models)
     if picture:
         draw_scaling(record, picture)
 
@@ -129,7 +115,6 @@ def compare_modes(
     limit: LimitOption = None,
     json_out: JsonOption = None,
     picture: PictureOption = None,
-    page: PageOption = None,
 ) -> None:
     """Compare AP and time of a network in each evaluation mode.
 
@@ -146,7 +131,7 @@ def compare_modes(
     measurement = Measurement(timed=True)
     record = compare(model, annotations, images, limit, typer.echo)
     made = {"models": [model], "data": [annotations, images], "repeats": _IN_TURN}
-    _publish(record, modes_table(record), json_out, page, "modes", measurement, **made)
+    _publish(record, modes_table(record), json_out, measurement, **made)
     if picture:
         draw_points(_points(record), "time against strict", "AP of evaluation modes", picture)
 
@@ -167,7 +152,6 @@ def compare_sizes(
     limit: LimitOption = None,
     json_out: JsonOption = None,
     picture: PictureOption = None,
-    page: PageOption = None,
 ) -> None:
     """Compare AP and time of a network at several input sizes.
 
@@ -183,7 +167,7 @@ def compare_sizes(
     measurement = Measurement(timed=True)
     record = compare(model, wanted, annotations, images, limit, typer.echo)
     made = {"models": [model], "data": [annotations, images], "repeats": _IN_TURN}
-    _publish(record, modes_table(record), json_out, page, "sizes", measurement, **made)
+    _publish(record, modes_table(record), json_out, measurement, **made)
     if picture:
         own = record["modes"][0]["mode"]
         draw_points(_points(record), f"time against {own}", "AP of input sizes", picture)
@@ -197,16 +181,10 @@ def _publish(
     record: Mapping[str, Any],
     table: str,
     json_out: Path | None,
-    page: Path | None,
-    name: str,
     measurement: Measurement,
     **made: Any,
 ) -> None:
-    """Say the table, and write what was asked for; `name` is that of the page's two comments."""
-    from .runs import replace_table
-
+    """Say the table, and write what was asked for."""
     typer.echo(table, nl=False)
     if json_out:
         measurement.write(json_out, record, **made)
-    if page:
-        replace_table(page, name, table)

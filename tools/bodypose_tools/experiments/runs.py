@@ -13,7 +13,6 @@ from typing import Any
 from pydantic import ValidationError
 
 from bodypose_tools.files.artifacts import Artifact, record_path
-from bodypose_tools.files.atomic_files import atomic_path
 from bodypose_tools.training.spec import TrainSpec, without_removed_keys
 from pose_runtime.errors import PoseError
 from pose_runtime.skeleton import Skeleton
@@ -157,19 +156,3 @@ def _short(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:g}"
     return "none" if value is None else str(value).rpartition("/")[2]
-
-
-def replace_table(page: Path, name: str, table: str) -> None:
-    """Put a table into a page, between its two comments `<!-- NAME -->` and `<!-- /NAME -->`.
-
-    Raises:
-        ExperimentError: the page has no such comments.
-    """
-    start, end = f"<!-- {name} -->", f"<!-- /{name} -->"
-    text = page.read_text()
-    before, found, rest = text.partition(start)
-    _, closed, after = rest.partition(end)
-    if not found or not closed:
-        raise ExperimentError(f"{page}: expected {start} and {end} around the table, got none")
-    with atomic_path(page) as temporary:
-        temporary.write_text(f"{before}{start}\n{table}{end}{after}")

@@ -21,7 +21,6 @@ from bodypose_tools.experiments.runs import (
     ablation_table,
     changes,
     read_run,
-    replace_table,
 )
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.networks.network import build_network
@@ -125,23 +124,16 @@ def test_the_same_weights_elsewhere_are_no_change_and_others_are(spec, tmp_path)
     }
 
 
-def test_the_table_goes_into_its_place_on_a_page(spec, tmp_path):
+def test_the_table_has_a_row_for_each_run(spec, tmp_path):
     model = spec.model.model_copy(update={"stages": 4})
     runs = [
         read_run(make_run(tmp_path / "base", spec, 0.3)),
         read_run(make_run(tmp_path / "four", spec.model_copy(update={"model": model}), 0.31)),
     ]
-    page = tmp_path / "page.md"
-    page.write_text("above\n<!-- ablation -->\nold\n<!-- /ablation -->\nbelow\n")
-    replace_table(page, "ablation", ablation_table(ablation_record(runs)))
-    lines = page.read_text().splitlines()
-    assert lines[:2] == ["above", "<!-- ablation -->"]
-    assert lines[4].startswith("| base | - | 100 (99) | 2,293 |")
-    assert lines[5].startswith("| four | stages 4 | 100 (99) |")
-    assert lines[5].endswith("| 0.310 | 0.600 | 0.400 | 0.300 | 0.500 |")
-    assert lines[6:] == ["<!-- /ablation -->", "below"]
-    with pytest.raises(ExperimentError, match="expected <!-- modes --> and <!-- /modes -->"):
-        replace_table(page, "modes", "")
+    lines = ablation_table(ablation_record(runs)).splitlines()
+    assert lines[2].startswith("| base | - | 100 (99) | 2,293 |")
+    assert lines[3].startswith("| four | stages 4 | 100 (99) |")
+    assert lines[3].endswith("| 0.310 | 0.600 | 0.400 | 0.300 | 0.500 |")
 
 
 def scaling_runs(spec: TrainSpec, folder: Path, ap_of) -> list[Path]:
@@ -186,17 +178,15 @@ def test_runs_of_different_recipes_are_not_fitted(spec, tmp_path):
         scaling_record([read_run(run) for run in runs[:2]])
 
 
-def test_the_command_writes_numbers_picture_and_page(spec, tmp_path):
+def test_the_command_writes_numbers_and_picture(spec, tmp_path):
     runs = scaling_runs(spec, tmp_path, lambda images: 0.03 * float(np.log2(images)))
-    page = tmp_path / "page.md"
-    page.write_text("<!-- data-scaling -->\n<!-- /data-scaling -->\n")
-    outputs = ["--json", "s.json", "--picture", "s.png", "--page", "page.md"]
-    arguments = [str(tmp_path / a) if a.startswith(("s.", "page.")) else a for a in outputs]
+    outputs = ["--json", "s.json", "--picture", "s.png"]
+    arguments = [str(tmp_path / a) if a.startswith("s.") else a for a in outputs]
     result = CliRunner().invoke(app, ["data-scaling", *map(str, runs), *arguments])
     assert result.exit_code == 0, result.output
     assert json.loads((tmp_path / "s.json").read_text())["schema"] == "bodypose-data-scaling/1"
     assert cv2.imread(str(tmp_path / "s.png")).std() > 10
-    assert page.read_text().count("\n| ") == 7
+    assert result.output.count("\n| ") == 6  # and the head is the first line
 
 
 def test_a_share_of_the_images_is_part_of_a_larger_share(drawn_coco):

@@ -1,0 +1,113 @@
+"""The checkout's records and pages hold, and each kind of fault in a copy of them is found."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bodypose_tools.pages.check import changed_code, findings, is_held, numbers_in
+from bodypose_tools.results.record import code_hash
+
+ROOT = Path(__file__).parents[4]
+
+
+@pytest.fixture
+def checkout(tmp_path) -> Path:
+    """The pages and records, to be broken."""
+    shutil.copytree(ROOT / "docs", tmp_path / "docs")
+    for page in ("README.md", "MODEL_CARD.md"):
+        shutil.copy(ROOT / page, tmp_path)
+    return tmp_path
+
+
+def errors(root: Path) -> list[str]:
+    return [str(finding) for finding in findings(root) if finding.is_error]
+
+
+def test_every_record_and_every_number_of_a_page_holds():
+    assert errors(ROOT) == []
+
+
+def test_a_number_of_no_record_is_found_and_one_of_a_record_is_not(checkout):
+    page = checkout / "README.md"
+    page.write_text(page.read_text() + "\nIt has AP 0.383 and finds 97.77 % of the people.\n")
+    (error,) = errors(checkout)
+    assert "README.md: expected numbers that a record named on the page holds, got 97.77" in error
+
+
+def test_a_number_of_a_record_that_the_page_does_not_name_is_found(checkout):
+    page = checkout / "docs" / "code.md"
+    page.write_text(page.read_text() + "\nAP 0.383.\n")
+    assert ["0.383" in error for error in errors(checkout)] == [True]
+
+
+def test_a_table_that_was_changed_by_hand_is_found(checkout):
+    page = checkout / "README.md"
+    page.write_text(page.read_text().replace("| ONNX | 0.383 |", "| ONNX | 0.393 |"))
+    (error,) = errors(checkout)
+    assert "run `tools results pages`" in error
+
+
+def edit(checkout: Path, name: str, **made) -> None:
+    path = checkout / "docs" / "results" / name
+    record = json.loads(path.read_text())
+    record["made"] |= made
+    path.write_text(json.dumps(record))
+
+
+@pytest.mark.parametrize("models", [None, [{"name": "m.onnx", "sha256": "ab" * 32}]])
+def test_a_record_of_another_model_is_found_and_of_a_gpu_is_a_warning(checkout, models):
+    edit(checkout, "val-onnx.json", models=models)
+    (error,) = errors(checkout)
+    assert error.startswith("error: val-onnx.json: expected a measurement of a shipped model")
+    edit(checkout, "val-onnx.json", models=models, machine={"gpu": "NVIDIA H200"})
+    assert errors(checkout) == []
+    assert any("val-onnx.json: expected a measurement" in str(each) for each in findings(checkout))
+
+
+def test_an_exception_that_is_not_needed_is_found(checkout):
+    path = checkout / "docs" / "results" / "exceptions.toml"
+    text = path.read_text().replace(
+        "[records]", '[records]\n"val-onnx.json" = "why"\n"x.json" = ""'
+    )
+    path.write_text(text.replace('"versions, sizes', '"old" = "12.5"\n"versions, sizes', 1))
+    assert len(errors(checkout)) == 3
+
+
+def test_code_that_has_changed_is_named(tmp_path):
+    for name in ("same.py", "other.py"):
+        (tmp_path / name).write_text(name)
+    known = {name: code_hash(tmp_path / name) for name in ("same.py", "other.py")}
+    assert changed_code(tmp_path, known) == ""
+    (tmp_path / "other.py").write_text("changed")
+    assert changed_code(tmp_path, known | {"gone.py": "0"}) == (
+        "its code has changed since: other.py, gone.py"
+    )
+    assert "does not say" in changed_code(tmp_path, None)
+
+
+@pytest.mark.parametrize(
+    ("number", "held"),
+    [
+        ("0.383", True),
+        ("38.3", True),  # per cent
+        ("0.384", False),
+        ("0.3828", True),
+        ("1,234", True),
+        ("1.2", True),  # thousands
+        ("-0.38", True),  # the sign is the sentence's
+    ],
+)
+def test_a_number_is_held_when_a_value_reads_like_it(number, held):
+    assert is_held(number, [0.38277, 1234.0]) == held
+
+
+def test_numbers_of_prose_are_those_with_a_point_or_a_unit():
+    text = (
+        "AP 0.383 at 17 images/s with 2 cores, 4.7 GMAC, `--share 0.35`, version 1.2.3,"
+        " [a link](v0.5.md), 45 % of 1,234.5 ms.\n    indented 9.9\n```\ncode 8.8\n```\n"
+    )
+    assert numbers_in(text) == ["0.383", "17", "4.7", "45", "1,234.5"]

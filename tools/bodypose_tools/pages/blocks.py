@@ -1,0 +1,275 @@
+"""The generated blocks of the pages: which there are, and the Markdown of each, from records."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from bodypose_loadtest.result import with_table
+from bodypose_tools.benchmark.report import report
+from bodypose_tools.experiments.data_scaling import scaling_table
+from bodypose_tools.experiments.runs import ablation_table
+from bodypose_tools.experiments.views import modes_table
+from bodypose_tools.pruning.pareto import TradeOff
+from bodypose_tools.results.record import read_made
+from pose_runtime.errors import PoseError
+
+Record = Mapping[str, Any]
+
+
+class PageError(PoseError):
+    """A page lacks the marks of a block."""
+
+
+_PLOTS: Final = {  # as `benchmark/plots.py` names them
+    "Grouping by people in the image": "performance-people.png",
+    "Preprocessing by image size": "performance-sizes.png",
+    "The network by batch": "performance-batch.png",
+    "Throughput and latency by clients": "performance-clients.png",
+}
+_METRICS = ("AP", "AP50", "AP75", "APm", "APl", "AR")
+_SCORES = {
+    "val-keras": ("Keras", "`tools evaluate`"),
+    "val-onnx": ("ONNX", "`tools evaluate`"),
+    "val-server-grpc": ("Triton, gRPC", "`pose-client evaluate`"),
+    "val-server-http": ("Triton, HTTP", "`pose-client evaluate`"),
+    "oracle": ("ideal fields", "`tools oracle`"),
+}
+# Network -> its gates, and its speed, in INT8.
+_INT8 = {
+    "`bodypose-s`, for CPUs": ("int8-gate", "int8"),
+    "`bodypose-s`, for CPUs, with bfloat16 for the rest": ("int8-gate-bf16", None),
+    "`bodypose-s`, for TensorRT": ("int8-gate-signed", "int8-signed"),
+    "`bodypose-s` pruned": ("int8-gate-pruned", "int8-pruned"),
+    "`bodypose-vgg19`": ("int8-gate-vgg19", "int8-vgg19"),
+    "`bodypose-vgg19` pruned": ("int8-gate-vgg19-pruned", "int8-vgg19-pruned"),
+}
+_SPEEDS = {
+    "OpenVINO, bfloat16": "openvino bf16",
+    "OpenVINO, INT8": "openvino int8",
+    "OpenVINO, INT8, rest bfloat16": "openvino int8, rest bf16",
+    "ONNX Runtime, float32": "onnxruntime fp32",
+    "ONNX Runtime, INT8": "onnxruntime int8",
+}
+
+
+@dataclass(slots=True)
+class Records:
+    """The records of a folder, by name without `.json`, and which of them were asked for."""
+
+    folder: Path
+    asked: set[str] = field(default_factory=set)
+
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        self.asked.add(name)
+        return read_made(self.folder / f"{name}.json")[0]
+
+
+def scores(records: Records) -> str:
+    rows = [f"| what | {' | '.join(_METRICS)} | written by |", "|---" * 8 + "|"]
+    for name, (what, command) in _SCORES.items():
+        metrics = records[name]["metrics"]
+        cells = [what, *(f"{metrics[metric]:.3f}" for metric in _METRICS)]
+        rows.append(f"| {' | '.join(cells)} | {command} [{name}](docs/results/{name}.json) |")
+    return _lines(rows)
+
+
+def levers(records: Records) -> str:
+    """Pruning by its loop, INT8 by its gate and its speed."""
+    rows = ["| lever | AP | times as fast |", "|---|---|---|"]
+    for network, raw in records["prune"]["networks"].items():
+        loop = TradeOff.from_json(raw)
+        rows.append(
+            f"| `{network}` pruned to {loop.macs_share(loop.best):.0%} of its multiplications"
+            f" | {loop.unpruned.ap:.3f} -> {loop.best.ap:.3f}"
+            f" | {loop.best.times_as_fast('openvino'):.2f} |"
+        )
+    for title, (gate, speed) in _INT8.items():
+        if speed is None or "TensorRT" in title:
+            continue
+        before, after = _aps(records[gate])
+        variants = records[speed]["variants"]
+        alone, mixed = (
+            variants[side]["times_as_fast"]["median"]
+            for side in ("openvino int8", "openvino int8, rest bf16")
+        )
+        network = title.partition(", ")[0]
+        rows.append(
+            f"| {network}, INT8 | {before:.3f} -> {after:.3f} | {alone:.2f}, with bfloat16 for the"
+            f" rest {mixed:.2f} |"
+        )
+    return _lines(rows)
+
+
+def int8_gates(records: Records) -> str:
+    rows = ["| INT8 graph | AP float32 | AP INT8 | drop | limit | record |", "|---" * 6 + "|"]
+    for title, (gate, _) in _INT8.items():
+        record = records[gate]
+        before, after = _aps(record)
+        verdict = record["verdict"]
+        rows.append(
+            f"| {title} | {before:.4f} | {after:.4f} | {verdict['value']:.4f}"
+            f" | {verdict['limit']:g} | [{gate}](results/{gate}.json) |"
+        )
+    return _lines(rows)
+
+
+def int8_speeds(records: Records) -> str:
+    rows = [f"| INT8 graph | {' | '.join(_SPEEDS)} | rounds |", "|---" * 7 + "|"]
+    for title, (_, speed) in _INT8.items():
+        if speed is None:
+            continue
+        record = records[speed]
+        ratios = [record["variants"][side]["times_as_fast"] for side in _SPEEDS.values()]
+        cells = [f"{r['median']:.2f} ({r['p10']:.2f} to {r['p90']:.2f})" for r in ratios]
+        rows.append(
+            f"| [{title}](results/{speed}.json) | {' | '.join(cells)} | {record['rounds']} |"
+        )
+    return _lines(rows)
+
+
+def pruned(network: str) -> Callable[[Records], str]:
+    def table(records: Records) -> str:
+        return _lines(list(TradeOff.from_json(records["prune"]["networks"][network]).table()))
+
+    return table
+
+
+def soak(records: Records) -> str:
+    record = records["soak"]
+    server, client = (record["resources"][name] for name in ("server_mib", "client_mib"))
+    recovery = record["recovery_s"]
+    return _lines(
+        [
+            f"[soak.json](results/soak.json): {record['seconds'] / 60:.0f} minutes at"
+            f" {record['rate_per_s']:.1f} requests/s, {record['sent']:,} sent,"
+            f" {record['hostile_refused']:,} refused as they should, {record['lost']} lost,"
+            f" {record['wrong']} wrong, {record['doubled']} doubled; {len(record['kills_at_s'])}"
+            f" kills, each over within {min(recovery)} to {max(recovery)} s. Median of the first"
+            f" and the last quarter: server {server['first']:.0f} and {server['last']:.0f} MiB,"
+            f" client {client['first']:.0f} and {client['last']:.0f} MiB. Latency p50"
+            f" {record['latency_ms']['p50']:.0f} ms, p99 {record['latency_ms']['p99']:.0f} ms."
+        ]
+    )
+
+
+def isolation(records: Records) -> str:
+    record = records["isolation"]
+    low, high = record["p99_ratio_95"]
+    return _lines(
+        [
+            f"[isolation.json](results/isolation.json): {record['good_requests']} answers,"
+            f" {record['changed_answers']} changed; p99 {record['p99_ratio']:.2f} times (95 %:"
+            f" {low:.2f} to {high:.2f}), median {record['without']['p50_ms']:.0f} ms without and"
+            f" {record['with']['p50_ms']:.0f} ms with hostile requests."
+        ]
+    )
+
+
+def fuzz(records: Records) -> str:
+    record = records["fuzz"]
+    return _lines(
+        [
+            f"[fuzz.json](results/fuzz.json): {record['minutes']:.0f} minutes,"
+            f" {record['executions'] / 1e6:.1f} million executions, {len(record['findings'])}"
+            f" findings; memory after half and all of {record['replay']['times']} replays"
+            f" {record['replay']['rss_mb_after_half']:.0f} and"
+            f" {record['replay']['rss_mb_in_the_end']:.0f} MB."
+        ]
+    )
+
+
+def input_profile(records: Records) -> str:
+    record = records["input_profile"]
+    rates = record["images_per_second"]
+    return _lines(
+        [
+            f"[input_profile.json](results/input_profile.json), {record['device']}, batch"
+            f" {record['batch_size']}, {record['workers']} workers: the step alone"
+            f" {rates['batches_on_device']:,.0f} images/s, with real data"
+            f" {rates['real_data']:,.0f}, a share of **{record['share']:.2f}**; the stream alone"
+            f" {rates['input_alone']:,.0f} images/s."
+        ]
+    )
+
+
+# Page -> block -> its Markdown. `<!-- NAME -->` and `<!-- /NAME -->` stand around a block.
+BLOCKS: Final[Mapping[str, Mapping[str, Callable[[Records], str]]]] = {
+    "README.md": {"scores": scores, "levers": levers},
+    "docs/optimising.md": {
+        "prune-bodypose-s": pruned("bodypose-s"),
+        "prune-bodypose-vgg19": pruned("bodypose-vgg19"),
+        "int8-gates": int8_gates,
+        "int8-speeds": int8_speeds,
+    },
+    "docs/training.md": {
+        "input-profile": input_profile,
+        "modes": lambda records: modes_table(records["modes"]),
+        "sizes": lambda records: modes_table(records["sizes"]),
+        "data-scaling": lambda records: scaling_table(records["data_scaling"]),
+        "ablation": lambda records: ablation_table(records["ablation"]),
+        "recipes": lambda records: ablation_table(records["recipes"]),
+    },
+    "docs/operations.md": {"soak": soak},
+    "docs/security.md": {"isolation": isolation, "fuzz": fuzz},
+}
+PERFORMANCE: Final = "docs/performance.md"
+LOAD_TEST: Final = "docs/load-testing.md"
+
+
+def written_pages(root: Path, records: Records) -> Iterator[tuple[Path, str]]:
+    """Every page with generated numbers, and its text as the records have it.
+
+    Args:
+        root: the checkout.
+        records: of `docs/results`.
+
+    Raises:
+        RecordError: a record is missing or of an older schema.
+        PageError, LoadTestError: a page has no marks for one of its blocks.
+    """
+    for name, blocks in BLOCKS.items():
+        text = (root / name).read_text()
+        for block, make in blocks.items():
+            text = with_block(text, block, make(records), root / name)
+        yield root / name, text
+    notes = (root / "docs/performance-notes.md").read_text()
+    plots = {caption: f"results/{file}" for caption, file in _PLOTS.items()}
+    yield root / PERFORMANCE, report(records["performance"], notes, plots)
+    page = root / LOAD_TEST
+    yield page, with_table(page.read_text(), records["loadtest"])
+
+
+def with_block(text: str, block: str, made: str, page: Path) -> str:
+    """A page's text with the block between its two comments.
+
+    Raises:
+        PageError: the page has no such comments.
+    """
+    start, end = f"<!-- {block} -->", f"<!-- /{block} -->"
+    before, found, rest = text.partition(start)
+    _, closed, after = rest.partition(end)
+    if not found or not closed:
+        raise PageError(f"{page}: expected {start} and {end} around the block, got none")
+    return f"{before}{start}\n{made}{end}{after}"
+
+
+def without_blocks(page: str, text: str) -> str:
+    """A page's text without what `written_pages` writes."""
+    if page == PERFORMANCE:
+        return ""
+    for block in BLOCKS.get(page, ()):
+        text = re.sub(f"<!-- {block} -->.*?<!-- /{block} -->", "", text, flags=re.S)
+    return re.sub(r"<!-- result:.*?<!-- end of result -->", "", text, flags=re.S)
+
+
+def _aps(gate: Record) -> tuple[float, float]:
+    before, after = (float(gate[side]["metrics"]["AP"]) for side in ("float", "candidate"))
+    return before, after
+
+
+def _lines(lines: list[str]) -> str:
+    return "\n".join(lines) + "\n"
