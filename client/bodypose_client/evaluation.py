@@ -23,6 +23,7 @@ from bodypose_client.scoring.json_file import read_json
 from bodypose_client.scoring.oks_matches import OksMatches
 from bodypose_client.scoring.record import evaluation_record
 from bodypose_client.wire.address import Address
+from pose_runtime.paths import Inside
 
 from .errors import AnnotationError, RequestRejected
 from .formats import ServedModel
@@ -136,10 +137,13 @@ def open_split(annotations: Path, folder: Path, limit: int | None) -> Split:
     Raises:
         FileError: the annotations cannot be read.
         AnnotationError: they are no COCO keypoints, or an image file is missing.
+        ForeignPath: an image is not to lie in `folder`.
     """
     content = load_annotations(annotations)
+    inside = Inside(folder)
     images = tuple(
-        SplitImage(image["id"], folder / image["file_name"]) for image in content["images"][:limit]
+        SplitImage(image["id"], inside.path(image["file_name"]))
+        for image in content["images"][:limit]
     )
     missing = [image.path.name for image in images if not image.path.is_file()]
     if missing:

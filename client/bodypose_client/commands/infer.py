@@ -38,7 +38,7 @@ def infer(
         typer.Argument(
             metavar="IMAGE|DIR|LIST.json",
             help="JPEG, PNG, WebP or BMP files, folders, 'patterns/**/*.jpg', a JSON list of"
-            " paths, or - for stdin.",
+            " paths beside it, or - for stdin.",
             show_default=False,
         ),
     ],

@@ -12,6 +12,7 @@ from bodypose_client.errors import AnnotationError
 from bodypose_client.image_bytes import read_bounded, read_image_file
 from bodypose_client.scoring.json_file import read_json
 from pose_runtime.errors import PoseError
+from pose_runtime.paths import Inside
 from pose_runtime.spec import ImageLimits
 
 from .picture_file import SUFFIXES
@@ -52,11 +53,13 @@ class ImageFile:
 def image_files(arguments: Sequence[str]) -> list[ImageFile]:
     """Every image of the arguments, in their order; within a folder or pattern by name.
 
-    Folders are searched through, patterns may hold `**`, and a `.json` file is a list of paths. A
-    file that was named itself is taken as it is: whether it is an image is the server's to say.
+    Folders are searched through, patterns may hold `**`, and a `.json` file is a list of paths
+    inside its own folder. A file that was named itself is taken as it is: whether it is an image is
+    the server's to say.
 
     Raises:
         NoImages: a folder, pattern or list has none.
+        ForeignPath: a list names a place outside its folder.
     """
     images: list[ImageFile] = []
     names: set[str] = set()
@@ -76,7 +79,8 @@ def _images(argument: str) -> list[ImageFile]:
         found = [Path(name) for name in glob.iglob(argument, recursive=True)]  # noqa: PTH207  absolute ones too
         return _named(_fixed_part(path), argument, [path for path in found if _is_image(path)])
     if path.suffix.lower() == ".json" and path.is_file():
-        return [image for listed in _listed(path) for image in _images(listed)]
+        folder = Inside(path.parent)
+        return [image for name in _listed(path) for image in _images(str(folder.path(name)))]
     return [ImageFile(path, path.name)]
 
 

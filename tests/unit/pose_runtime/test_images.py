@@ -12,7 +12,13 @@ from PIL import Image, ImageOps
 
 from pose_runtime import images
 from pose_runtime.errors import DamagedImage, ImageError
-from pose_runtime.image_headers import Header, exif_orientation, image_size, read_header
+from pose_runtime.image_headers import (
+    EncodedImage,
+    Header,
+    exif_orientation,
+    image_size,
+    read_header,
+)
 from pose_runtime.images import (
     PADDING,
     decode_image,
@@ -275,7 +281,9 @@ def test_a_decoded_image_is_the_callers_own():
 
 def test_what_decodes_to_another_size_than_its_header_has_is_damaged(monkeypatch):
     data = encoded(photo(), ".png")
-    monkeypatch.setattr(images, "checked_image", lambda *_: (data, Header("PNG", (60, 81))))
+    monkeypatch.setattr(
+        images, "checked_image", lambda *_: EncodedImage(data, Header("PNG", (60, 81)), 1, True)
+    )
     with pytest.raises(DamagedImage, match="PNG of 81 x 60, as its header says, got 80 x 60"):
         decode_image(data, LIMITS)
 

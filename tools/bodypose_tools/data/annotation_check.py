@@ -13,6 +13,7 @@ import numpy as np
 
 from bodypose_client.scoring.annotations import PIXEL_CENTRE
 from bodypose_tools.files.atomic_files import atomic_path
+from pose_runtime.paths import Inside
 from pose_runtime.skeleton import Skeleton
 
 from .coco import DatasetError, ImageRecord, image_record_from_coco, open_coco
@@ -50,20 +51,22 @@ def checked_coco(
     Raises:
         FileError, AnnotationError: no such file, not COCO, or keypoints of another skeleton.
         DatasetError: none of the images is there.
+        ForeignPath: an image is not to lie in `images_dir`.
     """
     images, by_image = open_coco(annotations, skeleton)
     problems: list[Problem] = []
     records = []
+    folder = Inside(images_dir)
     for image in images:
         people = by_image.pop(image["id"], [])
-        if not (images_dir / image["file_name"]).is_file():
-            path = str(images_dir / image["file_name"])
-            problems.append(Problem(NO_IMAGE, image["id"], "", path))
+        path = folder.path(image["file_name"])
+        if not path.is_file():
+            problems.append(Problem(NO_IMAGE, image["id"], "", str(path)))
             continue
         sound = [person for person in people if not _add(problems, _of_person(person, skeleton))]
         for person in sound:
             _add(problems, _leave_out_keypoints_outside(person, image))
-        records.append(image_record_from_coco(image, sound, images_dir, skeleton))
+        records.append(image_record_from_coco(image, sound, folder, skeleton))
     for image_id, people in by_image.items():
         problems += [
             Problem(NO_SUCH_IMAGE, image_id, person.get("id", ""), "") for person in people

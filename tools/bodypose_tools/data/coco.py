@@ -14,6 +14,7 @@ from bodypose_client.scoring.annotations import PIXEL_CENTRE, check_keypoint_nam
 from pose_runtime.errors import ImageError, PoseError
 from pose_runtime.images import network_pixels
 from pose_runtime.letterbox import Letterbox
+from pose_runtime.paths import Inside
 from pose_runtime.skeleton import Skeleton
 from pose_runtime.spec import ImageLimits
 
@@ -48,17 +49,20 @@ def read_coco(annotations: Path, images_dir: Path, skeleton: Skeleton) -> list[I
     Raises:
         FileError, AnnotationError: no such file, not COCO, or keypoints of another skeleton.
         DatasetError: the first image is not there.
+        ForeignPath: an image is not to lie in `images_dir`.
     """
     images, by_image = open_coco(annotations, skeleton)
-    if images and not (images_dir / images[0]["file_name"]).is_file():
+    folder = Inside(images_dir)
+    records = [
+        image_record_from_coco(image, by_image.get(image["id"], []), folder, skeleton)
+        for image in images
+    ]
+    if records and not records[0].path.is_file():
         raise DatasetError(
             f"{images_dir}: expected the images of {annotations.name}, got no"
             f" {images[0]['file_name']} there"
         )
-    return [
-        image_record_from_coco(image, by_image.get(image["id"], []), images_dir, skeleton)
-        for image in images
-    ]
+    return records
 
 
 def network_view(
@@ -97,9 +101,9 @@ def open_coco(
 
 
 def image_record_from_coco(
-    image: dict[str, Any], people: Sequence[dict[str, Any]], images_dir: Path, skeleton: Skeleton
+    image: dict[str, Any], people: Sequence[dict[str, Any]], folder: Inside, skeleton: Skeleton
 ) -> ImageRecord:
-    """One image with its people."""
+    """One image with its people. Raises: ForeignPath: it is not to lie in `folder`."""
     labelled = [p for p in people if _is_labelled(p)]
     ignored = [p for p in people if not _is_labelled(p)]
     annotation = np.array([p["keypoints"] for p in labelled], np.float32)
@@ -108,7 +112,7 @@ def image_record_from_coco(
     annotation[annotation[:, :, 2] == 0] = 0
     return ImageRecord(
         image_id=int(image["id"]),
-        path=images_dir / image["file_name"],
+        path=folder.path(image["file_name"]),
         image_hw=(int(image["height"]), int(image["width"])),
         joints=skeleton.joints_from_annotation(annotation),
         boxes=np.array([p["bbox"] for p in labelled], np.float32).reshape(-1, 4),

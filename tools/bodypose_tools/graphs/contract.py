@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def _load(path: Path) -> Any:
         )
     try:
         model = onnx.load(path, load_external_data=False)
-        _refuse_other_files(path, model.graph)
+        _refuse_other_files(path, model)
         onnx.checker.check_model(model)
     except (DecodeError, onnx.checker.ValidationError) as error:
         reason = str(error).strip().splitlines()[0]
@@ -60,23 +60,31 @@ def _load(path: Path) -> Any:
     return model
 
 
-def _refuse_other_files(path: Path, graph: Any) -> None:
+def _refuse_other_files(path: Path, model: Any) -> None:
     """Refuse weights in another file: a path in a model may point to any file of the machine."""
     import onnx
 
-    constants = [attribute.t for node in graph.node for attribute in node.attribute]
-    for tensor in (*graph.initializer, *constants):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL:
+    for tensor in _tensors(model):
+        if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             location = next((e.value for e in tensor.external_data if e.key == "location"), "")
             raise OnnxError(
                 f"{path}: expected all weights inside the file, got those of `{tensor.name}` in"
                 f" the file {location!r}; run `tools export`"
             )
-    for node in graph.node:
-        for attribute in node.attribute:
-            for inner in (attribute.g, *attribute.graphs):
-                if inner.node or inner.initializer:
-                    _refuse_other_files(path, inner)
+
+
+def _tensors(message: Any) -> Iterator[Any]:
+    """Every tensor of a model, whatever holds it: a graph, a node, a function, a sparse tensor."""
+    import onnx
+
+    if isinstance(message, onnx.TensorProto):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is not None:
+            is_one = hasattr(value, "ListFields")
+            for inner in [value] if is_one else value:
+                yield from _tensors(inner)
 
 
 def _check_tensors(

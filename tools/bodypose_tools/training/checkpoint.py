@@ -17,6 +17,7 @@ import numpy as np
 
 from bodypose_tools.files.json_records import read_record, write_record
 from pose_runtime.errors import PoseError
+from pose_runtime.paths import Inside
 
 from .spec import TrainSpec
 
@@ -43,13 +44,14 @@ def restore(model: keras.Model, results_dir: Path) -> RunState:
 
     Raises:
         TrainingError: the checkpoint is of another network.
+        ForeignPath: its weights are not to lie in `results_dir`.
     """
     state_file = results_dir / STATE_FILE
     if not state_file.exists():
         return RunState()
     raw = read_record(state_file, {"weights": str})
     try:
-        model.load_weights(results_dir / raw["weights"])
+        model.load_weights(Inside(results_dir).path(raw["weights"]))
     except ValueError as error:
         raise TrainingError(
             f"{results_dir}: expected the spec that its run began with (spec.json), got one of"

@@ -1,3 +1,4 @@
+import json
 import os
 import threading
 
@@ -5,6 +6,7 @@ import pytest
 
 from bodypose_client.errors import FileError
 from bodypose_client.files.image_sources import NoImages, image_files
+from pose_runtime.paths import ForeignPath
 
 
 def names(argument):
@@ -33,6 +35,21 @@ def test_a_list_that_is_none_is_one_line(tmp_path, text):
     with pytest.raises(NoImages, match="expected a JSON list of image paths") as caught:
         image_files([str(tmp_path / "list.json")])
     assert "\n" not in str(caught.value)
+
+
+def test_a_list_names_files_in_its_own_folder(tmp_path):
+    (tmp_path / "given").mkdir()
+    for name in ("given/a.jpg", "given/b c.jpg", "secret.jpg"):
+        (tmp_path / name).touch()
+    written = tmp_path / "given" / "list.json"
+    written.write_text(json.dumps(["b c.jpg", str(tmp_path / "given" / "a.jpg")]))
+    assert names(written) == ["b c.jpg", "a.jpg"]
+
+    (tmp_path / "given" / "link.jpg").symlink_to(tmp_path / "secret.jpg")
+    for place in ("../secret.jpg", str(tmp_path / "secret.jpg"), "/etc/passwd", "link.jpg"):
+        written.write_text(json.dumps(["a.jpg", place]))
+        with pytest.raises(ForeignPath, match="expected a path inside"):
+            image_files([str(written)])
 
 
 def test_a_pipe_without_a_writer_does_not_hang(tmp_path):

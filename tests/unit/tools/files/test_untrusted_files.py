@@ -12,12 +12,18 @@ from pathlib import Path
 import onnx
 import pytest
 
+from bodypose_client.evaluation import open_split
+from bodypose_tools.data.annotation_check import checked_coco
+from bodypose_tools.data.coco import read_coco
 from bodypose_tools.data.skeletons import ConfigError, load_skeleton
 from bodypose_tools.files.artifacts import Artifact, record_path
 from bodypose_tools.files.json_records import RecordError
 from bodypose_tools.graphs.contract import OnnxError, spec_in_onnx
+from bodypose_tools.quantisation.sampling import SamplingSettings, sample_calibration_images
 from bodypose_tools.training.spec import load_train_spec
 from pose_runtime.errors import PoseError
+from pose_runtime.paths import ForeignPath
+from pose_runtime.skeleton import BODYPOSE_18
 from pose_runtime.spec import PipelineSpec
 
 ROOT = Path(__file__).parents[4]
@@ -54,6 +60,153 @@ def test_weights_in_another_file_are_found_inside_a_branch(tmp_path, tiny_onnx):
 
     with pytest.raises(OnnxError, match="those of `hidden` in the file '/etc/passwd'"):
         spec_in_onnx(path)
+
+
+def other_file(name: str) -> onnx.TensorProto:
+    tensor = onnx.TensorProto(name=name, data_type=1, dims=[1])
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="weights.bin")
+    return tensor
+
+
+def in_a_function(model: onnx.ModelProto) -> None:
+    node = onnx.helper.make_node("Constant", [], ["y"], value=other_file("hidden"))
+    function = onnx.FunctionProto(name="f", domain="d", node=[node], output=["y"])
+    model.functions.append(function)
+
+
+def in_a_sparse_initializer(model: onnx.ModelProto) -> None:
+    sparse = model.graph.sparse_initializer.add(dims=[1])
+    sparse.values.CopyFrom(other_file("hidden"))
+
+
+def in_sparse_indices(model: onnx.ModelProto) -> None:
+    sparse = model.graph.sparse_initializer.add(dims=[1])
+    sparse.indices.CopyFrom(other_file("hidden"))
+
+
+def in_a_list_of_tensors(model: onnx.ModelProto) -> None:
+    attribute = onnx.AttributeProto(name="a", type=onnx.AttributeProto.TENSORS)
+    attribute.tensors.append(other_file("hidden"))
+    model.graph.node.add(op_type="Custom").attribute.append(attribute)
+
+
+def in_training_info(model: onnx.ModelProto) -> None:
+    model.training_info.add().algorithm.initializer.append(other_file("hidden"))
+
+
+def in_a_branch_of_a_function(model: onnx.ModelProto) -> None:
+    branch = onnx.GraphProto(name="branch", initializer=[other_file("hidden")])
+    node = onnx.helper.make_node("If", ["x"], ["y"], then_branch=branch)
+    model.functions.append(onnx.FunctionProto(name="f", domain="d", node=[node]))
+
+
+@pytest.mark.parametrize(
+    "hide",
+    [
+        in_a_function,
+        in_a_sparse_initializer,
+        in_sparse_indices,
+        in_a_list_of_tensors,
+        in_training_info,
+        in_a_branch_of_a_function,
+    ],
+)
+def test_weights_in_another_file_are_found_wherever_they_are(
+    tmp_path, tiny_onnx, monkeypatch, hide
+):
+    path = tiny_onnx(tmp_path / "model.onnx", SPEC)
+    model = onnx.load(path)
+    hide(model)
+    path.write_bytes(model.SerializeToString())
+    (tmp_path / "weights.bin").write_bytes(bytes(4))  # it exists where the command runs, too
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(OnnxError, match=r"those of `hidden` in the file 'weights\.bin'"):
+        spec_in_onnx(path)
+
+
+# annotations
+
+
+def coco_naming(folder: Path, *names: str) -> Path:
+    """A COCO file with one person in each image; the images lie in `folder`/img."""
+    (folder / "img").mkdir(exist_ok=True)
+    images = [
+        {"id": index, "file_name": name, "height": 120, "width": 160}
+        for index, name in enumerate(names, 1)
+    ]
+    people = [
+        {
+            "id": image["id"],
+            "image_id": image["id"],
+            "category_id": 1,
+            "keypoints": [20, 30, 2] * 17,
+            "num_keypoints": 17,
+            "bbox": [10, 10, 50, 80],
+            "area": 4000,
+            "iscrowd": 0,
+        }
+        for image in images
+    ]
+    keypoints = [BODYPOSE_18.joints[joint] for joint in BODYPOSE_18.annotated]
+    category = {"id": 1, "name": "person", "keypoints": keypoints, "skeleton": []}
+    content = {"images": images, "annotations": people, "categories": [category]}
+    (folder / "coco.json").write_text(json.dumps(content))
+    return folder / "coco.json"
+
+
+def leading_out(folder: Path) -> list[str]:
+    (folder / "img").mkdir()
+    (folder / "secret.jpg").write_bytes(b"secret")
+    (folder / "img" / "link.jpg").symlink_to(folder / "secret.jpg")
+    return ["../secret.jpg", str(folder / "secret.jpg"), "link.jpg", "/etc/passwd"]
+
+
+def test_sampling_reads_and_writes_nothing_outside(tmp_path):
+    for name in leading_out(tmp_path):
+        annotations = coco_naming(tmp_path, "1.jpg", name)
+        (tmp_path / "img" / "1.jpg").write_bytes(b"1")
+        settings = SamplingSettings(num_images=2)
+        before = {path: path.read_bytes() for path in tmp_path.rglob("*.jpg")}
+        with pytest.raises(ForeignPath, match="img: expected a path inside"):
+            sample_calibration_images(
+                annotations, tmp_path / "img", tmp_path / "work" / "cal", settings
+            )
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*.jpg")} == before
+
+
+@pytest.mark.parametrize("read", [read_coco, checked_coco])
+def test_annotations_name_images_in_their_folder(tmp_path, read):
+    for name in leading_out(tmp_path):
+        annotations = coco_naming(tmp_path, name)
+        with pytest.raises(ForeignPath, match="img: expected a path inside"):
+            read(annotations, tmp_path / "img", BODYPOSE_18)
+
+
+def test_the_client_s_split_names_images_in_its_folder(tmp_path):
+    for name in leading_out(tmp_path):
+        with pytest.raises(ForeignPath, match="img: expected a path inside"):
+            open_split(coco_naming(tmp_path, name), tmp_path / "img", None)
+
+
+def test_an_absolute_name_of_an_image_in_the_folder_is_that_image(tmp_path):
+    annotations = coco_naming(tmp_path, str(tmp_path / "img" / "1.jpg"), "sub\\2.jpg")
+    (tmp_path / "img" / "sub").mkdir()
+    for name in ("1.jpg", "sub/2.jpg"):
+        (tmp_path / "img" / name).write_bytes(b"1")
+    records = read_coco(annotations, tmp_path / "img", BODYPOSE_18)
+    assert [record.path for record in records] == [
+        tmp_path / "img" / "1.jpg",
+        tmp_path / "img" / "sub" / "2.jpg",
+    ]
+    assert [image.path for image in open_split(annotations, tmp_path / "img", None).images] == [
+        record.path for record in records
+    ]
+    manifest = sample_calibration_images(
+        annotations, tmp_path / "img", tmp_path / "cal", SamplingSettings(num_images=2)
+    )
+    assert sorted(path.name for path in manifest.parent.rglob("*.jpg")) == ["1.jpg", "2.jpg"]
 
 
 # records
