@@ -167,7 +167,7 @@ def inference(
         list[str],
         typer.Argument(
             metavar="IMAGE|DIR|LIST.json",
-            help="Image files, folders, patterns such as '*.jpg', or JSON lists of paths beside them.",
+            help="Files, folders, patterns such as '*.jpg', or JSON lists of paths beside them.",
         ),
     ],
     results: Annotated[
