@@ -119,7 +119,10 @@ def joins_of(source: str) -> Iterator[int]:
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Div):
             right = [node.right]
         elif isinstance(node, ast.Call):
-            called = node.func.attr if isinstance(node.func, ast.Attribute) else ""
+            of_text = isinstance(node.func, ast.Attribute) and isinstance(
+                node.func.value, ast.Constant
+            )
+            called = node.func.attr if isinstance(node.func, ast.Attribute) and not of_text else ""
             called = node.func.id if isinstance(node.func, ast.Name) else called
             if called in ("Path", "PurePath", "joinpath", "join", "open", "with_name"):
                 right = node.args
@@ -165,7 +168,13 @@ def test_a_join_that_does_not_ask_would_be_found(source):
 
 
 @pytest.mark.parametrize(
-    "source", ['inside.path(image["file_name"])', 'took["ms"] / all["ms"]', 'folder / "file_name"']
+    "source",
+    [
+        'inside.path(image["file_name"])',
+        'took["ms"] / all["ms"]',
+        'folder / "file_name"',
+        '", ".join(model["name"])',
+    ],
 )
 def test_what_asks_or_is_no_path_is_not_found(source):
     assert list(joins_of(source)) == []
