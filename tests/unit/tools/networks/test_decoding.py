@@ -193,8 +193,8 @@ def test_a_weak_field_is_not_on_the_limb():
 
 
 @pytest.mark.parametrize("share", [0.0, 0.7, 1.0])
-def test_votes_have_their_share_of_a_limb(share):
-    """A person whose middle votes 0.64 and whose part affinity field says 1."""
+def test_centres_have_their_share_of_a_limb(share):
+    """A centre of 0.64, and part affinity fields of nearly 1."""
     joints = person(100, 80, 1.5)
     heatmaps, affinity = drawn_heatmaps(joints[None]), drawn_affinity(joints[None])
     middle = (joints[:, :2].min(0) + joints[:, :2].max(0)) / 2
@@ -204,13 +204,13 @@ def test_votes_have_their_share_of_a_limb(share):
     offsets[row, column] = (joints[:, :2] / 4 - (column + 0.5, row + 0.5)).ravel()
     inputs = [keras.Input(field.shape) for field in (heatmaps, affinity, centre, offsets)]
     fields = Fields((inputs[0],), (inputs[1],), inputs[2], inputs[3])
-    settings = DecodeSettings(vote_share=share)
+    settings = DecodeSettings(centre_share=share)
     decoded = keras.Model(inputs, list(decode_fields(fields, BODYPOSE_18, settings, HW)))
     given = [field[None] for field in (heatmaps, affinity, centre, offsets)]
     scores = np.asarray(decoded.predict_on_batch(given)[1])[0, :, 0, 0]
     by_field = np.asarray(
         keras.Model(
-            inputs, decode_fields(fields, BODYPOSE_18, DecodeSettings(vote_share=0), HW)[1]
+            inputs, decode_fields(fields, BODYPOSE_18, DecodeSettings(centre_share=0), HW)[1]
         ).predict_on_batch(given)
     )[0, :, 0, 0]
     assert by_field.min() > 0.7
