@@ -46,6 +46,7 @@ class Poses:
 
     @classmethod
     def empty(cls, num_joints: int) -> Poses:
+        """Nobody, for a skeleton of `num_joints`."""
         return cls(np.zeros((0, num_joints, 3), np.float32), np.zeros(0, np.float32))
 
     @property

@@ -60,10 +60,12 @@ class Skeleton:
 
     @property
     def num_joints(self) -> int:
+        """J."""
         return len(self.joints)
 
     @property
     def num_limbs(self) -> int:
+        """L."""
         return len(self.limbs)
 
     @property
@@ -90,10 +92,16 @@ class Skeleton:
         return keypoints[:, list(self.annotated)]
 
     def to_json(self) -> dict[str, Any]:
+        """The fields as JSON values; `from_json` reads them back."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Skeleton:
+        """The inverse of `to_json`.
+
+        Raises:
+            SpecError: `raw` is no skeleton.
+        """
         try:
             return cls(
                 name=str(raw["name"]),

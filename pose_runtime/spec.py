@@ -127,14 +127,17 @@ class PipelineSpec:
 
     @property
     def image(self) -> TensorSpec:
+        """Request: the bytes of one image file, or their base64 text."""
         return TensorSpec("image", "BYTES", (1,))
 
     @property
     def pixels(self) -> TensorSpec:
+        """Network input: RGB in 0..255, rows, columns, channels."""
         return TensorSpec("pixels", "UINT8", (*self.network_hw, 3))
 
     @property
     def geometry(self) -> TensorSpec:
+        """The image's `Letterbox`: height, width, scale, x offset, y offset."""
         return TensorSpec("geometry", "FP32", (5,))
 
     @property
@@ -149,26 +152,32 @@ class PipelineSpec:
 
     @property
     def peaks(self) -> TensorSpec:
+        """Network output: x, y in network pixels and score of the peaks of each joint."""
         return TensorSpec("peaks", "FP32", (self.skeleton.num_joints, self.max_peaks, 3))
 
     @property
     def limb_scores(self) -> TensorSpec:
+        """Network output: for each limb, the score of joining peak i with peak j."""
         dims = (self.skeleton.num_limbs, self.max_peaks, self.max_peaks)
         return TensorSpec("limb_scores", "FP32", dims)
 
     @property
     def keypoints(self) -> TensorSpec:
+        """Answer: x, y in image pixels and score of each joint; rows of nobody are 0."""
         return TensorSpec("keypoints", "FP32", (self.max_people, self.skeleton.num_joints, 3))
 
     @property
     def scores(self) -> TensorSpec:
+        """Answer: each person's score in 0..1, best first; rows of nobody are 0."""
         return TensorSpec("scores", "FP32", (self.max_people,))
 
     @property
     def num_people(self) -> TensorSpec:
+        """Answer: how many rows of `keypoints` and `scores` are people."""
         return TensorSpec("num_people", "INT32", (1,))
 
     def with_model(self, sha256: str) -> PipelineSpec:
+        """The same pipeline around another network, named by its sha256."""
         return replace(self, model_sha256=sha256)
 
     def with_limits(self, limits: ImageLimits, changes: Mapping[str, Any]) -> PipelineSpec:
@@ -181,6 +190,11 @@ class PipelineSpec:
 
     @classmethod
     def from_json(cls, text: str) -> PipelineSpec:
+        """The inverse of `to_json`.
+
+        Raises:
+            SpecError: `text` is no pipeline description.
+        """
         try:
             raw = json.loads(text)
             height, width = raw["network_hw"]
@@ -193,7 +207,7 @@ class PipelineSpec:
                 grouping=GroupingSettings(**raw["grouping"]),
                 model_sha256=str(raw["model_sha256"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise SpecError(
                 f"pipeline description: expected what `tools export` writes, got {error!r};"
                 " run `tools export` again"
@@ -201,6 +215,7 @@ class PipelineSpec:
 
     @classmethod
     def load(cls, path: Path) -> PipelineSpec:
+        """The pipeline in a `pipeline.json` file; see `from_json`."""
         return cls.from_json(path.read_text())
 
 

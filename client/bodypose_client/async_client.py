@@ -55,18 +55,22 @@ class AsyncPoseClient:
 
     @property
     def address(self) -> Address:
+        """The server and model that are asked."""
         return self._settings.address
 
     @property
     def spec(self) -> PipelineSpec:
+        """The served pipeline: tensors, limits, thresholds, as the server describes them."""
         return self._session.spec
 
     @property
     def skeleton(self) -> Skeleton:
+        """The joints and limbs of the served model, in the order of `keypoints`."""
         return self._session.skeleton
 
     @property
     def model(self) -> ServedModel:
+        """Name, version and network of the served model."""
         return self._session.model
 
     async def infer(
@@ -103,6 +107,7 @@ class AsyncPoseClient:
         return await self._session.inspect()
 
     async def close(self) -> None:
+        """Close the connection; later calls raise `ClientClosed`. Closing twice is fine."""
         if self._opened:
             await self._opened.close()
 

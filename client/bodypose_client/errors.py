@@ -7,7 +7,7 @@ PoseError                    (pose_runtime/errors.py)
 └── ClientError              base of everything that comes from talking to a server
     ├── ClientClosed         asked after `close`
     ├── AddressError         the URL cannot be understood, or does not fit the other options
-    ├── ServerUnavailable    nobody who speaks the protocol answers at the address
+    ├── ServerUnavailable    nobody answers at the address, or no pose server does
     │   └── WrongProtocol    the other protocol, or the other of TLS and none, answers there
     ├── TlsFailed            the two sides do not agree on an encrypted connection
     ├── AccessDenied         the server wants a token, a header or a certificate
@@ -54,7 +54,7 @@ class ClientClosed(ClientError):
 
 
 class ServerUnavailable(ClientError):
-    """Nobody answers, or whoever answers speaks another protocol."""
+    """Nobody answers, or what answers is no pose server."""
 
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(
@@ -72,7 +72,7 @@ class WrongProtocol(ServerUnavailable):
 
 
 class TlsFailed(ClientError):
-    """A certificate that the other side does not trust, or no TLS at all."""
+    """One side does not trust the other's certificate, or a certificate file is unusable."""
 
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(
@@ -82,7 +82,7 @@ class TlsFailed(ClientError):
 
 
 class AccessDenied(ClientError):
-    """The server, or a proxy before it, does not serve just anybody."""
+    """The server, or a proxy before it, wants a token, a header or a certificate."""
 
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(
@@ -146,4 +146,4 @@ class SharedMemoryRefused(ClientError):
 
 
 class RequestRejected(ClientError):
-    """The server's own words about one request; other requests are not affected."""
+    """The server does not accept this request, in its own words; others are not affected."""

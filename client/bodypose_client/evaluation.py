@@ -89,6 +89,7 @@ class Evaluation:
 
     @property
     def refused(self) -> list[Answer]:
+        """The images that the server did not accept, with its words in `problem`."""
         return [answer for answer in self.answers if answer.problem]
 
     @property
@@ -107,9 +108,11 @@ class Evaluation:
 
     @property
     def images_per_s(self) -> float:
+        """Images answered a second, from the first one sent to the last answer."""
         return len(self.answers) / self.seconds
 
     def to_json(self) -> dict[str, Any]:
+        """`bodypose-evaluation/1`, ready for `json.dumps`."""
         return evaluation_record(
             self.metrics,
             self.split,

@@ -75,18 +75,22 @@ class PoseClient:
 
     @property
     def address(self) -> Address:
+        """The server and model that are asked."""
         return self._session.settings.address
 
     @property
     def spec(self) -> PipelineSpec:
+        """The served pipeline: tensors, limits, thresholds, as the server describes them."""
         return self._session.spec
 
     @property
     def skeleton(self) -> Skeleton:
+        """The joints and limbs of the served model, in the order of `keypoints`."""
         return self._session.skeleton
 
     @property
     def model(self) -> ServedModel:
+        """Name, version and network of the served model."""
         return self._session.model
 
     def infer(
@@ -139,6 +143,7 @@ class PoseClient:
         return run(self._session.inspect())
 
     def close(self) -> None:
+        """Close the connection; later calls raise `ClientClosed`. Closing twice is fine."""
         run(self._session.close())
 
     def __enter__(self) -> PoseClient:

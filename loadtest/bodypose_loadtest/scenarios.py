@@ -78,7 +78,7 @@ class Load:
         if not levels:
             levels = DEFAULT_USERS if scenario is Scenario.STEP else (4.0,)
         if not rate and any(level != round(level) for level in levels):
-            raise PlanError(f"--users: expected whole numbers, got {users}")
+            raise PlanError(f"--users: expected integers, got {users}")
         if scenario is not Scenario.STEP and len(levels) > 1:
             raise PlanError(f"load: expected one level for {scenario}, got {len(levels)}")
         return cls(Loop.OPEN if rate else Loop.CLOSED, tuple(sorted(levels)))

@@ -136,7 +136,7 @@ class _Figure:
         cv2.circle(self._layer, (x, y), size, rgba, cv2.FILLED, cv2.LINE_AA, _SHIFT)
 
     def _fixed(self, image_xy: Floats) -> NDArray[np.int32]:
-        """Image pixels to OpenCV's fixed point, whose pixel centres are whole numbers."""
+        """Image pixels to OpenCV's fixed point, whose pixel centres are integers."""
         layer_xy = image_xy - self._origin - 0.5
         return np.round(layer_xy * 2**_SHIFT).astype(np.int32)
 
@@ -191,7 +191,7 @@ def _limbs_between(a: int, b: int, limbs: list[tuple[int, int]]) -> int:
 def _side_of_limb(a: Side, b: Side) -> Side:
     if a is b:
         return a
-    return {a, b}.difference({Side.MIDDLE}).pop() if Side.MIDDLE in (a, b) else Side.MIDDLE
+    return {a, b}.difference({Side.CENTRE}).pop() if Side.CENTRE in (a, b) else Side.CENTRE
 
 
 def _capsule(start: Floats, end: Floats, radius: float) -> Floats:

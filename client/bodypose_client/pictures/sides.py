@@ -15,7 +15,7 @@ class Side(Enum):
 
     LEFT = (64, 196, 255)
     RIGHT = (255, 152, 56)
-    MIDDLE = (240, 244, 250)
+    CENTRE = (240, 244, 250)
 
 
 def joint_sides(skeleton: Skeleton) -> tuple[Side, ...]:
@@ -24,7 +24,7 @@ def joint_sides(skeleton: Skeleton) -> tuple[Side, ...]:
     for joint, mirrored in enumerate(skeleton.mirror):
         words = skeleton.joints[joint].lower().replace("-", "_").split("_")
         if joint == mirrored:
-            sides.append(Side.MIDDLE)
+            sides.append(Side.CENTRE)
         elif {"left", "l"} & set(words):
             sides.append(Side.LEFT)
         elif {"right", "r"} & set(words):

@@ -55,6 +55,7 @@ class CocoMetrics:
         return {_coco_name(name): getattr(self, name) for name in _NUMBER_NAMES}
 
     def to_json(self) -> dict[str, float | int]:
+        """The ten numbers by COCO's names, and the counts of images and people."""
         return {**self.numbers, "images": self.images, "people": self.people}
 
     def table(self) -> list[tuple[str, str, str]]:

@@ -1,4 +1,5 @@
 import ast
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -64,3 +65,24 @@ def test_the_page_imports_from_the_package_only():
 
     assert ours
     assert all(line.startswith("from bodypose_client import ") for line in ours)
+
+
+def _public():
+    """Exported classes and functions, and what a class of ours shows of itself."""
+    for name in bodypose_client.__all__:
+        value = getattr(bodypose_client, name)
+        if inspect.isfunction(value):
+            yield name, value
+        if inspect.isclass(value):
+            yield name, value
+            for member, each in vars(value).items():
+                shown = isinstance(each, property | classmethod) or inspect.isfunction(each)
+                if shown and not member.startswith("_"):
+                    yield f"{name}.{member}", each
+
+
+@pytest.mark.parametrize(("name", "value"), [pytest.param(*each, id=each[0]) for each in _public()])
+def test_what_is_exported_has_a_docstring(name, value):
+    text = inspect.getdoc(value)
+    assert text, name
+    assert not text.startswith(f"{name}("), f"{name} has the docstring that dataclass writes"

@@ -34,7 +34,7 @@ def test_step_has_a_stretch_for_each_level_in_rising_order():
         (Scenario.OPEN, None, None, "expected --rate for open"),
         (Scenario.STEADY, "4", "4", "got both"),
         (Scenario.STEADY, "4,8", None, "expected one level"),
-        (Scenario.STEADY, "1.5", None, "whole numbers"),
+        (Scenario.STEADY, "1.5", None, "expected integers"),
         (Scenario.STEADY, "-1", None, "above 0"),
         (Scenario.STEADY, "many", None, "above 0"),
         (Scenario.STEADY, None, "nan", "above 0"),

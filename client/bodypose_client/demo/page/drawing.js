@@ -155,8 +155,8 @@ function limbsBetween(a, b, limbs) {
 
 function limbSide({ a, b }, sides) {
   if (sides[a] === sides[b]) return sides[a];
-  if (sides[a] === "middle") return sides[b];
-  return sides[b] === "middle" ? sides[a] : "middle";
+  if (sides[a] === "centre") return sides[b];
+  return sides[b] === "centre" ? sides[a] : "centre";
 }
 
 /** [red, green, blue] as CSS has it. */

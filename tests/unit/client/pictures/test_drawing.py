@@ -104,7 +104,7 @@ def test_limbs_have_the_colour_of_their_side():
     for side, (first, second) in {
         Side.LEFT: ("left_knee", "left_ankle"),
         Side.RIGHT: ("right_knee", "right_ankle"),
-        Side.MIDDLE: ("nose", "neck"),
+        Side.CENTRE: ("nose", "neck"),
     }.items():
         ends = [poses.keypoints[0, BODY.joints.index(name), :2] for name in (first, second)]
         middle = at(drawn, np.mean(ends, axis=0))
@@ -184,7 +184,7 @@ def test_ears_are_joined_to_shoulders_only_from_behind():
 
 def test_sides_come_from_names_or_from_the_order_of_a_pair():
     sides = dict(zip(BODY.joints, joint_sides(BODY), strict=True))
-    assert sides["neck"] is Side.MIDDLE
+    assert sides["neck"] is Side.CENTRE
     assert sides["left_ear"] is Side.LEFT
     assert sides["right_hip"] is Side.RIGHT
 
