@@ -213,6 +213,7 @@ def test_sliders_draw_again_without_asking_again(page, photo):
     page.pick(photo)
     page.see_people(1)
     asked, drawn = page.requests(), page.run(COLOURED)
+    assert page.text("joint-score-value") == "0.20"  # as everywhere
 
     page.slide("person-score", 1)
     page.see_people(0)

@@ -24,9 +24,11 @@ from bodypose_client.errors import (
     ServerTimeout,
     ServerUnavailable,
 )
+from bodypose_client.formats import DISPLAY_MIN_SCORE
 from bodypose_client.pose_client import PoseClient
 from bodypose_client.wire.connection import ModelStatistics, ServerInfo
 from bodypose_client.wire.retries import NO_RETRIES
+from pose_runtime.poses import FOUND_JOINT_SCORE
 
 PAGE = Path(demo.__file__).with_name("page")
 
@@ -130,6 +132,20 @@ def test_the_page_is_served_with_all_its_files(ask):
     assert {ask("GET", path.decode())[0] for path in named} == {200}
 
 
+def test_the_pages_sliders_begin_where_everything_else_does(ask):
+    """Before the page knows the server's thresholds, and once it knows them."""
+    _, _, page = ask("GET", "/")
+    _, _, script = ask("GET", "/app.js")
+
+    for slider, threshold in (
+        (b"person-score", DISPLAY_MIN_SCORE),
+        (b"joint-score", FOUND_JOINT_SCORE),
+    ):
+        (begin,) = re.findall(rb'id="%s"[^>]* value="([^"]+)"' % slider, page)
+        assert float(begin) == threshold
+    assert b'at("joint-score").value = status.min_joint' in script
+
+
 def test_nothing_comes_from_elsewhere(ask):
     _, headers, _ = ask("GET", "/")
 
@@ -156,7 +172,8 @@ def test_status_tells_what_the_page_must_know(ask, spec):
     assert (status, about["up"], about["url"]) == (200, True, "grpc://here")
     assert about["model"] == {"name": "bodypose", "version": "3"}
     assert about["skeleton"]["limbs"] == [list(limb) for limb in spec.skeleton.limbs]
-    assert set(about["skeleton"]["sides"]) == set(about["colours"]) == {"left", "right", "middle"}
+    assert (about["min_score"], about["min_joint"]) == (DISPLAY_MIN_SCORE, FOUND_JOINT_SCORE)
+    assert set(about["skeleton"]["sides"]) == set(about["colours"]) == {"left", "right", "centre"}
 
 
 def test_an_image_is_answered_with_its_people(ask, photo):
