@@ -34,6 +34,7 @@ from bodypose_tools.networks.fields import Fields
 from bodypose_tools.networks.keras_files import load_network
 from bodypose_tools.networks.network import check_input_size
 from bodypose_tools.runtimes.cpu import onnx_session
+from bodypose_tools.runtimes.peaks import peak_gaps
 from pose_runtime.errors import PoseError
 from pose_runtime.spec import PipelineSpec
 
@@ -158,14 +159,8 @@ def _largest_peak_shift(ours: Floats, theirs: Floats, min_score: float) -> float
     Both are (B, J, P, 3). Peaks below `min_score` plus a margin are not compared, because they may
     fall on either side of grouping's threshold. Infinity when a side has no peak of a joint.
     """
-    worst = 0.0
-    for one, other in ((ours, theirs), (theirs, ours)):
-        strong = one[..., 2] >= min_score + _SCORE_MARGIN
-        for image, joint, peak in np.argwhere(strong):
-            candidates = other[image, joint]
-            candidates = candidates[candidates[:, 2] > 0, :2]
-            if not len(candidates):
-                return float("inf")
-            distances = np.linalg.norm(candidates - one[image, joint, peak, :2], axis=1)
-            worst = max(worst, float(distances.min()))
-    return worst
+    shifts = [
+        peak_gaps(one, other)[one[..., 2] >= min_score + _SCORE_MARGIN].max(initial=0)
+        for one, other in ((ours, theirs), (theirs, ours))
+    ]
+    return float(max(shifts))

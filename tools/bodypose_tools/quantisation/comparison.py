@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bodypose_tools.data.photos import images_in, packaged_images
 from bodypose_tools.files.artifacts import sha256_of
+from bodypose_tools.runtimes.peaks import peak_gaps
 from bodypose_tools.runtimes.predictors import open_predictor
 from pose_runtime.errors import PoseError
 from pose_runtime.spec import PipelineSpec
@@ -170,14 +171,8 @@ def joint_shifts(peaks: Floats, others: Floats, min_score: float) -> Floats:
 
     Where the other model has no peak of the joint, the peak is left out; agreement counts it.
     """
-    shifts = []
-    for image, joint, peak in np.argwhere(peaks[..., 2] >= min_score):
-        candidates = others[image, joint]
-        candidates = candidates[candidates[:, 2] > 0, :2]
-        if len(candidates):
-            gaps = np.linalg.norm(candidates - peaks[image, joint, peak, :2], axis=1)
-            shifts.append(gaps.min())
-    return np.array(shifts, np.float32)
+    gaps = peak_gaps(peaks, others)[peaks[..., 2] >= min_score]
+    return gaps[np.isfinite(gaps)]
 
 
 def _errors(ours: Floats, theirs: Floats) -> dict[str, float]:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from bodypose_tools.evaluation.offline import evaluate_model
 from bodypose_tools.files.artifacts import Artifact
+from bodypose_tools.runtimes.peaks import peak_gaps
 from bodypose_tools.runtimes.predictor import Predictor
 from bodypose_tools.runtimes.predictors import open_predictor
 from bodypose_tools.runtimes.settings import GraphRuntime
@@ -61,9 +62,7 @@ def peak_agreement(ours: Floats, theirs: Floats, min_score: float) -> float:
     kept = total = 0
     for one, other in ((ours, theirs), (theirs, ours)):
         clear = one[..., 2] >= min_score + _SCORE_MARGIN
-        gaps = np.linalg.norm(one[..., :, None, :2] - other[..., None, :, :2], axis=-1)
-        gaps = np.where(other[..., None, :, 2] > 0, gaps, np.inf)
-        kept += int((clear & (gaps.min(axis=-1) <= MAX_JOINT_SHIFT)).sum())
+        kept += int((clear & (peak_gaps(one, other) <= MAX_JOINT_SHIFT)).sum())
         total += int(clear.sum())
     return kept / total if total else 1.0
 

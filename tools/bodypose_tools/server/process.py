@@ -111,7 +111,7 @@ class TritonProcess:
     def dead_models(self) -> dict[int, str]:
         """Python models whose process was killed or crashed, by process; Triton does not notice."""
         dead = {}
-        for pid, state, _ in _children(self.pid, server_guard.STUB):
+        for pid, state, _ in children_of(self.pid, server_guard.STUB):
             if state == "Z":
                 dead[pid] = self._models.get(pid, "a model")
             elif pid not in self._models:
@@ -122,13 +122,13 @@ class TritonProcess:
         """The process that runs each Python model."""
         return {
             _model_of(pid): pid
-            for pid, state, _ in _children(self.pid, server_guard.STUB)
+            for pid, state, _ in children_of(self.pid, server_guard.STUB)
             if state != "Z"
         }
 
     def work_done(self) -> int:
         """Processor time that its Python models have used, in ticks of 10 ms."""
-        return sum(ticks for _, _, ticks in _children(self.pid, server_guard.STUB))
+        return sum(ticks for _, _, ticks in children_of(self.pid, server_guard.STUB))
 
     def stop(self) -> None:
         """Let it answer accepted requests, then remove whatever is left."""
@@ -193,17 +193,21 @@ def reason_in_log(lines: Sequence[str]) -> str:
     return errors[0].split('] "')[-1].rstrip('"') if errors else "its log is empty"
 
 
-def _children(parent: int, program: str) -> list[tuple[int, str, int]]:
-    """Number, state and processor time (ticks) of a process's children by name; see proc(5)."""
+def children_of(parent: int, program: str = "") -> list[tuple[int, str, int]]:
+    """Number, state and processor time (ticks) of a process's children; see proc(5).
+
+    Args:
+        parent: number of the process.
+        program: name of the children to list; empty: all.
+    """
     found = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             pid, rest = path.read_text().split(" (", 1)
             name, text = rest.rsplit(") ", 1)
             fields = text.split()
-            if int(fields[1]) == parent and program.startswith(
-                name
-            ):  # Linux keeps 15 letters of a name
+            # Linux keeps 15 letters of a name.
+            if int(fields[1]) == parent and (not program or program.startswith(name)):
                 found.append((int(pid), fields[0], int(fields[11]) + int(fields[12])))
     return found
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from bodypose_tools.server.embedded import EmbeddedServer
+from bodypose_tools.server.process import children_of
 
 _SHARED_MEMORY = Path("/dev/shm")
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -65,7 +66,7 @@ def take_sample(server: EmbeddedServer, started_s: float) -> Sample | None:
         started_s: start of the run, on the monotonic clock.
     """
     _call_glibc("malloc_trim", 0)
-    pids = _family(server.pid)
+    pids = [server.pid, *(pid for pid, _, _ in children_of(server.pid))]
     try:
         memory = sum(_resident_mib(pid) for pid in pids if not _is_zombie(pid))
         files = sum(_open_files(pid) for pid in pids if not _is_zombie(pid))
@@ -129,17 +130,6 @@ def growth_in(summary: dict[str, Any]) -> list[str]:
 
 def _median(samples: Sequence[Sample], name: str) -> float:
     return float(statistics.median(asdict(sample)[name] for sample in samples))
-
-
-def _family(pid: int) -> list[int]:
-    """A process and its children."""
-    found = [pid]
-    for path in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            number, rest = path.read_text().split(" (", 1)
-            if int(rest.rsplit(") ", 1)[1].split()[1]) == pid:
-                found.append(int(number))
-    return found
 
 
 def _is_zombie(pid: int) -> bool:

@@ -8,7 +8,16 @@ import numpy as np
 import pytest
 
 from bodypose_client.errors import RequestRejected, ServerUnavailable
-from bodypose_tools.soak.load import Kind, Question, Tally, _outcome, _report, _send, ask_once
+from bodypose_tools.soak.load import (
+    Kind,
+    Question,
+    Tally,
+    _outcome,
+    _report,
+    _send,
+    ask_once,
+    measured_knee,
+)
 from bodypose_tools.soak.settings import SoakPlan
 from bodypose_tools.soak.watch import Sample, by_minute, growth_in, summary_of
 from pose_runtime.errors import PoseError
@@ -74,6 +83,12 @@ def test_a_hostile_image_that_is_answered_is_wrong():
     assert (kind, problem) == (Kind.WRONG, "spy: a hostile image was answered")
     with pytest.raises(PoseError, match="spy: expected a hostile image to be refused"):
         ask_once(Server(), {}, {"spy": b"7"})
+
+
+def test_the_knee_is_measured_with_good_images_alone(monkeypatch):
+    monkeypatch.setattr("bodypose_tools.soak.load._KNEE_S", 0.2)
+
+    assert measured_knee(Server(), QUESTIONS) > 0
 
 
 def test_missing_and_doubled_answers_are_counted():
