@@ -24,7 +24,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ServerFull, SpecError
+from .errors import ServerFull, ServerStopping, SpecError
 
 Names = list[int]
 Places = NDArray[np.int64]  # (B, 2): name and deadline (ns of this host's monotonic clock), 0: none
@@ -37,8 +37,9 @@ _LONGEST_WORK_NS = 10 * 10**9
 
 _SLOT_BITS = (MOST_PLACES - 1).bit_length()
 # The header: places taken, last slot, when the youngest image that went on had been preprocessed,
-# when one last went on, the longest recent pause of those that waited (all but two in ns).
-_TAKEN, _LAST, _REACHED, _MOVED, _PAUSE = range(5)
+# when one last went on, the longest recent pause of those that waited (these three in ns), whether
+# the server is stopping.
+_TAKEN, _LAST, _REACHED, _MOVED, _PAUSE, _CLOSED = range(6)
 _HEADER = 8
 # One column for each fact about a slot.
 _NAME, _PASSED, _CHANGED, _DEADLINE, _WORK = (_HEADER + MOST_PLACES * i for i in range(5))
@@ -88,8 +89,11 @@ class Admission:
 
         Raises:
             ServerFull: too many are under way.
+            ServerStopping: `close` was called.
         """
         with self._locked() as now:
+            if self._cells[_CLOSED]:
+                raise ServerStopping
             under_way = self._cells[_TAKEN]
             if under_way + images > limit:
                 under_way = self._count(now)
@@ -101,6 +105,8 @@ class Admission:
         """These images wait for the next model."""
         with self._locked() as now:
             for slot in self._slots_of(names):
+                if self._cells[_WORK + slot] == _BEHIND_IT:
+                    self._cells[_MOVED] = now
                 if self._cells[_WORK + slot] == _IN_PREPROCESSING:
                     self._cells[_PASSED + slot] = now
                 self._cells[_WORK + slot] = _WAITS
@@ -127,6 +133,15 @@ class Admission:
             for slot in self._slots_of(names):
                 self._free(slot)
                 self._cells[_MOVED] = now
+
+    def close(self) -> None:
+        """No more images are taken; those under way go on."""
+        self._cells[_CLOSED] = 1
+
+    @property
+    def moved_ns(self) -> int:
+        """When an image last went on behind preprocessing (ns, monotonic)."""
+        return self._cells[_MOVED]
 
     def count(self) -> int:
         """Images under way, without those that can no longer arrive.

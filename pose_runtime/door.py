@@ -16,7 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import Cancelled, ContractError, ImageError, PoseError, ServerFull, SpecError
+from .errors import (
+    Cancelled,
+    ContractError,
+    ImageError,
+    PoseError,
+    ServerFull,
+    ServerStopping,
+    SpecError,
+)
 from .metrics import StageMetrics
 from .passage import EVERYONE, Passage, Visit
 from .spec import TensorSpec
@@ -163,7 +171,7 @@ class Door:
         self.passage.fail(visit)
         code = self.pb_utils.TritonError.INVALID_ARG
         text = str(error)
-        if isinstance(error, ServerFull):
+        if isinstance(error, ServerFull | ServerStopping):
             code = self.pb_utils.TritonError.UNAVAILABLE
         elif isinstance(error, Cancelled):
             code = self.pb_utils.TritonError.CANCELLED

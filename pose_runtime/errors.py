@@ -7,6 +7,7 @@ PoseError
 │   ├── DamagedImage     of such a format, but cut short or damaged
 │   └── BeyondLimit      beyond one of `spec.ImageLimits`
 ├── ServerFull           too many images under way (nobody's mistake; ask again)
+├── ServerStopping       the server takes no more images (nobody's mistake; ask another)
 ├── Cancelled            nobody waits for the answer any more
 ├── NotFinite            the network answered NaN or infinity (the model's mistake)
 └── SpecError            a skeleton or pipeline description contradicts itself (our mistake)
@@ -72,6 +73,15 @@ class ServerFull(PoseError):
         )
 
 
+class ServerStopping(PoseError):
+    """The server takes no more images; another one does."""
+
+    reason = "stopping"
+
+    def __init__(self) -> None:
+        super().__init__("server: expected one that goes on, got one that is stopping; ask another")
+
+
 class Cancelled(PoseError):
     """The sender gave the request up, or its deadline has passed: it is not computed."""
 
@@ -100,6 +110,7 @@ REASONS = (
     "max_decode_ms",
     "contract",
     "full",
+    "stopping",
     "cancelled",
     "not_finite",
     "internal",

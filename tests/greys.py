@@ -14,7 +14,7 @@ import numpy as np
 
 from bodypose_client.pose_client import PoseClient
 from bodypose_client.wire.retries import PATIENT
-from tests.processes import command_of, processes_of
+from tests.processes import AT_ONCE, command_of, processes_of
 
 STUB = "triton_python_backend_stub"
 GREYS = list(range(10, 250))
@@ -33,7 +33,7 @@ def urls_in(said: str) -> dict[str, str]:
 def ports_of(urls: dict[str, str]) -> tuple[str, ...]:
     """The options that serve on the same ports again."""
     grpc, http = (urls[name].rsplit(":", 1)[1] for name in ("gRPC", "HTTP"))
-    return ("--http-port", http, "--grpc-port", grpc, "--metrics-port", "0")
+    return ("--http-port", http, "--grpc-port", grpc, "--metrics-port", "0", *AT_ONCE)
 
 
 def grey_seen(client: PoseClient, grey: int) -> int:

@@ -10,11 +10,12 @@ from pathlib import Path
 
 import psutil
 
+AT_ONCE = ("--drain-seconds", "0")  # nobody balances between tests' servers
 TOOLS = [sys.executable, "-c", "from bodypose_tools.cli import main; main()"]
 
 
 def free_ports() -> tuple[str, ...]:
-    return ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")
+    return ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0", *AT_ONCE)
 
 
 def command_of(pid: int) -> str:

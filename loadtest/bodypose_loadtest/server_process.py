@@ -20,6 +20,7 @@ from .processes import ENDS_WITH_US, wait_or_kill
 
 _TOOLS = (sys.executable, "-m", "bodypose_tools.cli")
 _ANY_PORTS = ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")
+_AT_ONCE = ("--drain-seconds", "0")  # when it stops: nobody else asks it
 _STOP_TIMEOUT_S = 30
 
 
@@ -53,7 +54,7 @@ def running_server(repository: Path | None, model: Path | None = None) -> Iterat
             repository = Path(folder) / "model_repository"
             _build(repository, model)
         process = subprocess.Popen(
-            [*ENDS_WITH_US, *_TOOLS, "serve", str(repository), *_ANY_PORTS],
+            [*ENDS_WITH_US, *_TOOLS, "serve", str(repository), *_ANY_PORTS, *_AT_ONCE],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=(Path(folder) / "stderr").open("w"),

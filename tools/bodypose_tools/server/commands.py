@@ -12,7 +12,7 @@ import typer
 
 from bodypose_tools.repository.settings import DEFAULT_REPOSITORY, ServerTarget
 
-from .settings import Outside, Ports, ServerError, ServerTls, Updates
+from .settings import DRAIN_S, Outside, Ports, ServerError, ServerTls, Updates
 
 DEFAULT_URL = "http://127.0.0.1:8000"
 _SERVER_URL = typer.Option(
@@ -58,6 +58,14 @@ def serve(
     model_control_mode: Annotated[
         Updates, typer.Option(help="With poll the server follows `tools promote` while it runs.")
     ] = Updates.NONE,
+    drain_seconds: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="How long SIGTERM lets it go on answering, not ready any more, so that balancers"
+            " learn of it; Ctrl-C does not wait.",
+        ),
+    ] = DRAIN_S,
 ) -> None:
     """Run Triton on 127.0.0.1 until Ctrl-C, for development and tests.
 
@@ -89,7 +97,12 @@ def serve(
         _speak(f"warning: {warning}")
     ports = Ports(http_port, grpc_port, metrics_port)
     starting = server.embedded_server(
-        repository, ports, _speak, outside=outside, updates=model_control_mode
+        repository,
+        ports,
+        _speak,
+        outside=outside,
+        updates=model_control_mode,
+        drain_s=drain_seconds,
     )
     with server.until_interrupted(), starting as running:
         typer.echo(f"models   {', '.join(running.models)}")

@@ -20,28 +20,68 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from bodypose_tools.repository.lock import serving
-from bodypose_tools.repository.pbtxt import ENSEMBLE
+from pose_runtime.admission import Admission, places_file
 
 from . import guard as server_guard
 from .command import CLOSED_APIS, free_ports, grpc_host, http_host, metrics_host, server_command
-from .folder import prepare, withdraw
+from .folder import prepare, turn_unready
 from .process import Report, TritonProcess, ignore
-from .readiness import is_ready
+from .pulse import Pulse, is_hung
+from .readiness import is_server_ready
 from .settings import Outside, Ports, ServerError, Updates
 from .wheel import copy_backend, find_wheel, server_environment
 
 _CHECK_EVERY_S = 0.25
-# Accepted requests are answered when no model has used more than a tick in a pause.
-_DRAIN_TIMEOUT_S, _PAUSE_S, _IDLE_TICKS = 5, 0.3, 1
-# More restarts in this time point to a defect, and the server stops.
-_MAX_RESTARTS, _PER_S = 3, 60.0
+# Triton looks at its folder every second.
+_UNREADY_TIMEOUT_S = 3
+# Until what was accepted is answered.
+_LAST_ANSWERS_S = 5
+_HUNG_S = 1.0
+# More restarts in this time point to a defect, and the server stops. The second one has a pause
+# before it, which doubles with each more.
+_MAX_RESTARTS, _PER_S, _FIRST_PAUSE_S = 3, 60.0, 1.0
+
+
+class Guard:
+    """Another process that waits for the end of this one, and then cleans up after it."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self._command = [sys.executable, "-I", "-S", server_guard.__file__, name, str(folder)]
+        self._process = self._started()
+
+    def __enter__(self) -> Guard:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()  # the block has cleaned up itself
+        self._process.communicate()
+
+    def keep(self) -> None:
+        """Start it again if it was killed."""
+        if self._process.poll() is not None:
+            self._process.communicate()
+            self._process = self._started()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            self._command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM, which the server answers with a drain; Ctrl-C does not wait."""
 
 
 class EmbeddedServer:
-    """A server with all models ready, restarted when one of its Python models is killed.
+    """A server with all models ready, restarted when it or one of its models breaks.
 
-    Triton 2.51 does not restart a Python model whose process was killed, and still reports it as
-    ready. So the whole server is restarted on the same ports; clients ask again.
+    Triton 2.51 does not restart a Python model whose process was killed or hangs, and still reports
+    it as ready. So the whole server is restarted on the same ports, as after a crash of its own;
+    clients ask again.
     """
 
     def __init__(
@@ -52,6 +92,7 @@ class EmbeddedServer:
         start: Callable[[], TritonProcess],
         report: Report,
         folder: Path,
+        guard: Guard,
     ) -> None:
         self.ports = ports
         self.models = models
@@ -59,11 +100,15 @@ class EmbeddedServer:
         self._start = start
         self._report = report
         self._folder = folder
+        self._guard = guard
         self._restarts: deque[float] = deque(maxlen=_MAX_RESTARTS)
         self._stopping = threading.Event()
+        self._stopped = threading.Event()
         self._ended = threading.Event()
         self._failure = ""
         self._process = start()
+        self._pulse: Pulse | None = None
+        self._dead: dict[int, str] = {}
         self._watch = threading.Thread(target=self._keep_alive, daemon=True)
 
     @property
@@ -86,6 +131,11 @@ class EmbeddedServer:
         """Process of tritonserver, whose group also has the Python models. A restart changes it."""
         return self._process.pid
 
+    @property
+    def places(self) -> Admission:
+        """Of the images under way. A restart changes it."""
+        return Admission(self._folder.parent / places_file(self.pid))
+
     def model_processes(self) -> dict[str, int]:
         """The running process of each Python model, by name. A restart changes them."""
         return self._process.models()
@@ -105,65 +155,98 @@ class EmbeddedServer:
         Raises:
             ServerError: a model does not load; the message says why.
         """
-        self._process.wait_until_ready(self.http_url, self.models, self._stopping)
-        self._process.report_to(self._report)
+        self._get_ready()
         self._watch.start()
 
+    def drain(self, seconds: float) -> None:
+        """Report the server as not ready, and answer requests for so many seconds more."""
+        self._stop_watching()
+        if self._process.exit_code is not None:
+            return
+        turn_unready(self._folder)
+        deadline = time.monotonic() + _UNREADY_TIMEOUT_S
+        while is_server_ready(self.http_url) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        time.sleep(seconds)
+
     def close(self) -> None:
-        """Answer what was accepted, then end the server and its models."""
+        """Answer what was accepted, refuse the rest, then end the server and its models."""
+        self._stop_watching()
+        if self._process.exit_code is None and self._pulse:
+            places = self.places
+            places.close()
+            deadline = time.monotonic() + _LAST_ANSWERS_S
+            while places.count() and time.monotonic() < deadline:
+                time.sleep(0.02)
+        self._process.stop()
+        self._stopped.set()
+
+    def _stop_watching(self) -> None:
         self._stopping.set()
         if self._watch.is_alive():
-            self._watch.join()
-        self._drain()
-        self._process.stop()
+            self._ended.wait()
+        if self._pulse:
+            self._pulse.close()
 
-    def _drain(self) -> None:
-        """Refuse new requests, and wait until the accepted ones are answered."""
-        deadline = time.monotonic() + _DRAIN_TIMEOUT_S
-        if is_ready(self.http_url, ENSEMBLE):
-            withdraw(self._folder, ENSEMBLE)
-            while is_ready(self.http_url, ENSEMBLE) and time.monotonic() < deadline:
-                time.sleep(0.05)
-            done, done_before = self._process.work_done(), -_IDLE_TICKS
-            while done > done_before + _IDLE_TICKS and time.monotonic() < deadline:
-                time.sleep(_PAUSE_S)
-                done, done_before = self._process.work_done(), done
+    def _get_ready(self) -> None:
+        self._process.wait_until_ready(self.http_url, self.models, self._stopping)
+        if not self._stopping.is_set():
+            self._process.report_to(self._report)
+            python_models = tuple(self._process.models())
+            self._pulse = Pulse(
+                self.http_url, self._folder, python_models, self.places, self._process.computed_s
+            )
 
     def _keep_alive(self) -> None:
-        dead: dict[int, str] = {}
         while not self._stopping.wait(_CHECK_EVERY_S):
-            ended = self._process.exit_code is not None
-            if ended and not self._process.was_taken_along:
-                self._failure = (
-                    "tritonserver: expected it to run until stopped, got exit code"
-                    f" {self._process.exit_code} ({self._process.reason()})"
-                )
-                break
-            dead_before, dead = dead, self._process.dead_models()
-            # Seen in two checks, because Triton reaps within one what it has ended itself.
-            killed = dead_before.keys() & dead.keys()
-            if ended or killed:
+            self._guard.keep()
+            if fault := self._fault():
                 try:
-                    self._restart("tritonserver" if ended else dead[min(killed)])
+                    self._restart(*fault)
                 except ServerError as error:
                     self._failure = str(error)
                     break
         self._ended.set()
+        self._stopped.wait()  # the system ends tritonserver with the thread that started it
 
-    def _restart(self, model: str) -> None:
+    def _fault(self) -> tuple[str, str] | None:
+        """Who does not work any more, and how that shows."""
+        if self._process.exit_code is not None:
+            return "tritonserver", f"its process was killed or crashed ({self._process.end()})"
+        dead_before, self._dead = self._dead, self._process.dead_models()
+        # Seen in two checks, because Triton reaps within one what it has ended itself.
+        if killed := dead_before.keys() & self._dead.keys():
+            return self._dead[min(killed)], "its process was killed or crashed"
+        if self._pulse and (model := self._pulse.silent):
+            model = "tritonserver" if is_hung(self.http_url, _HUNG_S) else model
+            return model, "its process hangs"
+        return None
+
+    def _restart(self, who: str, fault: str) -> None:
         now = time.monotonic()
-        if len(self._restarts) == _MAX_RESTARTS and now - self._restarts[0] < _PER_S:
+        while self._restarts and now - self._restarts[0] > _PER_S:
+            self._restarts.popleft()
+        if len(self._restarts) == _MAX_RESTARTS:
             raise ServerError(
-                f"{model}: expected its process to run, got {_MAX_RESTARTS + 1} ends of it"
-                f" within {_PER_S:g} s"
+                f"{who}: expected its process to run, got {_MAX_RESTARTS + 1} ends of it"
+                f" within {_PER_S:g} s; the last: {fault}"
             )
+        pause_s = _FIRST_PAUSE_S * 2 ** (len(self._restarts) - 1) if self._restarts else 0
         self._restarts.append(now)
-        self._report(f"{model}: its process was killed or crashed; the server is restarted")
+        self._report(f"{who}: {fault}; the server is restarted")
+        if self._pulse:
+            self._pulse.close()
         self._process.kill()
-        self._process = self._start()
-        self._process.wait_until_ready(self.http_url, self.models, self._stopping)
-        self._process.report_to(self._report)
-        self._report(f"{model}: ready again after {time.monotonic() - now:.1f} s")
+        self._dead = {}
+        if self._stopping.wait(pause_s):
+            return
+        self._process, self._pulse = self._start(), None
+        try:
+            self._get_ready()
+        except ServerError as error:
+            self._restart("tritonserver", f"it did not start ({error})")
+        else:
+            self._report(f"{who}: ready again after {time.monotonic() - now:.1f} s")
 
 
 @contextlib.contextmanager
@@ -174,6 +257,7 @@ def embedded_server(
     closed_apis: Sequence[str] = CLOSED_APIS,
     outside: Outside | None = None,
     updates: Updates = Updates.NONE,
+    drain_s: float = 0,
 ) -> Iterator[EmbeddedServer]:
     """A running server with every model of `repository` loaded; stopped when the block ends.
 
@@ -184,6 +268,7 @@ def embedded_server(
         closed_apis: in Triton's names; the client's own tests leave "shared-memory" open.
         outside: address beyond plain loopback; None: loopback only.
         updates: whether the server follows `tools promote`.
+        drain_s: how long it goes on answering, not ready, when `Terminated` ends the block.
 
     Raises:
         ServerError: the repository or the wheel is missing, a port is taken, or a model does not
@@ -197,7 +282,7 @@ def embedded_server(
     with (
         followed,
         tempfile.TemporaryDirectory(prefix="bodypose-triton-") as work,
-        _guarded(name, Path(work)),
+        Guard(name, Path(work)) as guard,
     ):
         folder, backends = Path(work) / "models", Path(work) / "backends"
         prepare(folder, repository, updates)
@@ -209,29 +294,15 @@ def embedded_server(
             shown = (str(folder), str(repository.resolve()))
             return TritonProcess(command, environment, name, shown)
 
-        server = EmbeddedServer(ports, models, outside, start, report, folder)
+        server = EmbeddedServer(ports, models, outside, start, report, folder, guard)
         try:
             server.open()
             yield server
+        except Terminated:
+            server.drain(drain_s)
+            raise
         finally:
             server.close()
-
-
-@contextlib.contextmanager
-def _guarded(name: str, folder: Path) -> Iterator[None]:
-    """Inside, another process waits for the end of this one, and then cleans up after it."""
-    guard = subprocess.Popen(
-        [sys.executable, "-I", "-S", server_guard.__file__, name, folder],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
-    try:
-        yield
-    finally:
-        guard.kill()  # the block has cleaned up itself
-        guard.communicate()
 
 
 @contextlib.contextmanager
@@ -241,7 +312,7 @@ def until_interrupted() -> Iterator[None]:
     def interrupt(number: int, frame: object) -> None:
         for stop_signal in previous:
             signal.signal(stop_signal, signal.SIG_IGN)
-        raise KeyboardInterrupt
+        raise Terminated if number == signal.SIGTERM else KeyboardInterrupt
 
     stop_signals = (signal.SIGINT, signal.SIGTERM)
     previous = {number: signal.signal(number, interrupt) for number in stop_signals}

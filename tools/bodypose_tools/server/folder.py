@@ -1,7 +1,7 @@
 """The folder that the embedded server follows: copies of the models, or links to them.
 
-Taking a model out of it stops new requests while accepted ones are answered; Triton's own stop
-refuses requests that are halfway through an ensemble.
+One more model in it makes the server report itself as not ready while it still answers; Triton has
+no other way.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import shutil
 from pathlib import Path
 
 from .settings import Updates
+
+NEVER_READY = "bodypose_stopping"
 
 
 def prepare(folder: Path, repository: Path, updates: Updates) -> None:
@@ -33,10 +35,19 @@ def prepare(folder: Path, repository: Path, updates: Updates) -> None:
         compileall.compile_dir(folder, quiet=2)
 
 
-def withdraw(folder: Path, model: str) -> None:
-    """Take `model` out of the folder: accepted requests are answered, later ones refused."""
-    place = folder / model
-    if place.is_symlink():
-        place.unlink()
-    elif place.exists():
-        place.rename(folder.with_name(f"{folder.name}-withdrawn-{model}"))
+def turn_unready(folder: Path) -> None:
+    """Make the server report itself as not ready within a second; it still answers requests.
+
+    With strict readiness (the default) a server is ready when every model in its folder is. The
+    model that is added here never gets ready, because its backend does not exist.
+    """
+    written = folder.with_name(NEVER_READY)
+    (written / "1").mkdir(parents=True)
+    (written / "config.pbtxt").write_text(
+        f"""name: "{NEVER_READY}"
+backend: "{NEVER_READY}"
+input {{ name: "none" data_type: TYPE_FP32 dims: 1 }}
+output {{ name: "none" data_type: TYPE_FP32 dims: 1 }}
+"""
+    )
+    written.rename(folder / NEVER_READY)  # at once, so that Triton sees a whole one

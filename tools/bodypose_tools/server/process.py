@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections import deque
@@ -15,16 +16,22 @@ from pathlib import Path
 from typing import IO
 
 from . import guard as server_guard
+from .folder import NEVER_READY
 from .readiness import is_ready
 from .settings import ServerError
 
 _START_TIMEOUT_S = 600  # the first start on a GPU compiles the network for minutes
-_STOP_TIMEOUT_S = 9
+_STOP_TIMEOUT_S = 2
 _ABOUT_MISSING_GPU = ("CUDA", "Cuda", "pinned", "DCGM", "NVML")
 
 Report = Callable[[str], None]
-_LOCK_OF_A_DEAD_PROCESS = "boost::interprocess::lock_exception"
 _LAST_LINES_S = 1.0
+# The system asks tritonserver to end (SIGTERM) when the thread that started it ends, also by
+# `kill -9` (prctl(2): PR_SET_PDEATHSIG, which an exec keeps).
+_ENDS_WITH_US = (
+    *(sys.executable, "-I", "-S", "-c"),
+    "import ctypes, os, sys; ctypes.CDLL(None).prctl(1, 15); os.execv(sys.argv[1], sys.argv[1:])",
+)
 
 
 def ignore(line: str) -> None:
@@ -51,7 +58,7 @@ class TritonProcess:
         self._name = name
         self._models: dict[int, str] = {}  # by the process that runs them
         self._process = subprocess.Popen(
-            command,
+            [*_ENDS_WITH_US, *command],
             env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -72,14 +79,11 @@ class TritonProcess:
         """None while it runs."""
         return self._process.poll()
 
-    @property
-    def was_taken_along(self) -> bool:
-        """Whether it aborted because a Python model was killed while it held a shared lock."""
-        return self.exit_code == -signal.SIGABRT and self._log.has(_LOCK_OF_A_DEAD_PROCESS)
-
-    def reason(self) -> str:
-        """Why it ended, in one line of its log."""
-        return self._log.reason()
+    def end(self) -> str:
+        """The signal or exit code that an ended server had, and its last error if it is recent."""
+        code = self.exit_code or 0
+        how = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return ", ".join([how, *self._log.last_errors()])
 
     def report_to(self, report: Report) -> None:
         """Send warnings and errors to `report` from now on, from another thread."""
@@ -96,11 +100,11 @@ class TritonProcess:
         while waiting and not cancelled.is_set():
             if self.exit_code is not None:
                 self._log.thread.join()
-                raise ServerError(self.reason())
+                raise ServerError(self._log.reason())
             if time.monotonic() > deadline:
                 raise ServerError(
                     f"server: expected every model ready within {_START_TIMEOUT_S} s, still"
-                    f" waiting for {', '.join(waiting)} ({self.reason()})"
+                    f" waiting for {', '.join(waiting)} ({self._log.reason()})"
                 )
             if is_ready(url, waiting[0]):
                 waiting.pop(0)
@@ -126,19 +130,25 @@ class TritonProcess:
             if state != "Z"
         }
 
-    def work_done(self) -> int:
-        """Processor time that its Python models have used, in ticks of 10 ms."""
-        return sum(ticks for _, _, ticks in children_of(self.pid, server_guard.STUB))
+    def computed_s(self, model: str) -> float:
+        """Processor time that a Python model's process has used, in seconds."""
+        pid = self.models().get(model)
+        ticks = (used for each, _, used in children_of(self.pid, server_guard.STUB) if each == pid)
+        return sum(ticks) / os.sysconf("SC_CLK_TCK")
 
     def stop(self) -> None:
-        """Let it answer accepted requests, then remove whatever is left."""
+        """End it when it has answered accepted requests, then remove whatever is left.
+
+        Triton's own stop unloads its models first and reports them as unknown meanwhile. No client
+        retries after such an answer; after a closed connection clients do. The Python models notice
+        that the server has ended, and end.
+        """
         self.report_to(ignore)
-        try:
-            self._process.terminate()
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_STOP_TIMEOUT_S)
-        finally:
-            self.kill()
+        self._process.kill()
+        deadline = time.monotonic() + _STOP_TIMEOUT_S
+        while _in_group(self.pid) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        self.kill()
 
     def kill(self) -> None:
         """End it at once, with its models and shared memory."""
@@ -157,6 +167,7 @@ class _Log:
         self._shown = shown
         self.report: Report = ignore  # nothing is reported while it starts and stops
         self._lines: deque[str] = deque(maxlen=200)
+        self._last_error = ("", 0.0)  # the last error, and when it came
         self.thread = threading.Thread(target=self._read, args=(process.stdout,), daemon=True)
         self.thread.start()
 
@@ -167,13 +178,17 @@ class _Log:
                     continue
                 line = line.rstrip().replace(*self._shown)
                 self._lines.append(line)
-                if re.match(r"[WE]\d{4} ", line):
+                if re.match(r"E\d{4} ", line):
+                    self._last_error = (line, time.monotonic())
+                if re.match(r"[WE]\d{4} ", line) and NEVER_READY not in line:
                     self.report(line)
 
-    def has(self, words: str) -> bool:
-        """Whether the last lines of an ended server contain these words."""
+    def last_errors(self) -> list[str]:
+        """The error that an ended server logged just before its end, if there is one."""
         self.thread.join(_LAST_LINES_S)  # with a limit, because its models may keep the pipe open
-        return any(words in line for line in list(self._lines))
+        line, at = self._last_error
+        fresh = time.monotonic() - at < 2 * _LAST_LINES_S
+        return [_words(line)] if line and fresh else []
 
     def reason(self) -> str:
         """Why the server ended, in one line."""
@@ -190,7 +205,12 @@ def reason_in_log(lines: Sequence[str]) -> str:
             why = re.sub(r"Exception from \S+: ", "", why)  # OpenVINO's own source lines
             return f"{found[1]} does not load: {why}"
     errors = [line for line in lines if re.match(r"E\d{4} ", line)] or list(lines)
-    return errors[0].split('] "')[-1].rstrip('"') if errors else "its log is empty"
+    return _words(errors[0]) if errors else "its log is empty"
+
+
+def _words(line: str) -> str:
+    """The message in a line of Triton's log."""
+    return line.split('] "')[-1].rstrip('"')
 
 
 def children_of(parent: int, program: str = "") -> list[tuple[int, str, int]]:
@@ -210,6 +230,16 @@ def children_of(parent: int, program: str = "") -> list[tuple[int, str, int]]:
             if int(fields[1]) == parent and (not program or program.startswith(name)):
                 found.append((int(pid), fields[0], int(fields[11]) + int(fields[12])))
     return found
+
+
+def _in_group(group: int) -> bool:
+    """Whether a process of the group runs, besides ended ones that nobody has waited for."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            state, _, its_group, *_ = path.read_text().rpartition(") ")[2].split()
+            if int(its_group) == group and state != "Z":
+                return True
+    return False
 
 
 def _model_of(pid: int) -> str:

@@ -19,6 +19,11 @@ def is_ready(url: str, model: str, version: int | None = None) -> bool:
     return _status(url, _path(model, version)) == http.client.OK
 
 
+def is_server_ready(url: str) -> bool:
+    """Whether the server wants requests: all its models are ready, and it is not stopping."""
+    return _status(url, "/v2/health/ready") == http.client.OK
+
+
 def answers(url: str) -> bool:
     """Whether a server answers at `url`."""
     return _status(url, "/v2/health/live") == http.client.OK

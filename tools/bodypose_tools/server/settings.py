@@ -8,6 +8,9 @@ from pathlib import Path
 
 from pose_runtime.errors import PoseError
 
+# Longer than balancers need to see two failed health checks, one a second.
+DRAIN_S = 5.0
+
 
 class ServerError(PoseError):
     """The embedded server cannot start, or stopped without being told to."""

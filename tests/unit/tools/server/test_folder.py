@@ -1,10 +1,11 @@
-"""What the embedded server looks at, and how a model is taken from it."""
+"""What the embedded server looks at, and how it is told to call itself not ready."""
 
 from __future__ import annotations
 
 import pytest
 
-from bodypose_tools.server.folder import prepare, withdraw
+from bodypose_tools.repository.pbtxt import read_config
+from bodypose_tools.server.folder import NEVER_READY, prepare, turn_unready
 from bodypose_tools.server.readiness import answers, is_ready
 from bodypose_tools.server.settings import Updates
 
@@ -40,14 +41,17 @@ def test_links_follow(repository, tmp_path):
 
 
 @pytest.mark.parametrize("updates", list(Updates))
-def test_a_withdrawn_model_is_gone_and_the_repository_whole(repository, tmp_path, updates):
+def test_a_server_is_not_ready_by_one_more_model_and_the_repository_stays(
+    repository, tmp_path, updates
+):
     prepare(tmp_path / "served", repository, updates)
 
-    withdraw(tmp_path / "served", "grouping")
-    withdraw(tmp_path / "served", "grouping")  # a second stop does no harm
+    turn_unready(tmp_path / "served")
 
-    assert list((tmp_path / "served").iterdir()) == []
-    assert (repository / "grouping" / "1" / "model.py").is_file()
+    assert {path.name for path in (tmp_path / "served").iterdir()} == {"grouping", NEVER_READY}
+    config = read_config(tmp_path / "served" / NEVER_READY / "config.pbtxt")
+    assert config.backend == config.name == NEVER_READY
+    assert {path.name for path in repository.iterdir()} == {"grouping", "notes"}
 
 
 @pytest.mark.parametrize("url", ["127.0.0.1:9", "http://127.0.0.1:9", "https://127.0.0.1:9"])
