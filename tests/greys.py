@@ -20,8 +20,15 @@ STUB = "triton_python_backend_stub"
 GREYS = list(range(10, 250))
 
 
+# All greys' people stand inside the picture: its mean is a grey divided by that.
+_SCALE = 6
+
+
 def grey_png(grey: int) -> bytes:
-    return cv2.imencode(".png", np.full((32, 48, 3), grey, np.uint8))[1].tobytes()
+    """A picture of the network's size whose mean is `grey` / 6, exactly."""
+    pixels = np.full((32 * 48, 3), grey // _SCALE, np.uint8)
+    pixels[: len(pixels) * (grey % _SCALE) // _SCALE] += 1
+    return cv2.imencode(".png", pixels.reshape(32, 48, 3))[1].tobytes()
 
 
 def urls_in(said: str) -> dict[str, str]:
@@ -37,7 +44,7 @@ def ports_of(urls: dict[str, str]) -> tuple[str, ...]:
 
 
 def grey_seen(client: PoseClient, grey: int) -> int:
-    return round(float(client.infer(grey_png(grey)).keypoints[0, 0, 0])) - 1
+    return round(_SCALE * (float(client.infer(grey_png(grey)).keypoints[0, 0, 0]) - 1))
 
 
 @contextmanager
