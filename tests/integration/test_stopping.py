@@ -58,13 +58,13 @@ def plain_client(protocol: str, urls: dict[str, str]) -> Callable[[], str]:
     def ask() -> str:
         tensor = module.InferInput("image", [1, 1], "BYTES")
         tensor.set_data_from_numpy(np.array([[grey_png(99)]], np.object_))
-        with module.InferenceServerClient(url) as client:
-            try:
+        try:
+            with module.InferenceServerClient(url) as client:
                 client.infer(ENSEMBLE, [tensor])
-            except InferenceServerException as error:
-                return f"{error.status()} {error.message()}"
-            except OSError:
-                return "nobody there"
+        except InferenceServerException as error:
+            return f"{error.status()} {error.message()}"
+        except (OSError, http.client.HTTPException):
+            return "nobody there"
         return "answered"
 
     return ask
