@@ -1,5 +1,8 @@
 """A model starts from the files that were built, or says which one is not."""
 
+import py_compile
+from pathlib import Path
+
 import pytest
 
 from pose_runtime.errors import SpecError
@@ -16,10 +19,34 @@ def folder(tmp_path):
 
 
 def test_what_was_built_is_accepted_with_what_python_leaves(folder):
-    (folder / "pose_runtime" / "__pycache__").mkdir()
-    (folder / "pose_runtime" / "__pycache__" / "spec.pyc").write_bytes(b"")
+    py_compile.compile(str(folder / "pose_runtime" / "spec.py"), doraise=True)
 
+    assert list((folder / "pose_runtime" / "__pycache__").iterdir())
     check_files(folder)
+
+
+def test_damaged_caches_are_refused(folder):
+    cache = Path(py_compile.compile(str(folder / "pose_runtime" / "spec.py"), doraise=True))
+    whole = cache.read_bytes()
+    for content in (b"", whole[:10], whole[:20], whole[:-1], b"\0" * 4 + whole[4:]):
+        cache.write_bytes(content)
+        with pytest.raises(SpecError, match=r"__pycache__/spec\..*\.pyc does not belong there"):
+            check_files(folder)
+    cache.write_bytes(whole)
+    cache.rename(cache.with_name("spec.cpython-30.pyc"))
+    with pytest.raises(SpecError, match=r"spec\.cpython-30\.pyc does not belong there"):
+        check_files(folder)
+
+
+def test_a_folder_below_one_called_pycache_is_looked_at(tmp_path):
+    folder = tmp_path / "__pycache__" / "1"
+    folder.mkdir(parents=True)
+    (folder / "model.py").write_text("")
+    write_manifest(folder)
+    (folder / "model.py").write_text("import os")
+
+    with pytest.raises(SpecError, match=r"model\.py changed after the build"):
+        check_files(folder)
 
 
 @pytest.mark.parametrize("position", [0, 100, 255])

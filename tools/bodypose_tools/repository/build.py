@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 
 import pose_runtime
-from bodypose_tools.files.artifacts import Artifact, record_path, sha256_of
+from bodypose_tools.files.artifacts import Artifact, record_path
 from bodypose_tools.files.atomic_files import disk_errors
 from bodypose_tools.files.json_records import RecordError, read_record, write_record
 from bodypose_tools.files.shipped import MODEL_SOURCES
 from bodypose_tools.graphs.contract import spec_in_onnx
 from pose_runtime.errors import PoseError
-from pose_runtime.integrity import write_manifest
+from pose_runtime.integrity import changes, listing, write_manifest
 from pose_runtime.letterbox import Letterbox
 from pose_runtime.spec import PipelineSpec
 
@@ -201,15 +201,9 @@ def changes_since_build(repository: Path, besides: int | None = None) -> list[st
         recorded = repository_record(repository)["files"]
     except RecordError as error:
         return [f"{error}; run `tools build-repo`"]
-    present = _files(repository)
-    changes = dict.fromkeys(recorded.keys() - present.keys(), "is missing")
-    changes |= dict.fromkeys(present.keys() - recorded.keys(), "does not belong there")
-    for name in recorded.keys() & present.keys():
-        if sha256_of(present[name]) != recorded[name]:
-            changes[name] = "changed after the build"
     return [
-        f"{repository / name} {changes[name]}; run `tools build-repo`"
-        for name in sorted(changes)
+        f"{repository / name} {problem}; run `tools build-repo`"
+        for name, problem in changes(repository, recorded).items()
         if name.split("/")[1:2] != [str(besides)]
     ]
 
@@ -276,15 +270,6 @@ def _warmup_image(network_hw: tuple[int, int]) -> bytes:
     return len(jpeg).to_bytes(4, "little") + jpeg
 
 
-def _files(repository: Path) -> dict[str, Path]:
-    """Every file by its name inside the repository, without Python's caches."""
-    return {
-        path.relative_to(repository).as_posix(): path
-        for path in sorted(repository.rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
-    }
-
-
 def _record_of(repository: Path, model: Artifact, serving: Serving) -> dict[str, Any]:
     return {
         "file": repository.name,
@@ -302,7 +287,6 @@ def _record_of(repository: Path, model: Artifact, serving: Serving) -> dict[str,
 
 def write_repository_record(repository: Path, record: dict[str, Any]) -> Path:
     """The record with the sha256 of every file as it is now."""
-    files = {name: sha256_of(path) for name, path in _files(repository).items()}
-    record = {**record, "files": files}
+    record = {**record, "files": listing(repository)}
     write_record(record_path(repository), record)
     return record_path(repository)

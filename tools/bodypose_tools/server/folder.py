@@ -6,7 +6,6 @@ no other way.
 
 from __future__ import annotations
 
-import compileall
 import shutil
 from pathlib import Path
 
@@ -30,9 +29,6 @@ def prepare(folder: Path, repository: Path, updates: Updates) -> None:
             place.symlink_to(config.parent.resolve())
         else:
             shutil.copytree(config.parent, place, ignore=shutil.ignore_patterns("__pycache__"))
-    if updates is Updates.NONE:
-        # Python would write them when a model starts, which Triton would take for a change.
-        compileall.compile_dir(folder, quiet=2)
 
 
 def turn_unready(folder: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import py_compile
 import re
 import shutil
 from collections.abc import Callable
@@ -27,8 +29,8 @@ from bodypose_tools.repository.build import (
 )
 from bodypose_tools.repository.check import problems_of
 from bodypose_tools.repository.pbtxt import ENSEMBLE, GROUPING, NETWORK, PREPROCESS
-from pose_runtime.errors import PoseError
-from pose_runtime.integrity import MANIFEST
+from pose_runtime.errors import PoseError, SpecError
+from pose_runtime.integrity import MANIFEST, check_files
 from pose_runtime.spec import PipelineSpec
 
 SPEC = PipelineSpec(network_hw=(32, 48), max_peaks=3, max_people=2)
@@ -201,10 +203,122 @@ def test_missing_and_additional_files_are_noticed(repository):
 
 def test_what_python_leaves_behind_is_no_change(repository):
     cache = repository / GROUPING / "1" / "__pycache__"
-    cache.mkdir()
-    (cache / "model.pyc").write_bytes(b"")
+    for source in (repository / GROUPING / "1").rglob("*.py"):
+        py_compile.compile(str(source), doraise=True)
 
+    assert len(list(cache.iterdir())) == 1
     assert changes_since_build(repository) == []
+
+
+def a_link_to_a_folder(repository: Path, elsewhere: Path) -> str:
+    (elsewhere / "spy").mkdir()
+    (elsewhere / "spy" / "config.pbtxt").write_text('name: "spy"')
+    (repository / "spy").symlink_to(elsewhere / "spy")
+    return "spy is a link and does not belong there"
+
+
+def a_link_in_the_place_of_a_file(repository: Path, elsewhere: Path) -> str:
+    model = repository / GROUPING / "1" / "model.py"
+    model.rename(elsewhere / "model.py")
+    model.symlink_to(elsewhere / "model.py")
+    return f"{GROUPING}/1/model.py is a link and does not belong there"
+
+
+def an_empty_folder(repository: Path, elsewhere: Path) -> str:
+    (repository / "spy").mkdir()
+    return "spy is an empty folder and does not belong there"
+
+
+def a_version_without_files(repository: Path, elsewhere: Path) -> str:
+    (repository / GROUPING / "7").mkdir()
+    return f"{GROUPING}/7 is an empty folder and does not belong there"
+
+
+def a_model_called_pycache(repository: Path, elsewhere: Path) -> str:
+    (repository / "__pycache__" / "1").mkdir(parents=True)
+    (repository / "__pycache__" / "1" / "model.py").write_text("")
+    return "__pycache__/1/model.py does not belong there"
+
+
+def a_hidden_model(repository: Path, elsewhere: Path) -> str:
+    (repository / ".spy").mkdir()
+    (repository / ".spy" / "config.pbtxt").write_text('name: ".spy"')
+    return ".spy/config.pbtxt does not belong there"
+
+
+def a_module_beside_the_versions(repository: Path, elsewhere: Path) -> str:
+    (repository / GROUPING / "torch.py").write_text("")
+    return f"{GROUPING}/torch.py does not belong there"
+
+
+def a_cache_that_python_does_not_check(repository: Path, elsewhere: Path) -> str:
+    source = repository / GROUPING / "1" / "pose_runtime" / "spec.py"
+    cache = py_compile.compile(
+        str(source), invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
+    )
+    return f"{Path(cache).relative_to(repository)} does not belong there"
+
+
+def a_cache_of_other_code(repository: Path, elsewhere: Path) -> str:
+    source = repository / GROUPING / "1" / "pose_runtime" / "spec.py"
+    content, times = source.read_bytes(), (source.stat().st_atime, source.stat().st_mtime)
+    source.write_bytes(b"import os".ljust(len(content)))
+    os.utime(source, times)
+    cache = py_compile.compile(str(source))
+    source.write_bytes(content)
+    os.utime(source, times)  # as its header says
+    return f"{Path(cache).relative_to(repository)} does not belong there"
+
+
+def compiled_code_without_its_source(repository: Path, elsewhere: Path) -> str:
+    (elsewhere / "spy.py").write_text("")
+    py_compile.compile(
+        str(elsewhere / "spy.py"), cfile=str(repository / GROUPING / "1" / "spy.pyc")
+    )
+    return f"{GROUPING}/1/spy.pyc does not belong there"
+
+
+def a_pipe(repository: Path, elsewhere: Path) -> str:
+    os.mkfifo(repository / GROUPING / "1" / "pipe")
+    return f"{GROUPING}/1/pipe is no file and does not belong there"
+
+
+def a_list_inside_a_package(repository: Path, elsewhere: Path) -> str:
+    (repository / GROUPING / "1" / "pose_runtime" / MANIFEST).write_text("{}")
+    return f"{GROUPING}/1/pose_runtime/{MANIFEST} does not belong there"
+
+
+PLANTED = (
+    a_link_to_a_folder,
+    a_link_in_the_place_of_a_file,
+    an_empty_folder,
+    a_version_without_files,
+    a_model_called_pycache,
+    a_hidden_model,
+    a_module_beside_the_versions,
+    a_cache_that_python_does_not_check,
+    a_cache_of_other_code,
+    compiled_code_without_its_source,
+    a_pipe,
+    a_list_inside_a_package,
+)
+
+
+@pytest.mark.parametrize("plant", PLANTED)
+def test_start_up_check_and_model_find_what_triton_or_python_would_load(
+    repository, tmp_path, plant
+):
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    expected = plant(repository, elsewhere)
+
+    (change,) = changes_since_build(repository)
+    assert change == f"{repository}/{expected}; run `tools build-repo`"
+    assert change in problems_of(repository)
+    if expected.startswith(f"{GROUPING}/") and "/7" not in expected:
+        with pytest.raises(SpecError) as caught:
+            check_files(repository / GROUPING / "1")
+        assert expected in str(caught.value)
 
 
 # check-repo
