@@ -24,7 +24,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
     },
     "bodypose_client": {
         "unit/client/commands/test_describe.py": "blocking wire.statistics",
-        "unit/client/commands/test_evaluate.py": "commands.interrupt evaluation progress"
+        "unit/client/commands/test_evaluate.py": "commands.interrupt evaluation"
         " pictures.contact_sheet pictures.worst_cases",
         "unit/client/commands/test_infer.py": "commands.connection files.inference"
         " files.result_text files.run",
@@ -33,8 +33,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "unit/client/pictures/test_drawing.py": "pictures.sides",
         "unit/client/scoring/test_oks_matches.py": "scoring.comparison",
         "unit/client/test_pose_client.py": "session",
-        "unit/client/video/test_people.py": "commands.video video.files video.labels"
-        " video.progress",
+        "unit/client/video/test_people.py": "commands.video video.files video.labels",
         "unit/client/wire/test_access.py": "wire.listener wire.trace",
         "unit/client/wire/test_connection.py": "errors wire.connect wire.deadline wire.grpc"
         " wire.http wire.http_asyncio wire.http_messages",

@@ -101,11 +101,11 @@ def _work(
     source: Source, client: PoseClient, in_flight: int, workers: list[Worker], stop: Stop
 ) -> None:
     """Each frame with its people passes all workers, in order, until the end or Ctrl-C."""
+    from bodypose_client.progress import progress
     from bodypose_client.video.people import find_in_frames
-    from bodypose_client.video.progress import frame_progress
 
     with (
-        frame_progress(source.total) as tick,
+        progress(source.total, "frames") as tick,
         contextlib.closing(find_in_frames(client, source.frames, in_flight)) as answers,
     ):
         for answer in answers:

@@ -19,7 +19,6 @@ from bodypose_client.pose_client import PoseClient
 from bodypose_client.video.files import Frame, VideoError, open_source, open_video
 from bodypose_client.video.labels import id_colour
 from bodypose_client.video.people import find_in_frames
-from bodypose_client.video.progress import frame_progress, progress_line
 from pose_runtime.extras import MissingPackage
 from pose_runtime.poses import Poses
 
@@ -508,36 +507,7 @@ def test_the_entry_point_says_one_line_about_a_bad_source(tmp_path, monkeypatch,
     )
 
 
-# Progress and labels
-
-
-def test_progress_says_how_far_how_fast_and_how_long():
-    assert progress_line(120, 300, 24.0) == "frames: 120 of 300, 24.0 fps, 8 s left"
-    assert progress_line(120, None, 24.0) == "frames: 120, 24.0 fps"
-    assert progress_line(301, 300, 24.0) == "frames: 301, 24.0 fps"  # the announced number was low
-
-
-def test_plain_lines_come_now_and_then(monkeypatch, capsys):
-    now = iter(range(0, 1000, 3))
-    monkeypatch.setattr("bodypose_client.video.progress.time.monotonic", lambda: next(now))
-
-    with frame_progress(100) as tick:
-        for _ in range(8):
-            tick()
-
-    assert capsys.readouterr().err == (
-        "frames: 4 of 100, 0.3 fps, 288 s left\nframes: 8 of 100, 0.3 fps, 276 s left\n"
-    )
-
-
-def test_a_terminal_gets_a_bar(monkeypatch, capsys):
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-
-    with frame_progress(10) as tick:
-        for _ in range(10):
-            tick()
-
-    assert "10/10" in capsys.readouterr().err
+# Labels
 
 
 def test_neighbouring_ids_have_different_colours():
