@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from bodypose_tools.files.shipped import SHIPPED_MODEL
 from bodypose_tools.repository.build import build_repository
 from bodypose_tools.repository.pbtxt import ENSEMBLE
 from bodypose_tools.server.embedded import EmbeddedServer, embedded_server
@@ -22,6 +23,7 @@ from pose_runtime.errors import PoseError
 from pose_runtime.extras import install_line
 from pose_runtime.poses import Poses, unpack_poses
 from pose_runtime.spec import PipelineSpec
+from tests.coco import COCO, MISSING_COCO
 from tests.processes import TOOLS, free_ports
 
 # 3 : 2, so that pictures of that shape fill the network's input without padding.
@@ -48,6 +50,25 @@ def repository(tmp_path_factory, tiny_onnx: Callable[..., Path]) -> Path:
 def server(repository: Path) -> Iterator[EmbeddedServer]:
     with embedded_server(repository) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def coco() -> Path:
+    """The folder of the real COCO images."""
+    if not (COCO / "val").is_dir():
+        pytest.skip(MISSING_COCO)
+    return COCO
+
+
+@pytest.fixture(scope="session")
+def shipped(tmp_path_factory) -> Iterator[EmbeddedServer]:
+    """A server of the shipped model."""
+    if importlib.util.find_spec("pytriton") is None:
+        pytest.skip(MISSING_WHEEL)
+    repository = tmp_path_factory.mktemp("shipped") / "repository"
+    build_repository(SHIPPED_MODEL, repository)
+    with embedded_server(repository) as server:
+        yield server
 
 
 @pytest.fixture(params=["grpc", "http", "raw", "json"])

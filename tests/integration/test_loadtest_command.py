@@ -18,7 +18,7 @@ from bodypose_loadtest import workers
 from bodypose_loadtest.cli import INVALID
 from bodypose_loadtest.known_process import known_server
 from bodypose_loadtest.known_server import Behaviour
-from tests.processes import processes_of, wait_for
+from tests.processes import command_of, processes_of, wait_for
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
@@ -42,6 +42,12 @@ def servers_of(repository):
         for process in psutil.process_iter(["cmdline"])
         if {"serve", str(repository)} <= set(process.info["cmdline"] or [])
     ]
+
+
+def generators_of(loadtest):
+    """Processes that send the load, of one `pose-loadtest`."""
+    children = psutil.Process(loadtest.pid).children(recursive=True)
+    return [child for child in children if "bodypose_loadtest.generator" in command_of(child.pid)]
 
 
 def python_models(servers):
@@ -82,8 +88,8 @@ def test_a_signal_ends_the_run_and_its_server(repository, tmp_path, number):
         stderr=subprocess.STDOUT,
     ) as process:
         try:
-            wait_for(lambda: len(python_models(servers_of(repository))) >= 3, 60)
-            time.sleep(4)
+            wait_for(lambda: generators_of(process), 120)
+            time.sleep(1)  # its first requests are under way
             servers = servers_of(repository)
             process.send_signal(number)
             said, _ = process.communicate(timeout=45)

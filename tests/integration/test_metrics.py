@@ -43,15 +43,15 @@ def test_a_server_that_nobody_asked_has_counted_nothing(fresh_server):
     assert not any(counted.values())
 
 
-def test_people_images_refusals_and_times_are_counted(fresh_server, by_grpc, refused):
-    before = figures(fresh_server)
+def test_people_images_refusals_and_times_are_counted(server, by_grpc, refused):
+    before = figures(server)
     for _ in range(3):
-        by_grpc(fresh_server, PNG)  # one person each
+        by_grpc(server, PNG)  # one person each
     for bad in (b"no picture", PNG[:50], PNG[:20] + b"\0\xff\xff\xff" + PNG[24:]):
         with pytest.raises(refused):
-            by_grpc(fresh_server, bad)
+            by_grpc(server, bad)
 
-    after = figures(fresh_server)
+    after = figures(server)
 
     counted = {key: after[key] - before[key] for key in after}
     assert counted["pose_images_total"] == counted["pose_people_total"] == 3

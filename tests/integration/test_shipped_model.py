@@ -1,6 +1,5 @@
 """The shipped model: the same people from Keras, from ONNX and through a real server."""
 
-from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
@@ -9,22 +8,19 @@ import pytest
 from scipy.optimize import linear_sum_assignment
 from typer.testing import CliRunner
 
-from bodypose_client.evaluation import evaluate_server, open_split
+from bodypose_client.evaluation import open_split
 from bodypose_client.pose_client import PoseClient
 from bodypose_client.video.files import Frame
 from bodypose_client.video.people import above, find_in_frames, with_ids
 from bodypose_client.video.tracking import Tracker
 from bodypose_tools.cli import app
 from bodypose_tools.data.coco import read_coco
-from bodypose_tools.evaluation.offline import evaluate_model, find_people
+from bodypose_tools.evaluation.offline import find_people
 from bodypose_tools.files.shipped import SHIPPED_MODEL
-from bodypose_tools.repository.build import build_repository
 from bodypose_tools.runtimes.predictors import open_predictor
-from bodypose_tools.server.embedded import EmbeddedServer, embedded_server
 from pose_runtime.images import decode_image
 from pose_runtime.poses import Poses
 from pose_runtime.spec import ImageLimits
-from tests.coco import COCO, MISSING_COCO
 from tests.idf1 import idf1
 
 pytestmark = pytest.mark.triton
@@ -32,21 +28,6 @@ pytestmark = pytest.mark.triton
 ROOT = Path(__file__).parents[2]
 KERAS_MODEL = SHIPPED_MODEL.with_suffix(".keras")
 IMAGES = 40
-
-
-@pytest.fixture(scope="module")
-def coco() -> Path:
-    if not (COCO / "val").is_dir():
-        pytest.skip(MISSING_COCO)
-    return COCO
-
-
-@pytest.fixture(scope="module")
-def shipped(tmp_path_factory) -> Iterator[EmbeddedServer]:
-    repository = tmp_path_factory.mktemp("shipped") / "repository"
-    build_repository(SHIPPED_MODEL, repository)
-    with embedded_server(repository) as server:
-        yield server
 
 
 def people_by(model: Path, coco: Path) -> list[Poses]:
@@ -89,22 +70,6 @@ def test_keras_onnx_and_server_find_the_same_people(shipped, coco):
         (served_people, onnx_people),
     ):
         assert_same_people(one, other, scale)
-
-
-@pytest.mark.coco
-@pytest.mark.slow
-@pytest.mark.parametrize("protocol", ["grpc", "http"])
-def test_the_server_has_the_ap_of_its_model(shipped, coco, protocol):
-    annotations, images = coco / "person_keypoints_val.json", coco / "val"
-    address = shipped.grpc_url if protocol == "grpc" else shipped.http_url
-    with PoseClient(f"{protocol}://{address}") as client:
-        served = evaluate_server(client, open_split(annotations, images, None), in_flight=4)
-    assert served.metrics.images == 250
-    assert served.metrics.ap >= 0.37
-    for model in (SHIPPED_MODEL, KERAS_MODEL) if protocol == "grpc" else (SHIPPED_MODEL,):
-        predict, spec, _ = open_predictor(model)
-        offline = evaluate_model(predict, spec, annotations, images)
-        assert offline.ap == pytest.approx(served.metrics.ap, abs=0.001)
 
 
 def test_the_demo_finds_the_astronaut_and_stops_its_server(tmp_path, monkeypatch):

@@ -61,21 +61,29 @@ MARKS = {
 Seen = list[tuple[str, float, float]]
 
 
-@pytest.fixture
-def repository(tmp_path, tiny_onnx: Callable[..., Path], monkeypatch) -> Path:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, tiny_onnx: Callable[..., Path]) -> Path:
+    """A folder with `one.onnx` and the `repository` that serves it, version 2 beside it."""
     pytest.importorskip("pytriton", reason=f"needs nvidia-pytriton: {install_line('embedded')}")
-    folder = tmp_path / "repository"
-    build_repository(tiny_onnx(tmp_path / "one.onnx", SPEC), folder)
-    marked = shutil.copytree(repositories.RUNTIME, tmp_path / "pose_runtime")
+    made = tmp_path_factory.mktemp("made")
+    folder = made / "repository"
+    build_repository(tiny_onnx(made / "one.onnx", SPEC), folder)
+    marked = shutil.copytree(repositories.RUNTIME, made / "pose_runtime")
     for name, mark in MARKS.items():
         (marked / name).write_text(f"{(marked / name).read_text()}\n\n{mark}")
-    with monkeypatch.context() as context:
+    with pytest.MonkeyPatch.context() as context:
         context.setattr(repositories, "RUNTIME", marked)
-        versions.add_version(tiny_onnx(tmp_path / "two.onnx", SPEC, "ReduceMax"), folder, 2)
-    return folder
+        versions.add_version(tiny_onnx(made / "two.onnx", SPEC, "ReduceMax"), folder, 2)
+    return made
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
+def repository(made) -> Path:
+    """Every test leaves version 1 in use."""
+    return made / "repository"
+
+
+@pytest.fixture(scope="module")
 def server(repository) -> Iterator[EmbeddedServer]:
     with embedded_server(repository, updates=Updates.POLL) as running:
         yield running
@@ -145,11 +153,13 @@ def test_promote_and_rollback_under_load_lose_and_mix_nothing(repository, server
     assert changes_since_build(repository) == []
 
 
-def test_a_version_is_added_while_the_folder_is_served(repository, server, tmp_path):
+def test_a_version_is_added_while_the_folder_is_served(repository, server, made):
     with constant_load(server) as (seen, failures):
-        versions.add_version(tmp_path / "one.onnx", repository, 3)
+        versions.add_version(made / "one.onnx", repository, 3)
         promote(repository, server, 3)
         until(seen, ("3", *OF_VERSION_1[1:]))
+        assert versions.rollback(repository, partial(is_ready, server.http_url)) == 1
+        until(seen, OF_VERSION_1)
 
     assert failures == []
     assert {answer[0] for answer in seen} == {"1", "3"}
@@ -157,7 +167,8 @@ def test_a_version_is_added_while_the_folder_is_served(repository, server, tmp_p
 
 def test_a_damaged_version_is_refused_by_name_and_the_old_one_keeps_serving(repository, server):
     path = repository / NETWORK / "2" / "model.onnx"
-    content = bytearray(path.read_bytes())
+    whole = path.read_bytes()
+    content = bytearray(whole)
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
 
@@ -166,31 +177,33 @@ def test_a_damaged_version_is_refused_by_name_and_the_old_one_keeps_serving(repo
             promote(repository, server, 2)
         time.sleep(2)  # two polls
         until(seen, OF_VERSION_1)
+    path.write_bytes(whole)
 
     assert (failures, set(seen)) == ([], {OF_VERSION_1})
 
 
-def test_a_version_that_does_not_load_is_taken_back(repository, server, tmp_path):
+def test_a_version_that_does_not_load_is_taken_back(repository, server, made):
     """Its files are whole, but OpenVINO does not know an operator of it."""
     import onnx
 
-    model = onnx.load(tmp_path / "one.onnx")
+    model = onnx.load(made / "one.onnx")
     next(node for node in model.graph.node if node.op_type == "Mul").domain = "elsewhere"
     model.opset_import.append(onnx.helper.make_opsetid("elsewhere", 1))
-    onnx.save(model, tmp_path / "three.onnx")
-    versions.add_version(tmp_path / "three.onnx", repository, 3)
+    onnx.save(model, made / "four.onnx")
+    versions.add_version(made / "four.onnx", repository, 4)
 
     with constant_load(server) as (seen, failures):
         with pytest.raises(RepositoryError, match=rf"expected {NETWORK} ready.*version 1 keeps"):
-            promote(repository, server, 3, timeout_s=5)
+            promote(repository, server, 4, timeout_s=5)
         until(seen, OF_VERSION_1)
 
     assert (failures, set(seen)) == ([], {OF_VERSION_1})
     assert changes_since_build(repository) == []
 
 
-def test_a_served_folder_is_not_rebuilt(repository, server, tmp_path):
+@pytest.mark.usefixtures("server")
+def test_a_served_folder_is_not_rebuilt(repository, made):
     with pytest.raises(RepositoryInUse, match="`tools build-repo --version 2`"):
-        build_repository(tmp_path / "one.onnx", repository)
+        build_repository(made / "one.onnx", repository)
 
     assert changes_since_build(repository) == []

@@ -20,6 +20,7 @@ from bodypose_tools.repository.build import build_repository
 from pose_runtime.images import decode_image
 from pose_runtime.poses import Poses
 from pose_runtime.skeleton import Skeleton
+from pose_runtime.spec import ImageLimits
 
 from .embedded import embedded_server
 
@@ -45,10 +46,11 @@ def show_people(photo: Path | None, picture: Path, say: Callable[[str], None]) -
         say: gets a line before each step.
 
     Raises:
-        FileError, RequestRejected: the photo cannot be read.
+        FileError, ImageError: the photo cannot be read.
         RepositoryError, ServerError: a part is missing; the message says what to run.
     """
     data = _packaged_photo() if photo is None else read_image_file(photo)
+    pixels = decode_image(data, ImageLimits())
     say(f"building {REPOSITORY} from {SHIPPED_MODEL.name}")
     build_repository(SHIPPED_MODEL, REPOSITORY)
     say("starting tritonserver on loopback")
@@ -58,7 +60,6 @@ def show_people(photo: Path | None, picture: Path, say: Callable[[str], None]) -
         poses = client.infer(data).above(DISPLAY_MIN_SCORE)
         request_ms = (time.perf_counter() - started) * 1000
         skeleton = client.skeleton
-        pixels = decode_image(data, client.spec.limits)
     write_picture(picture, draw_poses(pixels, poses, skeleton, min_score=0))
     return Shown(poses, skeleton, picture, request_ms)
 

@@ -430,7 +430,8 @@ def test_a_lost_server_keeps_what_is_done(run, two_people, walk, tmp_path):
             raise ServerUnavailable("grpc://here", "gone")
         return two_people(pixels)
 
-    result = run(walk, "-o", tmp_path / "out.mp4", "--in-flight", 1, answer=answer)
+    options = ("--in-flight", 1, "--timeout", 0.5)
+    result = run(walk, "-o", tmp_path / "out.mp4", *options, answer=answer)
 
     assert isinstance(result.exception, ServerUnavailable)
     assert len(frames_of(tmp_path / "out.mp4")) == 8

@@ -1,0 +1,28 @@
+"""The server has the AP of its model, in ONNX and in Keras, over all images of val."""
+
+import pytest
+
+from bodypose_client.evaluation import evaluate_server, open_split
+from bodypose_client.pose_client import PoseClient
+from bodypose_tools.evaluation.offline import evaluate_model
+from bodypose_tools.files.shipped import SHIPPED_MODEL
+from bodypose_tools.runtimes.predictors import open_predictor
+
+pytestmark = pytest.mark.triton
+
+KERAS_MODEL = SHIPPED_MODEL.with_suffix(".keras")
+
+
+@pytest.mark.coco
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+def test_the_server_has_the_ap_of_its_model(shipped, coco, protocol):
+    annotations, images = coco / "person_keypoints_val.json", coco / "val"
+    address = shipped.grpc_url if protocol == "grpc" else shipped.http_url
+    with PoseClient(f"{protocol}://{address}") as client:
+        served = evaluate_server(client, open_split(annotations, images, None), in_flight=4)
+    assert served.metrics.images == 250
+    assert served.metrics.ap >= 0.37
+    for model in (SHIPPED_MODEL, KERAS_MODEL) if protocol == "grpc" else (SHIPPED_MODEL,):
+        predict, spec, _ = open_predictor(model)
+        offline = evaluate_model(predict, spec, annotations, images)
+        assert offline.ap == pytest.approx(served.metrics.ap, abs=0.001)
