@@ -39,6 +39,7 @@ def export(
     batches: options.BatchesOption = 64,
     batch_size: options.BatchSizeOption = 8,
     float_layers: options.FloatLayersOption = None,
+    layers_from: options.LayersFromOption = None,
     unsigned_activations: options.UnsignedOption = False,
     auto_mixed: options.AutoMixedOption = False,
     gate_annotations: options.GateAnnotationsOption = None,
@@ -59,6 +60,9 @@ def export(
     Example: `tools export -m model.onnx -o int8.onnx --data_type int8 --cal_image_dir calibration`
 
     Example: `tools export -m best.keras --sdk_compatible_model --engine_file model.plan`
+
+    An INT8 graph again, from its record and the same images: `tools export -m model.onnx
+    --data_type int8 --cal_image_dir calibration --layers-from int8.onnx.json`
     """
     say_that_keys_do_nothing(key)
     options.refuse_contradictions(
@@ -66,13 +70,13 @@ def export(
         (gate_annotations, gate_images),
         unsigned_activations,
         engine_file is not None,
-        int8_only=(auto_mixed, float_layers, cal_image_dir, cal_data_file, cal_cache_file),
+        int8_only=(auto_mixed, float_layers, layers_from, cal_image_dir, cal_data_file, cal_cache_file),
     )
     network_hw = None if input_dims is None else network_hw_of(input_dims)
     engine = EngineSettings(runtime, max_batch_size, opt_batch_size, max_workspace_size >> 20)
 
     from . import run as stage
-    from .lower_precision import Gates
+    from .lower_precision import Gates, float_layers_in
     from .source import ExportSource
 
     decoded_peaks = max_peaks if sdk_compatible_model else None
@@ -84,7 +88,8 @@ def export(
     calibration = Calibration(
         batches * batch_size, cal_method, cal_image_dir, cal_data_file, cal_cache_file
     )
-    int8 = Int8Settings(calibration, tuple(float_layers or ()), unsigned_activations)
+    kept = () if layers_from is None else float_layers_in(layers_from)
+    int8 = Int8Settings(calibration, (*kept, *(float_layers or ())), unsigned_activations)
     out = output_file or source.default_output(data_type)
     made, summary = stage.export_graph(source, out, data_type, gates, int8, _speak)
     typer.echo(f"{made.path}  {made.sha256[:12]}  {summary}")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.files.atomic_files import atomic_path
+from bodypose_tools.files.json_records import RecordError, read_record
 from bodypose_tools.graphs.contract import spec_in_onnx
 from bodypose_tools.graphs.float16 import to_half
 from bodypose_tools.quantisation.gate import (
@@ -137,6 +138,24 @@ def export_int8(
         "gate_runtime": str(runtime),
     }
     return _write(made.model, out, parent, settings), made
+
+
+def float_layers_in(record: Path) -> tuple[str, ...]:
+    """The layers that stayed in float, of an INT8 graph's record or of its gate's.
+
+    Raises:
+        RecordError: the file is neither, or is of a time when records did not name the layers.
+    """
+    raw = read_record(record, {})
+    candidate = raw.get("candidate", {})
+    settings = raw.get("settings") or candidate.get("settings") or {}
+    layers = settings.get("float_layers") if isinstance(settings, dict) else None
+    if not isinstance(layers, list) or not all(isinstance(name, str) for name in layers):
+        raise RecordError(
+            f"{record}: expected a record with the float layers of an INT8 graph, got none; run"
+            " `tools export --data_type int8 --auto_mixed`, which writes one"
+        )
+    return tuple(layers)
 
 
 def export_half(source: ExportSource, out: Path, gates: Gates) -> Artifact:

@@ -124,6 +124,17 @@ FloatLayersOption = Annotated[
         rich_help_panel=FOR_INT8,
     ),
 ]
+LayersFromOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--layers-from",
+        metavar="RECORD",
+        help="Record of an INT8 graph, or of its gate: its layers that stayed in float stay in"
+        " float here, too, without a search.",
+        dir_okay=False,
+        rich_help_panel=FOR_INT8,
+    ),
+]
 UnsignedOption = Annotated[
     bool,
     typer.Option(

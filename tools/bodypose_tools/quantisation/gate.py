@@ -150,6 +150,8 @@ def compare_ap(
         predict, spec, artifact = open_predictor(path, by)
         metrics = evaluate_model(predict, spec, annotations, images, progress=path.name)
         sides[role] = {"model": _named(artifact), "metrics": metrics.numbers}
+        if artifact.settings.get("data_type") == "int8":
+            sides[role]["settings"] = dict(artifact.settings)  # what makes the graph again
     drop = sides["float"]["metrics"]["AP"] - sides["candidate"]["metrics"]["AP"]
     verdict = Verdict("AP drop", drop, limit, drop <= limit)
     record: dict[str, Any] = {

@@ -1,0 +1,92 @@
+"""An INT8 graph can be made again from its record, byte for byte."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import cv2
+import keras
+import numpy as np
+import onnx
+import pytest
+from typer.testing import CliRunner
+
+from bodypose_tools.cli import app
+from bodypose_tools.export.lower_precision import float_layers_in
+from bodypose_tools.files.artifacts import Artifact, record_path
+from bodypose_tools.files.json_records import RecordError
+from bodypose_tools.networks.keras_files import save_network
+from bodypose_tools.networks.network import build_network
+from bodypose_tools.networks.settings import NetworkConfig
+from bodypose_tools.quantisation.gate import compare_ap
+from bodypose_tools.quantisation.placement import place, prepare
+from pose_runtime.skeleton import BODYPOSE_18
+from pose_runtime.spec import PipelineSpec
+
+HW = (64, 96)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """A float graph of random weights, and eight images to calibrate with."""
+    folder = tmp_path_factory.mktemp("int8")
+    keras.utils.set_random_seed(3)
+    network = build_network(NetworkConfig(stages=2), BODYPOSE_18)
+    save_network(network, folder / "net.keras", "train", PipelineSpec(network_hw=HW), settings={})
+    (folder / "images").mkdir()
+    random = np.random.default_rng(0)
+    for number in range(8):
+        coarse = random.integers(0, 256, (8, 12, 3), np.uint8)
+        pixels = cv2.resize(coarse, HW[::-1], interpolation=cv2.INTER_CUBIC)
+        cv2.imwrite(str(folder / "images" / f"{number}.png"), pixels)
+    run(folder, "net.keras", "float.onnx", "--sdk_compatible_model")
+    return folder
+
+
+def run(folder: Path, model: str, out: str, *options: str) -> Path:
+    files = ("-m", str(folder / model), "-o", str(folder / out))
+    result = CliRunner().invoke(app, ["export", *files, *options])
+    assert result.exit_code == 0, (result.output, result.exception)
+    return folder / out
+
+
+def int8(folder: Path, out: str, *options: str) -> Path:
+    calibration = ("--batches", "2", "--batch_size", "4", "--cal_image_dir", str(folder / "images"))
+    kind = ("--data_type", "int8", "--min_agreement", "0")
+    return run(folder, "float.onnx", out, *kind, *calibration, *options)
+
+
+@pytest.mark.slow
+def test_a_graph_is_made_again_from_its_record(folder):
+    layers = place(prepare(onnx.load(folder / "float.onnx"))).layers
+    kept = layers[2], layers[-1]
+    options = [word for name in kept for word in ("--float_layer", name)]
+    first = int8(folder, "first.onnx", *options)
+    second = int8(folder, "second.onnx", "--layers-from", str(record_path(first)))
+    assert first.read_bytes() == second.read_bytes()
+    assert int8(folder, "all.onnx").read_bytes() != first.read_bytes()
+    settings = Artifact.open(second).settings
+    assert settings["float_layers"] == list(kept)
+    assert settings["int8_layers"] == len(layers) - 2
+    assert settings["calibration"] == {"method": "percentile", "images": 8}
+
+
+@pytest.mark.slow
+def test_the_record_of_a_gate_names_what_makes_its_graph(folder, drawn_coco, tmp_path):
+    layers = place(prepare(onnx.load(folder / "float.onnx"))).layers
+    made = int8(folder, "gated.onnx", "--float_layer", layers[1])
+    record = compare_ap(folder / "float.onnx", made, drawn_coco / "people.json", drawn_coco, 1.0)
+    (tmp_path / "gate.json").write_text(json.dumps(record))
+    assert float_layers_in(tmp_path / "gate.json") == (layers[1],)
+    again = int8(folder, "again.onnx", "--layers-from", str(tmp_path / "gate.json"))
+    assert again.read_bytes() == made.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "record", [{}, {"candidate": {}}, {"settings": {"data_type": "fp32"}}, {"settings": []}]
+)
+def test_a_record_without_layers_is_refused_in_one_line(tmp_path, record):
+    (tmp_path / "r.json").write_text(json.dumps(record))
+    with pytest.raises(RecordError, match="expected a record with the float layers"):
+        float_layers_in(tmp_path / "r.json")
