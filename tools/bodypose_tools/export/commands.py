@@ -70,7 +70,14 @@ def export(
         (gate_annotations, gate_images),
         unsigned_activations,
         engine_file is not None,
-        int8_only=(auto_mixed, float_layers, layers_from, cal_image_dir, cal_data_file, cal_cache_file),
+        int8_only=(
+            auto_mixed,
+            float_layers,
+            layers_from,
+            cal_image_dir,
+            cal_data_file,
+            cal_cache_file,
+        ),
     )
     network_hw = None if input_dims is None else network_hw_of(input_dims)
     engine = EngineSettings(runtime, max_batch_size, opt_batch_size, max_workspace_size >> 20)
