@@ -17,7 +17,7 @@ app = typer.Typer(
 @app.command()
 def check(
     code: Annotated[
-        bool, typer.Option("--code", help="Changed code is an error, too, and not a warning.")
+        bool, typer.Option("--code", help="Warnings are errors, too: changed code first of all.")
     ] = False,
     root: Annotated[
         Path, typer.Option(help="The checkout.", exists=True, file_okay=False)
