@@ -267,7 +267,9 @@ def test_the_base_install_finds_people(base, url, photo):
         ("pose-client evaluate -a photo.jpg -i .", "pycocotools", "evaluate"),
         ("pose-client video walk.mp4", "av", "video"),
         ("pose-loadtest run --scenario steady --users 1", None, "loadtest"),
-        ("tools demo", None, "tools"),
+        ("tools demo", None, "embedded"),
+        ("tools train -e spec.yaml -r runs", "yaml", "train"),
+        ("tools export -m a.keras -o b.onnx -d 288,384,3", None, "train,export"),
         ("tools build-repo", "onnx", "embedded"),
     ],
 )

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import typer
@@ -69,8 +70,19 @@ for _panel, _commands in COMMANDS.items():
         app.command(_command.__name__.replace("_", "-"), rich_help_panel=_panel)(_command)
 
 
-# `tools` needs more than the client does, of these too.
-_EXTRA_OF = {"cv2": "tools", "pycocotools": "tools"}
+# What a person is doing -> the extras for all of it, where a package alone does not tell.
+_EXTRAS: Final = {"Train": "train", "Make small": "train", "Export": "train,export"}
+_SERVING: Final = "embedded"
+_NOT_TELLING: Final = ("cv2", "onnx", "onnxruntime", "pycocotools", "pydantic", "yaml")
+
+
+def extra_of(arguments: Sequence[str]) -> Mapping[str, str]:
+    """Package -> the extras to install for the command in `arguments`, in one go."""
+    asked = next((each for each in arguments if not each.startswith("-")), "")
+    for panel, commands in COMMANDS.items():
+        if asked.replace("-", "_") in {command.__name__ for command in commands}:
+            return dict.fromkeys(_NOT_TELLING, _EXTRAS.get(panel, _SERVING))
+    return dict.fromkeys(_NOT_TELLING, "tools")
 
 
 @app.callback()
@@ -79,7 +91,7 @@ def _options(version: Version = False) -> None: ...
 
 def main() -> None:
     """Entry point: an error that the user can fix is one line on stderr and exit code 1."""
-    run(app, _EXTRA_OF)
+    run(app, extra_of(sys.argv[1:]))
 
 
 if __name__ == "__main__":
