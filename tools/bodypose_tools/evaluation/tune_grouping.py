@@ -75,7 +75,7 @@ def check_can_keep(model: Path) -> None:
     """
     if model.suffix != ".keras" or not record_path(model).is_file():
         raise GroupingTuningError(
-            f"{model}: expected a .keras file with its record for --keep, got neither or one;"
+            f"{model}: expected a .keras file with its record for --keep, got one without either;"
             " tune best.keras of `tools train` and export it again"
         )
 

@@ -19,8 +19,9 @@ from bodypose_tools.networks.network import build_network
 from bodypose_tools.pruning.channel_graph import count_macs
 from bodypose_tools.runtimes.clock import take_turns
 from bodypose_tools.runtimes.predictors import onnx_predictor
+from bodypose_tools.training.log import BEST_FILE
 
-from .runs import BEST_FILE, Run
+from .runs import Run
 
 
 def with_sizes(run: Run, folder: Path) -> Run:

@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .runs import METRICS, ExperimentError, Run, changes
+from bodypose_tools.training.log import METRICS
+
+from .runs import ExperimentError, Run, changes
 
 # Images of COCO train2017 with annotated keypoints.
 COCO_KEYPOINT_IMAGES = 56_599

@@ -13,12 +13,11 @@ from typing import Any
 from pydantic import ValidationError
 
 from bodypose_tools.files.artifacts import Artifact, record_path
+from bodypose_tools.training.log import BEST_FILE, METRICS
 from bodypose_tools.training.spec import TrainSpec, without_removed_keys
 from pose_runtime.errors import PoseError
 from pose_runtime.skeleton import Skeleton
 
-BEST_FILE = "best.keras"
-METRICS = ("AP", "AP50", "AP75", "APm", "APl")
 # Keys of a spec that do not change the trained network.
 _NOT_A_CHANGE = (
     *("checkpoint_n_epoch", "validation_every_n_epoch", "draw_every_n_epoch", "devices"),
@@ -72,7 +71,7 @@ def read_run(folder: Path) -> Run:
         train_images = settings["data"]["train_images"]
     except (ValidationError, KeyError):
         raise ExperimentError(
-            f"{best}: expected a record of today's `tools train`, got an older"
+            f"{best}: expected a record of today's `tools train`, got an older one; train again"
         ) from None
     height, width = settings["network_hw"]
     return Run(

@@ -23,8 +23,7 @@ from bodypose_tools.evaluation.modes import (
 from bodypose_tools.evaluation.offline import metrics_of
 from bodypose_tools.networks.keras_files import load_network
 from bodypose_tools.networks.network import check_input_size
-
-from .runs import METRICS
+from bodypose_tools.training.log import METRICS
 
 T = TypeVar("T")
 

