@@ -24,7 +24,7 @@ def guard(epoch: int = 2) -> StopOnNaN:
 def test_the_images_of_the_first_batch_without_a_loss_are_named():
     stop = guard()
     stop.on_train_batch_end(0, {"loss": 3.0})
-    with pytest.raises(TrainingError, match="got nan in epoch 3, step 2, images 210, 211; look"):
+    with pytest.raises(TrainingError, match="got nan in epoch 3, step 2, images 210, 211; check"):
         stop.on_train_batch_end(1, {"loss": math.nan})
 
 
