@@ -79,7 +79,7 @@ def test_more_than_one_device_needs_jax():
 @pytest.mark.parametrize(
     ("wanted", "batch_size", "message"),
     [
-        (4, 8, "devices: expected at most 2, which JAX sees, got 4"),
+        (4, 8, "devices: expected at most 2, as JAX found, got 4"),
         (0, 5, "batch_size: expected a multiple of 2 devices, got 5"),
     ],
 )

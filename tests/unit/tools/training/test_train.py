@@ -128,7 +128,7 @@ def test_the_focal_loss_lets_a_high_peak_be_broad_where_the_cross_entropy_does_n
 
 
 def test_a_network_without_centres_has_no_focal_loss():
-    with pytest.raises(ValueError, match="heatmap_loss: bodypose-vgg19 has the squared error"):
+    with pytest.raises(ValueError, match="heatmap_loss: bodypose-vgg19 is trained with"):
         NetworkConfig(architecture="bodypose-vgg19", heatmap_loss="focal")
 
 
