@@ -120,7 +120,8 @@ def test_a_number_is_held_when_a_value_reads_like_it(number, held):
 
 def test_numbers_of_prose_are_those_with_a_point_or_a_unit():
     text = (
-        "AP 0.383 at 17 images/s with 2 cores, 4.7 GMAC, `--share 0.35`, Python 3.11 or 3.12, version 1.2.3,"
+        "AP 0.383 at 17 images/s with 2 cores, 4.7 GMAC, `--share 0.35`, Python 3.11 or 3.12,"
+        " version 1.2.3,"
         " [a link](v0.5.md), 45 % of 1,234.5 ms.\n    indented 9.9\n```\ncode 8.8\n```\n"
     )
     assert numbers_in(text) == ["0.383", "17", "4.7", "45", "1,234.5"]
