@@ -149,4 +149,5 @@ def _compiled(
             stream.synchronize()
         return arrays
 
+    run.kept = function  # type: ignore[attr-defined]  # the graph reads its weights by address
     return run
