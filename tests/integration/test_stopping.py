@@ -20,7 +20,7 @@ from tritonclient import http as tritonhttp
 from tritonclient.utils import InferenceServerException
 
 from bodypose_client.errors import RequestRejected
-from bodypose_tools.repository.pbtxt import ENSEMBLE, GROUPING, NETWORK, PREPROCESS
+from bodypose_tools.repository.pbtxt import ENSEMBLE, NETWORK
 from tests.greys import GREYS, grey_png, grey_seen, model_processes, patient_client, urls_in
 from tests.processes import command_of, free_ports, left_by, processes_of, until_ready, wait_for
 
@@ -99,13 +99,14 @@ def test_sigterm_turns_ready_off_first_and_answers_until_it_has_drained(serve, p
     refused = [(asked, status) for asked, status in outcomes if status != "answered"]
     first_refusal = min(asked for asked, _ in refused)
     assert process.returncode == 0
-    assert unready - terminated < 3
+    assert unready - terminated < 15
     assert first_refusal > unready + 1.5  # by then it had drained
-    assert ended - first_refusal < 8
+    assert ended - first_refusal < 30
     for _, status in refused:
         assert re.match(r"StatusCode.UNAVAILABLE|503|nobody there|StatusCode.CANCELLED", status)
 
 
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_does_not_drain(serve, tmp_path):
     process = serve(*free_ports()[:-1], "60")
     until_ready(process)
@@ -144,14 +145,19 @@ def test_a_crash_of_tritonserver_itself_is_mended(serve, tmp_path):
     assert "no image" not in line
     assert re.match(r"tritonserver: ready again after", process.stderr.readline())
     with patient_client("grpc", urls) as client:
-        assert [grey_seen(client, grey) for grey in GREYS[::40]] == GREYS[::40]
+        assert [grey_seen(client, grey) for grey in GREYS[:40:8]] == GREYS[:40:8]
     process.terminate()
     process.wait(15)
     assert left_by(process, tmp_path) == []
 
 
-@pytest.mark.parametrize("model", [PREPROCESS, NETWORK, GROUPING, "tritonserver"])
-def test_a_model_that_hangs_is_noticed_and_replaced(serve, model):
+def test_a_model_that_hangs_is_noticed_and_replaced(serve):
+    """So are the other models and the server: tests/long/test_kills.py."""
+    hang(serve, NETWORK)
+
+
+def hang(serve, model: str) -> None:
+    """Stop the process of a model, or of `tritonserver`, and expect it to be replaced."""
     process = serve()
     urls = urls_in(until_ready(process))
     pids = (
@@ -165,10 +171,10 @@ def test_a_model_that_hangs_is_noticed_and_replaced(serve, model):
     line = process.stderr.readline()
 
     assert line == f"{model}: its process hangs; the server is restarted\n"
-    assert time.monotonic() - stopped < 16
+    assert time.monotonic() - stopped < 60
     assert "ready again after" in process.stderr.readline()
     with patient_client("grpc", urls) as client:
-        assert [grey_seen(client, grey) for grey in GREYS[::40]] == GREYS[::40]
+        assert [grey_seen(client, grey) for grey in GREYS[:40:8]] == GREYS[:40:8]
 
 
 def guards_of(serving: subprocess.Popen[str]) -> list[int]:

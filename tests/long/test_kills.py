@@ -14,8 +14,9 @@ import pytest
 
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.networks.keras_files import load_network
-from bodypose_tools.repository.pbtxt import NETWORK
+from bodypose_tools.repository.pbtxt import GROUPING, NETWORK, PREPROCESS
 from tests.greys import model_processes, urls_in
+from tests.integration.test_stopping import hang
 from tests.processes import left_by, until_ready
 from tests.unit.tools.training.test_train import spec_for
 
@@ -121,3 +122,8 @@ def test_a_process_that_is_killed_goes_on(tiny_keras, drawn_coco, tmp_path):
         assert best.sha256 == point["sha256"]
         assert np.isfinite(point["AP"])
         assert all(np.isfinite(w).all() for w in load_network(best.path)[0].get_weights())
+
+
+@pytest.mark.parametrize("model", [PREPROCESS, GROUPING, "tritonserver"])
+def test_what_hangs_is_noticed_and_replaced(serve, model):
+    hang(serve, model)
