@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 from bodypose_client.errors import AddressError
 
@@ -39,6 +39,7 @@ class Address:
     model: str = DEFAULT_MODEL
     version: str = ""
     secure: bool = False  # through TLS
+    others: tuple[tuple[str, int], ...] = ()  # host and port of more servers, over gRPC
 
     @property
     def scheme(self) -> str:
@@ -50,29 +51,30 @@ class Address:
 
     @property
     def netloc(self) -> str:
-        """`host:port`, with brackets around an IPv6 address."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{host}:{self.port}"
+        """`host:port` of the first server, with brackets around an IPv6 address."""
+        return _netloc(self.host, self.port)
 
     @property
     def path(self) -> str:
         """`host:port/model`, and the version if one was asked for: the URL without its protocol."""
         version = f"/{self.version}" if self.version else ""
-        return f"{self.netloc}/{self.model}{version}"
+        servers = ((self.host, self.port), *self.others)
+        return f"{','.join(_netloc(*server) for server in servers)}/{self.model}{version}"
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.path}"
 
     @classmethod
     def parse(cls, url: str) -> Address:
-        """The address in `protocol://host[:port][/model[/version]]`.
+        """The address in `protocol://host[:port][,host[:port]...][/model[/version]]`.
 
         Raises:
             AddressError: saying which part is wrong.
         """
         try:
-            parts = urlsplit(url)
+            parts, more = _split(url)
             protocol, port = Protocol(parts.scheme.removesuffix("s")), parts.port
+            others = [(each.hostname or "", each.port) for each in more]
         except ValueError:
             raise _not_an_address(url) from None
         path = [part for part in parts.path.split("/") if part]
@@ -81,6 +83,13 @@ class Address:
         model, version = [*path, *("", "")[len(path) :]]
         if version and not version.isdigit():
             raise AddressError(f"url {url!r}: expected a version number, got {version!r}")
+        if not all(host for host, _ in others):
+            raise _not_an_address(url)
+        if others and protocol is not Protocol.GRPC:
+            raise AddressError(
+                f"url {url!r}: expected one server over HTTP, got {len(others) + 1}; several are"
+                " asked in turns over grpc://"
+            )
         secure = parts.scheme.endswith("s")
         default_port = DEFAULT_TLS_PORT if secure else DEFAULT_PORTS[protocol]
         return cls(
@@ -90,7 +99,19 @@ class Address:
             model or DEFAULT_MODEL,
             version,
             secure,
+            tuple((host, default_port if port is None else port) for host, port in others),
         )
+
+
+def _netloc(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _split(url: str) -> tuple[SplitResult, list[SplitResult]]:
+    """The parts of `url` with its first server alone, and those of the other servers."""
+    parts = urlsplit(url)
+    first, *others = parts.netloc.split(",")
+    return parts._replace(netloc=first), [urlsplit(f"//{other}") for other in others]
 
 
 def _not_an_address(url: str) -> AddressError:

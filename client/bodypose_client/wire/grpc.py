@@ -14,7 +14,7 @@ import grpc
 import numpy as np
 from google.protobuf.json_format import MessageToDict
 from numpy.typing import NDArray
-from tritonclient.grpc import InferResult, service_pb2, service_pb2_grpc
+from tritonclient.grpc import InferResult, service_pb2
 
 from bodypose_client.blocking import as_coroutine
 from bodypose_client.errors import ClientError, ServerTimeout, ServerUnavailable, TlsFailed
@@ -33,12 +33,14 @@ from .connection import (
     server_error,
 )
 from .deadline import Deadline
+from .grpc_channels import Channels
 from .statistics import model_statistics, warm_up_in
 from .tensor_bytes import wire_bytes, wire_dtype
 
-_LARGEST_MESSAGE = 2**31 - 1
 # How gRPC itself, not the server, says that there is nobody to talk to.
-_NOBODY_THERE = ("failed to connect", "errors resolving", "DNS resolution failed", "Socket closed")
+_NOBODY_THERE = ("failed to connect", "errors resolving", "dns resolution failed", "socket closed")
+# How it says that whoever answered has gone meanwhile, with the status of a defect.
+_CUT_OFF = ("RST_STREAM", "Stream removed", "Connection reset")
 _TLS_WORDS = ("handshake failed", "CERTIFICATE_VERIFY_FAILED", "TSI_PROTOCOL_FAILURE")
 
 # One method of the stub, its message, and how long it may take.
@@ -47,47 +49,46 @@ Ask = Callable[[str, Any, Deadline, Mapping[str, str]], Coroutine[Any, Any, Any]
 
 def connect_grpc(address: Address, access: Access) -> Connection:
     """A connection for any number of threads: gRPC multiplexes them over one channel."""
-    channel = _channel(grpc, address, access)
-    stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+    channels = Channels(grpc, address, access)
 
     def ask(method: str, message: Any, deadline: Deadline, headers: Mapping[str, str]) -> Any:
-        return getattr(stub, method)(
-            message, timeout=deadline.left_s(), metadata=tuple(headers.items())
-        )
+        over: list[Any] = []
+        try:
+            with channels.calling() as (used, over):
+                return getattr(used.stub, method)(
+                    message, timeout=deadline.left_s(), metadata=tuple(headers.items())
+                )
+        finally:
+            for channel in over:
+                channel.close()
 
-    return _connection(address, access, as_coroutine(ask), as_coroutine(channel.close))
+    def close() -> None:
+        channels.channel.close()
+
+    return _connection(address, access, as_coroutine(ask), as_coroutine(close))
 
 
 def connect_grpc_asyncio(address: Address, access: Access) -> Connection:
     """A connection for the running event loop."""
     from grpc import aio
 
-    channel = _channel(aio, address, access)
-    stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+    channels = Channels(aio, address, access)
 
     async def ask(method: str, message: Any, deadline: Deadline, headers: Mapping[str, str]) -> Any:
-        return await getattr(stub, method)(
-            message, timeout=deadline.left_s(), metadata=tuple(headers.items())
-        )
+        over: list[Any] = []
+        try:
+            with channels.calling() as (used, over):
+                return await getattr(used.stub, method)(
+                    message, timeout=deadline.left_s(), metadata=tuple(headers.items())
+                )
+        finally:
+            for channel in over:
+                await channel.close()
 
     async def close() -> None:
-        await channel.close()
+        await channels.channel.close()
 
     return _connection(address, access, ask, close)
-
-
-def _channel(library: Any, address: Address, access: Access) -> Any:
-    options = [
-        ("grpc.max_send_message_length", _LARGEST_MESSAGE),
-        ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
-    ]
-    if address.is_loopback:
-        options.append(("grpc.enable_http_proxy", 0))  # a proxy cannot reach our own loopback
-    if not address.secure:
-        return library.insecure_channel(address.netloc, options=options)
-    ca, cert, key = access.tls.read()
-    credentials = grpc.ssl_channel_credentials(ca, key, cert)
-    return library.secure_channel(address.netloc, credentials, options=options)
 
 
 def _connection(
@@ -169,6 +170,8 @@ def _our_error(address: Address, deadline: Deadline, code: str, message: str) ->
         return ServerTimeout(str(address), deadline.timeout_s)
     if code == "UNAVAILABLE" and address.secure and any(w in message for w in _TLS_WORDS):
         return TlsFailed(str(address), message.rsplit("OPENSSL_internal:", 1)[-1].split(":")[0])
-    if code == "UNAVAILABLE" and any(words in message for words in _NOBODY_THERE):
+    if code == "UNAVAILABLE" and any(words in message.lower() for words in _NOBODY_THERE):
         return ServerUnavailable(str(address), message.rsplit(": ", 1)[-1].rstrip("]"))
+    if code in ("INTERNAL", "UNKNOWN") and any(words in message for words in _CUT_OFF):
+        return ServerUnavailable(str(address), message)
     return server_error(address, code, message)

@@ -25,6 +25,21 @@ def test_a_url_says_protocol_host_port_and_model(url, expected):
     ) == expected
 
 
+def test_several_servers_are_separated_by_commas():
+    url = "grpc://a:1,b:2,[::1]:3,c/mine"
+
+    address = Address.parse(url)
+
+    assert (address.host, address.port) == ("a", 1)
+    assert address.others == (("b", 2), ("::1", 3), ("c", 8001))
+    assert str(address) == "grpc://a:1,b:2,[::1]:3,c:8001/mine"
+
+
+def test_http_asks_one_server():
+    with pytest.raises(AddressError, match="expected one server over HTTP, got 2"):
+        Address.parse("http://a:1,b:2")
+
+
 def test_an_address_prints_as_its_url():
     assert str(Address.parse("grpc://[::1]:9/mine/3")) == "grpc://[::1]:9/mine/3"
     assert str(Address.parse("http://host")) == "http://host:8000/bodypose"
@@ -41,6 +56,9 @@ def test_an_address_prints_as_its_url():
         "grpc://h/a/1/b",
         "grpc://h/a/x",
         "grpc://[::1",
+        "grpc://a,",
+        "grpc://,a",
+        "grpc://a:1,b:x",
     ],
 )
 def test_what_is_no_address_is_named(url):
