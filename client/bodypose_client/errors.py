@@ -5,7 +5,7 @@ PoseError                    (pose_runtime/errors.py)
 ├── FileError                a file cannot be read or written
 ├── MissingPackage           (pose_runtime/extras.py) a package that the base install leaves out
 └── ClientError              base of everything that comes from talking to a server
-    ├── ClientClosed         asked after `close`
+    ├── ClientClosed         the client is used after `close`
     ├── AddressError         the URL cannot be understood, or does not fit the other options
     ├── ServerUnavailable    nobody answers at the address, or no pose server does
     │   └── WrongProtocol    the other protocol, or the other of TLS and none, answers there
@@ -47,7 +47,7 @@ class AddressError(ClientError):
 
 
 class ClientClosed(ClientError):
-    """The caller's own `close` came before the question."""
+    """The client was closed before it was asked."""
 
     def __init__(self, address: str) -> None:
         super().__init__(f"{address}: expected an open client, got a closed one; make another")
@@ -126,7 +126,7 @@ class ServerBusy(ClientError):
 
 
 class RateLimited(ClientError):
-    """Something in front of the server allows fewer requests; to ask again would not help."""
+    """Something in front of the server allows fewer requests; retries would not help."""
 
     def __init__(self, address: str, reason: str) -> None:
         super().__init__(

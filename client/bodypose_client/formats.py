@@ -133,7 +133,7 @@ def csv_rows(image_id: str, poses: Poses) -> list[list[str | int | float]]:
 
 
 def supervision_keypoints(poses: Poses, skeleton: Skeleton) -> Any:
-    """As `supervision.KeyPoints` (0.29 or later), for its annotators; one class, the person.
+    """The people as `supervision.KeyPoints` (0.29 or later); one class, the person.
 
     The joints are those of annotation files, in their order: supervision knows the limbs of COCO's
     17 by their number. A joint that was not found is at 0, 0 and not `visible`.

@@ -89,7 +89,7 @@ def read_bounded(file: BinaryIO, max_bytes: int) -> bytes:
 
 
 def _too_large(max_bytes: int, size: int) -> RequestRejected:
-    """In the words of the server, which would refuse it."""
+    """The error with which the server would refuse it."""
     limit = BeyondLimit("max_bytes", f"at most {max_bytes} bytes", f"{size} or more")
     return RequestRejected(str(limit))
 

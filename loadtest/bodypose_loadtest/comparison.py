@@ -54,7 +54,7 @@ def read_report(path: Path) -> dict[str, Any]:
 
 
 def check_same_settings(new: Mapping[str, Any], old: Mapping[str, Any]) -> None:
-    """That a run with the settings `new` can be compared with one with the settings `old`.
+    """Check that a run with the settings `new` can be compared with one of `old`.
 
     Raises:
         ReportError: one is about something else.

@@ -37,7 +37,7 @@ class ReportError(LoadTestError):
 
 
 class EncryptedAddress(PlanError):
-    """A load test is asked to speak TLS, which it does not."""
+    """A load test was given an encrypted address: it sends plain requests only."""
 
     def __init__(self, url: str) -> None:
         super().__init__(

@@ -1,6 +1,6 @@
 """A server with known answers: a fixed service time, so many at once, in order.
 
-It speaks enough of KServe v2 over gRPC and HTTP to be load tested. What it must answer to any
+It implements enough of KServe v2 over gRPC and HTTP to be load tested. What it must answer to any
 arrivals follows from a queue that a page of code can compute, so it tells whether a load generator
 tells the truth; with no service time it tells how fast the generator is.
 

@@ -22,7 +22,7 @@ _VERSIONS = ("bodypose-triton", "tritonclient", "grpcio", "gevent", "locust", "n
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One look at the machine; `at_s` is on the monotonic clock, CPU seconds only grow."""
+    """One sample of the machine; `at_s` is on the monotonic clock, CPU seconds only grow."""
 
     at_s: float
     server_cpu_s: float
@@ -32,7 +32,7 @@ class Sample:
 
 @dataclass(slots=True)
 class Sampler:
-    """Looks at the server's processes now and then, from a thread."""
+    """Samples the server's processes now and then, from a thread."""
 
     server_pid: int | None
     samples: list[Sample] = field(default_factory=list)
@@ -89,7 +89,7 @@ def machine_summary(samples: Sequence[Sample], generator_cores: float) -> dict[s
 
 
 def environment() -> dict[str, Any]:
-    """Where the numbers were taken."""
+    """The machine and the versions with which the numbers were measured."""
     versions = {}
     for name in _VERSIONS:
         with contextlib.suppress(metadata.PackageNotFoundError):

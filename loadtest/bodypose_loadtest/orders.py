@@ -14,7 +14,7 @@ class Loop(StrEnum):
     """Who decides when the next request starts."""
 
     CLOSED = "closed"  # a user, when the last one is answered
-    OPEN = "open"  # a clock: the world does not wait for the server
+    OPEN = "open"  # a clock, whether or not the server is ready
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ SPIKE_FACTOR = 4.0
 
 
 class Scenario(StrEnum):
-    """What the load does over time."""
+    """The course of the load over time."""
 
     STEADY = "steady"  # one load
     STEP = "step"  # more and more, until the server gives no more
@@ -58,7 +58,7 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Load:
-    """What `--users` or `--rate` says."""
+    """The load of `--users` or `--rate`."""
 
     loop: Loop
     levels: tuple[float, ...]

@@ -43,7 +43,11 @@ class Probe:
         self._address = address
 
     def facts(self) -> ServerFacts:
-        """Raises: ServerUnavailable: nobody answers."""
+        """Name, version and model of the server.
+
+        Raises:
+            ServerUnavailable: nobody answers.
+        """
         server = self._ask("ServerMetadata", "/v2", {})
         if "model_configuration" not in server.get("extensions", ()):
             return ServerFacts(server.get("name", ""), server.get("version", ""), "", "", "")
@@ -60,7 +64,7 @@ class Probe:
         )
 
     def counters(self) -> Counters:
-        """Of every model; empty when the server keeps none."""
+        """The counters of every model; empty when the server keeps none."""
         return self._statistics(self._ask("ServerMetadata", "/v2", {}))
 
     def _config(self, model: str) -> Any:

@@ -134,7 +134,7 @@ def reasons_against(result: StepResult) -> list[str]:
 
 
 def _about_users(result: StepResult) -> str:
-    """Little's law: users who do not wait for the server wait for the generator."""
+    """Little's law: a user who does not wait for the server waits for the generator."""
     serialised = result.load > 1 and result.in_flight < 1.1
     return (
         f"generator: {result.load:g} users kept {result.in_flight:.1f} requests in flight"

@@ -90,7 +90,7 @@ def remember_access(
 def open_client(
     ctx: typer.Context, url: str | None, protocol: Protocol | None, timeout_s: float
 ) -> PoseClient:
-    """The client for the options; `ctx.obj` is the way to the server, when a test gives one."""
+    """The client for the options; `ctx.obj` replaces `connect` in a test."""
     url = url or DEFAULT_URLS[protocol or Protocol.GRPC]
     try:
         address = Address.parse(url)

@@ -20,7 +20,7 @@ DEFAULT_PORT = 8088
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Give `pose-client` its `demo`."""
+    """Add the command `demo` to `pose-client`."""
     app.command()(demo)
 
 

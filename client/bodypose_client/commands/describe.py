@@ -24,7 +24,7 @@ _WIDTH = 120  # where there is no terminal to ask
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Give `pose-client` its `describe`."""
+    """Add the command `describe` to `pose-client`."""
     app.command()(describe)
 
 
@@ -35,7 +35,7 @@ def describe(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
 ) -> None:
-    """Say which server answers, what its model finds, and how busy it has been.
+    """Describe the server: its name, its model, the skeleton, and what it has done so far.
 
     Example: `pose-client describe --url grpc://127.0.0.1:8001`
     """

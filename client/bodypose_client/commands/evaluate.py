@@ -27,7 +27,7 @@ DEFAULT_WORST = 12
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Give `pose-client` its `evaluate`."""
+    """Add the command `evaluate` to `pose-client`."""
     app.command()(evaluate)
 
 

@@ -27,7 +27,7 @@ from .interrupt import stop_on_interrupt
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Give `pose-client` its `infer`."""
+    """Add the command `infer` to `pose-client`."""
     app.command()(infer)
 
 

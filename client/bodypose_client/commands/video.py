@@ -32,7 +32,7 @@ _STDOUT = Path("-")
 
 
 def add_commands(app: typer.Typer) -> None:
-    """Give `pose-client` its `video`."""
+    """Add the command `video` to `pose-client`."""
     app.command()(video)
 
 
@@ -100,7 +100,7 @@ Worker = Callable[["FramePeople"], "FramePeople"]
 def _work(
     source: Source, client: PoseClient, in_flight: int, workers: list[Worker], stop: Stop
 ) -> None:
-    """Each frame with its people passes all workers, in order, until the end or Ctrl-C."""
+    """Each frame with its people goes through all workers, in order, until the end or Ctrl-C."""
     from bodypose_client.progress import progress
     from bodypose_client.video.people import find_in_frames
 
@@ -208,7 +208,7 @@ class _Report:
 
 @contextlib.contextmanager
 def _report_of(source: Source, output: Path | None, jsonl: Path | None) -> Iterator[_Report]:
-    """Says at the end, also one that comes too early, what was done and where it is."""
+    """A count of frames and people, printed with the output's place when the block ends."""
     report, started = _Report(), time.monotonic()
     try:
         yield report

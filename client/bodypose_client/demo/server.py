@@ -151,7 +151,7 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False  # an open browser tab does not keep the command from ending
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A browser that went away is no news; anything else keeps its traceback."""
+        """A browser that went away is not reported; anything else keeps its traceback."""
         if not isinstance(sys.exc_info()[1], ConnectionError | TimeoutError):
             super().handle_error(request, client_address)
 
@@ -246,4 +246,4 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Silent: the page shows what happens."""
+        """Print nothing: the page shows what happens."""

@@ -40,10 +40,10 @@ def timed_by_model(
 
 
 def _counts(client: PoseClient) -> Counts:
-    """Of the models that the ensemble consists of; its own numbers are their sums."""
+    """Statistics of the ensemble's models; its own numbers are their sums."""
     try:
         models = client.inspect().models
-    except ClientError:  # forbidden, or the server is away: then the question itself will tell
+    except ClientError:  # forbidden, or the server is away: then the request itself fails
         return {}
     steps = f"{client.model.name}_"
     return {model.name: model for model in models if model.name.startswith(steps)}

@@ -17,7 +17,7 @@ _JPEG_QUALITY = 92
 
 
 class OutputPathError(PoseError):
-    """The pictures cannot go where they are asked to go."""
+    """Pictures cannot be written to the place that was asked for."""
 
 
 def picture_paths(images: Sequence[Path], out: Path) -> list[Path]:
@@ -54,7 +54,11 @@ def _names_in(folder: Path, images: Sequence[Path]) -> list[Path]:
 
 
 def write_picture(path: Path, pixels: NDArray[np.uint8]) -> None:
-    """RGB (height, width, 3) in the format that the file's name says."""
+    """Write RGB (height, width, 3) in the format of the file's suffix.
+
+    Raises:
+        FileError: it cannot be written.
+    """
     import cv2
 
     options = {

@@ -36,7 +36,7 @@ class _Form:
 
 
 def result_file_name(image_name: str, form: Format) -> str:
-    """Of an image's results: `folder/photo.jpg` -> `folder/photo.jpg.json`."""
+    """The name of an image's results file: `folder/photo.jpg` -> `folder/photo.jpg.json`."""
     return image_name + _FORMS[form].suffix
 
 

@@ -28,7 +28,7 @@ INTERRUPTED = 130  # the exit code that shells expect after Ctrl-C
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One image, and where its results and its picture go, if they go anywhere."""
+    """One image, and the files for its results and its picture, where they are asked for."""
 
     file: ImageFile
     results: Path | None
@@ -59,7 +59,7 @@ def jobs_for(
 
 @dataclass(slots=True)
 class InferRun:
-    """Keeps what is asked of each answer, and counts."""
+    """Writes what is asked for of each answer, and counts."""
 
     client: PoseClient
     jobs: Sequence[Job]
@@ -71,7 +71,7 @@ class InferRun:
     refused: int = field(default=0)
 
     def keep(self, answers: Iterable[Found | Refused]) -> Iterator[tuple[ImageFile, ImagePoses]]:
-        """The people of each image, once its files are written; what is refused is complained of.
+        """The people of each image, once its files are written; `complain` gets each refusal.
 
         Args:
             answers: to the jobs, in their order; fewer when the run is stopped.
@@ -86,7 +86,7 @@ class InferRun:
                 yield answer.file, answer.poses.above(self.min_score)
 
     def _write(self, job: Job, found: Found) -> str | None:
-        """Gives the problem of an image that has one."""
+        """Write the image's files; returns what is wrong with the image, if anything is."""
         poses = found.poses.above(self.min_score)
         if job.picture:
             from pose_runtime.images import decode_image  # OpenCV, of the extra `draw`

@@ -27,7 +27,7 @@ def worst_cases(
     results: Sequence[Mapping[str, Any]],
     spec: PipelineSpec,
 ) -> list[Case]:
-    """What was annotated and what was found in each of these images.
+    """The annotated and the found people of each of these images.
 
     Args:
         worst: the images.

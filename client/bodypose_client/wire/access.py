@@ -75,7 +75,7 @@ class Access:
         return cls(tls or Tls(), sent)
 
     def check(self, address: Address) -> None:
-        """That certificates go with an encrypted connection, and with their keys.
+        """Check that certificates go with an encrypted connection, and with their keys.
 
         Raises:
             AddressError: they do not.

@@ -65,7 +65,7 @@ def http_connection(
         question = Question(method, path, body, {**access.headers, **(headers or {})})
         answer = await ask(question, deadline)
         if answer.status != 200:
-            raise server_error(address, str(answer.status), _error_text(answer.body))
+            raise server_error(address, str(answer.status), error_text(answer.body))
         return answer
 
     async def infer(request: Request) -> Tensors:
@@ -74,14 +74,14 @@ def http_connection(
         except TimeoutError as error:
             raise ServerTimeout(str(address), request.deadline.timeout_s) from error
         body, headers = request_body(request.inputs, timeout_us)
-        path = f"{_path(request.model)}/infer"
+        path = f"{model_path(request.model)}/infer"
         answer = await asked("POST", path, request.deadline, body, {**request.headers, **headers})
         with _kserve(address):
             return tensors_in(answer.body, answer.headers)
 
     async def describe(model: Model, deadline: Deadline) -> ModelInfo:
-        metadata = await asked("GET", _path(model), deadline)
-        config = await asked("GET", f"{_path(model)}/config", deadline)
+        metadata = await asked("GET", model_path(model), deadline)
+        config = await asked("GET", f"{model_path(model)}/config", deadline)
         with _kserve(address):
             described = _json_in(config)
             parameters = {
@@ -113,14 +113,15 @@ def http_connection(
 
 @contextlib.contextmanager
 def _kserve(address: Address) -> Iterator[None]:
-    """Inside, an answer is read: a web page with status 200 is none."""
+    """Inside, an answer is read; one that is no KServe v2, such as a web page, is an error."""
     try:
         yield
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ServerUnavailable(str(address), "an answer that is not KServe v2") from error
 
 
-def _path(model: Model) -> str:
+def model_path(model: Model) -> str:
+    """Where an HTTP server has what is about a model."""
     version = f"/versions/{quote(model.version)}" if model.version else ""
     return f"/v2/models/{quote(model.name)}{version}"
 
@@ -133,7 +134,7 @@ def _json_in(answer: Answer) -> Any:
     return json.loads(answer.body)
 
 
-def _error_text(body: bytes) -> str:
+def error_text(body: bytes) -> str:
     """What Triton wrote into `{"error": ...}`, or the body itself when it is something else."""
     try:
         return str(json.loads(body)["error"])

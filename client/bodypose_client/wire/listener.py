@@ -41,7 +41,7 @@ def explained(error: ClientError, address: Address) -> ClientError:
 
 
 def _plain_answer(address: Address) -> bytes:
-    """The first bytes that come back to plain HTTP; none from who waits, or hangs up."""
+    """The first bytes that come back to plain HTTP; empty when the other side waits or hangs up."""
     with _connected(address) as sock, contextlib.suppress(TimeoutError, ConnectionError):
         sock.sendall(_QUESTION)
         return sock.recv(64)

@@ -26,7 +26,7 @@ class Retries:
     longest_pause_s: float = 1.0
 
     def pause_s(self, attempt: int) -> float:
-        """After the failed try number `attempt` (from 0)."""
+        """Seconds to wait after the failed try number `attempt` (from 0)."""
         longest_s = max(self.first_pause_s, self.longest_pause_s)
         # The bound of 30 keeps 2**attempt a number that can be multiplied.
         whole = min(self.first_pause_s * 2 ** min(attempt, 30), longest_s)

@@ -85,7 +85,7 @@ class SharedInputs:
         self._abandoned: deque[tuple[float, _Region]] = deque()
 
     async def check(self, deadline: Deadline) -> None:
-        """That the server accepts a region.
+        """Check that the server accepts a region.
 
         Raises:
             SharedMemoryRefused: it does not, and why.

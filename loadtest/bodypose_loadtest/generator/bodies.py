@@ -33,9 +33,3 @@ def request_body(address: Address, image: bytes) -> Body:
         message.raw_input_contents.append(wire_bytes(tensor))
         return Body(message.SerializeToString(), {})
     return Body(*http_body.request_body({"image": tensor}))
-
-
-def infer_path(address: Address) -> str:
-    """Where an HTTP server takes inference requests."""
-    version = f"/versions/{address.version}" if address.version else ""
-    return f"/v2/models/{address.model}{version}/infer"

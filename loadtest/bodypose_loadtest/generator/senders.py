@@ -8,7 +8,6 @@ users would take turns and each would report a short latency.
 from __future__ import annotations
 
 import errno
-import json
 from collections.abc import Callable
 from http.client import HTTPException
 from typing import Any, Protocol
@@ -19,10 +18,11 @@ from grpc.experimental import gevent as grpc_gevent
 
 from bodypose_client.wire.address import Address
 from bodypose_client.wire.address import Protocol as Wire
-from bodypose_client.wire.connection import server_error
+from bodypose_client.wire.connection import Model, server_error
+from bodypose_client.wire.http_messages import error_text, model_path
 from bodypose_loadtest.errors import EncryptedAddress
 
-from .bodies import Body, infer_path
+from .bodies import Body
 
 grpc_gevent.init_gevent()
 
@@ -33,7 +33,7 @@ _TOO_LATE = "ServerTimeout"
 
 
 class Sender(Protocol):
-    """A way to one server, for any number of greenlets."""
+    """A connection to one server, for any number of greenlets."""
 
     def send(self, body: Body) -> str:
         """Send and wait for the whole answer; "" or the kind of error."""
@@ -92,7 +92,7 @@ class HttpSender:
 
     def __init__(self, address: Address, timeout_s: float, connections: int) -> None:
         self._address = address
-        self._path = infer_path(address)
+        self._path = f"{model_path(Model(address.model, address.version))}/infer"
         self._client = HTTPClient(
             address.host,
             port=address.port,
@@ -113,15 +113,8 @@ class HttpSender:
             return _NOBODY
         if response.status_code == 200:
             return ""
-        words = _error_text(answer)
+        words = error_text(answer)
         return type(server_error(self._address, str(response.status_code), words)).__name__
 
     def close(self) -> None:
         self._client.close()
-
-
-def _error_text(answer: bytes) -> str:
-    try:
-        return str(json.loads(answer)["error"])
-    except (ValueError, KeyError, TypeError):
-        return answer[:200].decode(errors="replace")

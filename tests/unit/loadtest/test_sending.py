@@ -7,8 +7,10 @@ import pytest
 from tritonclient.grpc import service_pb2
 
 from bodypose_client.wire.address import Address
+from bodypose_client.wire.connection import Model
+from bodypose_client.wire.http_messages import model_path
 from bodypose_loadtest.errors import PlanError
-from bodypose_loadtest.generator.bodies import infer_path, request_body
+from bodypose_loadtest.generator.bodies import request_body
 from bodypose_loadtest.images import SIZES, in_several_sizes, load_images
 from bodypose_loadtest.known_server import Behaviour, Queue
 
@@ -31,7 +33,7 @@ def test_an_http_body_asks_for_binary_answers():
     described = json.loads(body.content[:head])
     assert described["parameters"]["binary_data_output"] is True
     assert body.content[head:] == b"\x05\0\0\0image"
-    assert infer_path(address) == "/v2/models/bodypose/versions/3/infer"
+    assert model_path(Model("bodypose", "3")) == "/v2/models/bodypose/versions/3"
 
 
 def test_generated_images_are_the_same_for_a_seed(tmp_path):
