@@ -237,11 +237,16 @@ def load_train_spec(path: Path) -> TrainSpec:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: expected YAML, got {' '.join(str(error).split())}") from error
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}, got {problem['input']!r:.60}"
-            for problem in error.errors()
-        )
+        problems = "; ".join(map(_problem, error.errors()))
         raise ConfigError(f"{path}: {problems}") from error
+
+
+def _problem(error: Mapping[str, Any]) -> str:
+    """One of pydantic's errors: the key's path and what is wrong; our own name what came."""
+    path = "".join(f"{key}." for key in error["loc"]).removesuffix(".")
+    if error["type"] == "value_error":
+        return ": ".join(filter(None, [path, str(error["ctx"]["error"])]))
+    return f"{path}: {error['msg']}, got {error['input']!r:.60}"
 
 
 def on_fraction(spec: TrainSpec, fraction: float) -> TrainSpec:
