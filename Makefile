@@ -8,11 +8,13 @@ MINUTES ?= 30
 OUT ?= build/demo.png
 # Of `make bench`: --quick, --images, --annotations, --movenet.
 BENCH ?=
+# For `make mutants`: --count, --seed, --jobs, --out.
+MUTANTS ?= --count 500 --seed 1 --jobs 2
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-long check results-check bench fuzz audit clean
+.PHONY: demo test test-long check results-check mutants bench fuzz audit clean
 
 demo: .venv/.demo  ## people found in a photo by a real Triton: make demo PHOTO=mine.jpg
 	$(BIN)/tools demo $(PHOTO) --output $(OUT)
@@ -32,6 +34,10 @@ check: .venv/.dev  ## format, lint, types, unit tests: one to three minutes
 
 results-check: .venv/.dev  ## records of other models, numbers without a record, records of older code
 	$(BIN)/tools results check --code
+
+mutants: .venv/.dev  ## do the core's tests notice small changes? some hours
+	$(PIP) -e ".[mutants]"
+	$(BIN)/python -m tests.mutants.run $(MUTANTS)
 
 fuzz: .venv/.dev  ## decoding and the models' requests under a coverage-guided fuzzer: make fuzz MINUTES=30
 	$(BIN)/python -m tests.fuzz.run --minutes $(MINUTES) --out docs/results/fuzz.json

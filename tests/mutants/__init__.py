@@ -1,0 +1,1 @@
+"""Mutants: small changes of the core that the changed module's own tests must notice."""
