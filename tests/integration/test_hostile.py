@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
+import re
 import signal
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from bodypose_tools.repository.build import build_repository
+from bodypose_tools.server.bounds import bounds_of
 from bodypose_tools.server.embedded import embedded_server
 from tests.fuzz import hostile_images
 from tests.serving import SPEC
@@ -102,3 +104,24 @@ def test_nan_from_the_network_fails_its_own_image_only(tmp_path, tiny_onnx, by_g
     assert all(
         "expected finite numbers, got NaN or infinity" in str(each) for each in answers[1::2]
     )
+
+
+def test_a_body_beyond_all_limits_leaves_shared_memory_bounded(
+    tmp_path, tiny_onnx, by_grpc, refused
+):
+    model = tiny_onnx(tmp_path / "tiny.onnx", SPEC)
+    build_repository(model, tmp_path / "r", limits={"max_bytes": 2**20})
+    bound = bounds_of(tmp_path / "r").region_bytes
+    good = hostile_images.encoded("png", hostile_images.picture())
+    with embedded_server(tmp_path / "r") as server:
+        first = by_grpc(server, good).scores
+        pid = server.pid
+        for size in (bound // 2, 2 * bound):
+            with pytest.raises(refused, match=r"max_bytes|Failed to increase the shared memory"):
+                by_grpc(server, b"\xff\xd8\xff" + bytes(size))
+            regions = list(Path("/dev/shm").glob(f"bodypose_{os.getpid()}_*"))
+            assert max(path.stat().st_size for path in regions) <= bound
+        assert (by_grpc(server, good).scores == first).all()
+        assert server.pid == pid
+        limits = Path(f"/proc/{pid}/limits").read_text()
+        assert re.search(r"Max data size +\d+ ", limits)

@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -191,3 +192,11 @@ def certificates(folder: Path) -> Path:
         signed = ("-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-extfile", "names")
         openssl("x509", "-req", "-in", f"{name}.csr", *signed, "-out", f"{name}.pem")
     return folder
+
+
+def test_models_are_loaded_once(repository):
+    """Triton takes a file that Python leaves beside a model for a change, and loads it again."""
+    with embedded_server(repository) as server:
+        at_first = server.model_processes()
+        time.sleep(3)  # it looks every second
+        assert server.model_processes() == at_first

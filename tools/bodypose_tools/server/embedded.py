@@ -23,6 +23,7 @@ from bodypose_tools.repository.lock import serving
 from pose_runtime.admission import Admission, places_file
 
 from . import guard as server_guard
+from .bounds import bounded, bounds_of
 from .command import CLOSED_APIS, free_ports, grpc_host, http_host, metrics_host, server_command
 from .folder import prepare, turn_unready
 from .process import Report, TritonProcess, ignore
@@ -288,7 +289,10 @@ def embedded_server(
         prepare(folder, repository, updates)
         copy_backend(wheel, backends)
         environment = server_environment(wheel) | {"TMPDIR": work}
-        command = server_command(wheel, folder, backends, name, ports, closed_apis, outside)
+        command = bounded(
+            server_command(wheel, folder, backends, name, ports, closed_apis, outside),
+            bounds_of(repository),
+        )
 
         def start() -> TritonProcess:
             shown = (str(folder), str(repository.resolve()))

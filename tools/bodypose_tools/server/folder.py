@@ -6,6 +6,7 @@ no other way.
 
 from __future__ import annotations
 
+import compileall
 import shutil
 from pathlib import Path
 
@@ -29,6 +30,10 @@ def prepare(folder: Path, repository: Path, updates: Updates) -> None:
             place.symlink_to(config.parent.resolve())
         else:
             shutil.copytree(config.parent, place, ignore=shutil.ignore_patterns("__pycache__"))
+    if updates is Updates.NONE:
+        # Triton's stub writes them when a model starts, whatever PYTHONDONTWRITEBYTECODE says, and
+        # Triton takes that for a change: it would load every model twice.
+        compileall.compile_dir(folder, quiet=2)
 
 
 def turn_unready(folder: Path) -> None:

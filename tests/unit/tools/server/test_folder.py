@@ -22,13 +22,13 @@ def repository(tmp_path):
     return tmp_path / "repository"
 
 
-def test_copies_have_no_caches_and_do_not_follow(repository, tmp_path):
+def test_copies_are_compiled_and_do_not_follow(repository, tmp_path):
     prepare(tmp_path / "served", repository, Updates.NONE)
     (repository / "grouping" / "1" / "model.py").write_text("JOINTS = 17\n")
 
     served = tmp_path / "served" / "grouping" / "1"
     assert (served / "model.py").read_text() == "JOINTS = 18\n"
-    assert [path.name for path in served.iterdir()] == ["model.py"]
+    assert [path.name.split(".")[0] for path in (served / "__pycache__").iterdir()] == ["model"]
     assert [path.name for path in (tmp_path / "served").iterdir()] == ["grouping"]
 
 
