@@ -108,7 +108,7 @@ def _add(problems: list[Problem], found: Iterator[Problem]) -> bool:
 
 
 def _of_person(person: dict[str, Any], skeleton: Skeleton) -> Iterator[Problem]:
-    """What makes a person useless."""
+    """Problems for which a person is left out of training."""
     about = person["image_id"], person.get("id", "")
     numbers, wanted = len(person.get("keypoints", [])), 3 * len(skeleton.annotated)
     if numbers != wanted and person.get("num_keypoints", 1) > 0 and not person.get("iscrowd"):

@@ -37,7 +37,7 @@ MAX_LABELLED_PEOPLE = 30
 
 
 class Targets(NamedTuple):
-    """What a network should predict for one image, or to a batch of them.
+    """What a network should predict for one image, or for a batch of them.
 
     heatmaps: (h, w, J + 2), the joints, the background, the centres of people; `UNKNOWN` where a
               person has a joint without a label.
