@@ -1,4 +1,4 @@
-"""Every page of help of the client's and the load test's commands, at 80 columns."""
+"""Every page of help of the client's, the load test's and the tools' commands, at 80 columns."""
 
 import re
 
@@ -9,8 +9,9 @@ from typer.testing import CliRunner
 
 from bodypose_client.cli import app as client_app
 from bodypose_loadtest.cli import app as loadtest_app
+from bodypose_tools.cli import app as tools_app
 
-APPS = {"pose-client": client_app, "pose-loadtest": loadtest_app}
+APPS = {"pose-client": client_app, "pose-loadtest": loadtest_app, "tools": tools_app}
 PAGES = [
     (name, *command)
     for name, app in APPS.items()
@@ -35,7 +36,7 @@ def test_nothing_is_cut_off(page):
 
 
 def test_there_is_an_example(page):
-    assert "Example: pose-" in page
+    assert re.search("Example: (pose-|tools)", page)
 
 
 def _help_texts():

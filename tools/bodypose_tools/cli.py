@@ -62,7 +62,8 @@ app = typer.Typer(
         "help_option_names": ["-h", "--help"],
         "token_normalize_func": _our_spelling,
     },
-    help="Train, make small, export, serve and measure BodyPose on Triton.",
+    help="Train, make small, export, serve and measure BodyPose on Triton.\n\n"
+    "Example: `tools train -e specs/bodypose-s.yaml -r build/runs/bodypose-s`",
 )
 app.add_typer(results, name="results", rich_help_panel="Measure")
 for _panel, _commands in COMMANDS.items():

@@ -75,7 +75,7 @@ def benchmark(
     ] = None,
     device: Annotated[
         Device,
-        typer.Option(help="cuda measures the network and the served ensemble on an NVIDIA GPU."),
+        typer.Option(help="Device of the network and the served ensemble; cuda is an NVIDIA GPU."),
     ] = Device.CPU,
 ) -> None:
     """Measure decoding, preprocessing, runtimes, the served ensemble and rivals, in one run.

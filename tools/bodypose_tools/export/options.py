@@ -53,7 +53,9 @@ DecodingLayersOption = Annotated[
 ]
 MaxPeaksOption = Annotated[
     int,
-    typer.Option("--max-peaks", min=1, help="Peaks that the decoding layers keep per joint."),
+    typer.Option(
+        "--max-peaks", min=1, metavar="N", help="Peaks that the decoding layers keep per joint."
+    ),
 ]
 SampleImagesOption = Annotated[
     Path | None,
@@ -100,18 +102,23 @@ CalMethodOption = Annotated[
     Method,
     typer.Option(
         "--cal-method",
-        help="How a tensor's range is chosen from the histogram of its values.",
+        metavar="NAME",
+        help="How a tensor's range is chosen from its histogram: entropy, percentile or max.",
         rich_help_panel=FOR_INT8,
     ),
 ]
 BatchesOption = Annotated[
-    int, typer.Option(min=1, help="Number of calibration batches.", rich_help_panel=FOR_INT8)
+    int,
+    typer.Option(
+        min=1, metavar="N", help="Number of calibration batches.", rich_help_panel=FOR_INT8
+    ),
 ]
 BatchSizeOption = Annotated[
     int,
     typer.Option(
         "--batch-size",
         min=1,
+        metavar="N",
         help="Images in a calibration batch.",
         rich_help_panel=FOR_INT8,
     ),
@@ -174,13 +181,16 @@ GateImagesOption = Annotated[
 ]
 MaxApDropOption = Annotated[
     float,
-    typer.Option("--max-ap-drop", min=0.0, help="Largest loss of AP that the gate allows."),
+    typer.Option(
+        "--max-ap-drop", min=0, metavar="X", help="Largest loss of AP that the gate allows."
+    ),
 ]
 MinAgreementOption = Annotated[
     float,
     typer.Option(
         "--min-agreement",
-        min=0.0,
+        min=0,
+        metavar="X",
         max=1.0,
         help="Share of joints that must stay within half a field cell.",
     ),

@@ -10,7 +10,8 @@ import typer
 app = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="markdown",
-    help="Records of measurements under docs/results, and the pages that quote them.",
+    help="Records of measurements under docs/results, and the pages that quote them.\n\n"
+    "Example: `tools results check`",
 )
 
 

@@ -57,7 +57,12 @@ def interpolate(
     output: OutputOption,
     share: Annotated[
         float,
-        typer.Option(min=0, max=1, help="Weight of the trained heatmaps; MoveNet's have the rest."),
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="W",
+            help="Weight of the trained heatmaps; MoveNet's have the rest.",
+        ),
     ] = 0.35,
     pretrained: Annotated[
         Path,
@@ -68,7 +73,10 @@ def interpolate(
     stages: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Number of refinement stages to keep, from the first.", show_default="all"
+            min=1,
+            metavar="N",
+            help="Number of refinement stages to keep, from the first.",
+            show_default="all",
         ),
     ] = None,
 ) -> None:

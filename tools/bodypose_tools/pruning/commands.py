@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -43,6 +44,7 @@ GranularityOption = Annotated[
         "-pg",
         "--pruning-granularity",
         min=1,
+        metavar="N",
         help="A pruned layer keeps a multiple of this many filters.",
     ),
 ]
@@ -52,6 +54,7 @@ MinFiltersOption = Annotated[
         "-nf",
         "--min-num-filters",
         min=1,
+        metavar="N",
         help="Fewest filters that a layer keeps.",
     ),
 ]
@@ -60,6 +63,7 @@ ExcludedOption = Annotated[
     typer.Option(
         "-el",
         "--excluded-layers",
+        metavar="LAYER",
         help="Layer to leave whole, a name or a pattern such as 'block_1?_*'; may be repeated.",
     ),
 ]
@@ -74,19 +78,39 @@ ImportanceOption = Annotated[
 BatchesOption = Annotated[
     int,
     typer.Option(
-        "--taylor-batches", min=1, help="Training batches from which taylor estimates the loss."
+        "--taylor-batches",
+        min=1,
+        metavar="N",
+        help="Training batches from which taylor estimates the loss.",
     ),
 ]
+
+
+def _between(low: float, high: float) -> Callable[[float | None], float | None]:
+    """A check whose limits do not widen the column of types in `--help`."""
+
+    def check(value: float | None) -> float | None:
+        if value is not None and not low <= value <= high:
+            raise typer.BadParameter(f"expected {low:g} to {high:g}, got {value:g}")
+        return value
+
+    return check
+
+
 TargetMacsOption = Annotated[
     float | None,
     typer.Option(
-        min=0.01, max=0.99, help="Share of the MACs to keep; the threshold is found for it."
+        callback=_between(0.01, 0.99),
+        metavar="SHARE",
+        help="Share of the MACs to keep; the threshold is found for it.",
     ),
 ]
 TargetParamsOption = Annotated[
     float | None,
     typer.Option(
-        min=0.01, max=0.99, help="Share of the parameters to keep; the threshold is found for it."
+        callback=_between(0.01, 0.99),
+        metavar="SHARE",
+        help="Share of the parameters to keep; the threshold is found for it.",
     ),
 ]
 
@@ -106,6 +130,7 @@ def prune(
             "-pth",
             "--pruning-threshold",
             min=0,
+            metavar="X",
             help="Remove channels that score less.",
             show_default=f"{DEFAULT_THRESHOLD}, without a target",
         ),
@@ -230,16 +255,17 @@ def optimize(
         typer.Option("-r", "--results-dir", help="Folder that the run writes to."),
     ] = Path("build/runs/optimize"),
     max_ap_drop: Annotated[
-        float, typer.Option(min=0, help="Stop when AP has dropped by more.")
+        float, typer.Option(min=0, metavar="N", help="Stop when AP has dropped by more.")
     ] = 0.01,
     steps: Annotated[
-        int, typer.Option(min=1, help="Number of prune-and-retrain steps to the target.")
+        int,
+        typer.Option(min=1, metavar="N", help="Number of prune-and-retrain steps to the target."),
     ] = 4,
     target_macs: Annotated[
         float | None,
         typer.Option(
-            min=0.01,
-            max=0.99,
+            callback=_between(0.01, 0.99),
+            metavar="SHARE",
             help="Share of the MACs that is left after the last step.",
             show_default="0.5, without --target-params",
         ),
@@ -247,25 +273,31 @@ def optimize(
     target_params: Annotated[
         float | None,
         typer.Option(
-            min=0.01, max=0.99, help="Share of the parameters that is left after the last step."
+            callback=_between(0.01, 0.99),
+            metavar="SHARE",
+            help="Share of the parameters that is left after the last step.",
         ),
     ] = None,
     epochs: Annotated[
         int | None,
-        typer.Option(min=1, help="Epochs of retraining per step.", show_default="the spec's"),
+        typer.Option(
+            min=1, metavar="N", help="Epochs of retraining per step.", show_default="the spec's"
+        ),
     ] = None,
     distill: Annotated[
         float | None,
         typer.Option(
-            min=0.01,
-            max=1,
+            callback=_between(0.01, 1),
+            metavar="W",
             help="Weight of the unpruned network's predictions as training targets.",
         ),
     ] = None,
     minutes: Annotated[
         float | None,
         typer.Option(
-            min=0, help="Stop at the last checkpoint within this time; the same command continues."
+            min=0,
+            metavar="N",
+            help="Stop at the last checkpoint within this time; the same command continues.",
         ),
     ] = None,
     no_export: Annotated[
@@ -278,9 +310,12 @@ def optimize(
         bool,
         typer.Option("--no-train", help="Only export and time what was trained with --no-export."),
     ] = False,
-    rounds: Annotated[int, typer.Option(min=1, help="Rounds of timing; the median counts.")] = 50,
+    rounds: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Rounds of timing; the median counts.")
+    ] = 50,
     threads: Annotated[
-        int | None, typer.Option(min=1, help="Threads of each runtime.", show_default="all cores")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Threads of each runtime.", show_default="all cores"),
     ] = None,
     normalizer: NormalizerOption = _DEFAULT.normalizer,
     equalization: EqualizationOption = _DEFAULT.equalization,

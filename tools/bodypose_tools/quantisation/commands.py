@@ -48,7 +48,9 @@ def sample_calibration_images(
     ],
     num_images: Annotated[
         int,
-        typer.Option("-n", "--num-images", min=1, help="Number of images in the sample."),
+        typer.Option(
+            "-n", "--num-images", min=1, metavar="N", help="Number of images in the sample."
+        ),
     ] = 500,
     min_people: Annotated[
         int,
@@ -56,6 +58,7 @@ def sample_calibration_images(
             "-pth",
             "--min-persons-per-image",
             min=0,
+            metavar="N",
             help="People that an image must show.",
         ),
     ] = 1,
@@ -65,6 +68,7 @@ def sample_calibration_images(
             "-kth",
             "--min-kpts-per-person",
             min=1,
+            metavar="N",
             help="Labelled joints with which a person counts.",
         ),
     ] = 5,
@@ -76,7 +80,7 @@ def sample_calibration_images(
             help="Draw at random; without it each class gives its first images.",
         ),
     ] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of --randomize.")] = 42,
+    seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of --randomize.")] = 42,
     skeleton: SkeletonOption = None,
 ) -> None:
     """Copy a sample of training images that has the whole set's shares of crowds and person sizes.
