@@ -38,7 +38,7 @@ def torch_function(model: Path, batch: int, device: str, half: bool) -> Callable
     import onnx
     import torch
 
-    graph = onnx.load(model).graph
+    graph = onnx.load(model, load_external_data=False).graph
     constants = {each.name: onnx.numpy_helper.to_array(each) for each in graph.initializer}
     source, results = graph.input[0], [output.name for output in graph.output]
     dims = [dim.dim_value for dim in source.type.tensor_type.shape.dim[1:]]

@@ -22,7 +22,7 @@ def after_the_convolutions(model: Path) -> tuple[bytes, bytes]:
     Raises:
         OnnxPartsError: the outputs do not come from convolutions.
     """
-    graph = onnx.shape_inference.infer_shapes(onnx.load(model))
+    graph = onnx.shape_inference.infer_shapes(onnx.load(model, load_external_data=False))
     index = OnnxGraph(graph)
     behind = index.leading_to_outputs()
     heads = [node for node in index.nodes if node.name in behind and index.is_weighted(node)]

@@ -93,7 +93,7 @@ def build_engine(
 
     parent = Artifact.open(onnx_path)
     spec = spec_in_onnx(onnx_path).with_model(parent.sha256)
-    if has_unsigned_activations(onnx.load(onnx_path)):
+    if has_unsigned_activations(onnx.load(onnx_path, load_external_data=False)):
         raise EngineError(
             f"{onnx_path}: expected signed INT8, got unsigned activations, which are for CPUs; run"
             " `tools export --data_type int8` without --unsigned_activations"

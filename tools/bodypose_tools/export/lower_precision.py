@@ -109,7 +109,9 @@ def export_int8(
         spec = spec_in_onnx(path)
         images = calibration_images(calibration, spec.network_hw, say)
         judged_on = gate_images(images)
-        prepared = equalised(prepare(onnx.load(path)), calibration, judged_on, say)
+        prepared = equalised(
+            prepare(onnx.load(path, load_external_data=False)), calibration, judged_on, say
+        )
         scales, how = calibrated_scales(prepared, parent, calibration, images, spec.network_hw, say)
         runtime = GraphRuntime.OPENVINO if unsigned else GraphRuntime.ONNX_RUNTIME
         if unsigned and (warning := int8_warning()):
@@ -166,7 +168,7 @@ def export_half(source: ExportSource, out: Path, gates: Gates) -> Artifact:
     """
     with _float_graph(source) as (path, parent), TemporaryDirectory() as folder:
         spec = spec_in_onnx(path)
-        half = to_half(onnx.load(path))
+        half = to_half(onnx.load(path, load_external_data=False))
         candidate = Path(folder) / "half.onnx"
         onnx.save(half, candidate)
         verdicts = [

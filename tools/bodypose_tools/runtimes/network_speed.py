@@ -145,9 +145,10 @@ def _described(
 ) -> dict[str, Any]:
     """Models and input."""
     artifacts = [Artifact.open(path) for path in models]
+    specs = [spec_in_onnx(path) for path in models]
     return {
         "models": [{"name": a.path.name, "sha256": a.sha256} for a in artifacts],
-        "network_hw": spec_in_onnx(models[0]).network_hw,
+        "network_hw": specs[0].network_hw,
         "batch": len(pixels),
         "threads": threads,
         "rounds": rounds,

@@ -330,6 +330,8 @@ FORBIDDEN = {
     "marshal.loads": "runs data",
     "archive.extractall": "writes where the archive says",
 }
+# Compared with what the source becomes, and never run; Python would run it at the next import.
+ALLOWED = {("pose_runtime/integrity.py", "marshal.loads")}
 PACKAGES = ("pose_runtime", "tools", "client", "loadtest", "model_repository")
 
 
@@ -347,7 +349,8 @@ def test_no_module_runs_data_or_a_shell():
     found = []
     for where, call in calls():
         name = ast.unparse(call.func)
-        if name in FORBIDDEN or name.endswith(".extractall"):
+        allowed = (where.partition(":")[0], name) in ALLOWED
+        if (name in FORBIDDEN and not allowed) or name.endswith(".extractall"):
             found.append(f"{where} {name} {FORBIDDEN.get(name, '')}")
         for keyword in call.keywords:
             value = ast.unparse(keyword.value)
@@ -357,6 +360,16 @@ def test_no_module_runs_data_or_a_shell():
                 found.append(f"{where} {name}(safe_mode=False)")
 
     assert found == []
+
+
+def test_no_onnx_file_is_loaded_with_weights_from_elsewhere():
+    loads = [
+        (where, {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords})
+        for where, call in calls()
+        if ast.unparse(call.func) == "onnx.load"
+    ]
+    assert len(loads) >= 5
+    assert [where for where, options in loads if options.get("load_external_data") != "False"] == []
 
 
 def test_every_keras_file_is_loaded_in_safe_mode():
