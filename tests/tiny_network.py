@@ -1,4 +1,4 @@
-"""Owns the tests' smallest network: no weights, and one person whose place says what it saw."""
+"""Owns the tests' smallest network: no weights, and people whose place says what it saw."""
 
 from __future__ import annotations
 
@@ -11,13 +11,18 @@ from pose_runtime.spec import PipelineSpec
 
 
 def write_tiny_onnx(
-    path: Path, spec: PipelineSpec, operator: str = "ReduceMean", nan_above: float = 1e30
+    path: Path,
+    spec: PipelineSpec,
+    operator: str = "ReduceMean",
+    nan_above: float = 1e30,
+    people: int = 1,
 ) -> Path:
-    """A network that finds one person in every image.
+    """A network that finds one person in every image, or more.
 
     The person's joint j stands at (j + 1, 2 * (j + 1)) network pixels, moved right by the mean of
     all the pixels' values, with score 0.9: a brighter image has its person further right. Of an
-    image whose mean is more than `nan_above` every place is NaN.
+    image whose mean is more than `nan_above` every place is NaN. Further people stand lower and are surer: the best, of
+    score 0.9, is in the last row.
     """
     from onnx import TensorProto, helper, numpy_helper, save
 
@@ -26,11 +31,13 @@ def write_tiny_onnx(
 
     joints = np.arange(1, spec.skeleton.num_joints + 1)
     standing = np.zeros((1, *spec.peaks.dims))
-    standing[0, :, 0] = np.stack([joints, 2 * joints, np.full(len(joints), 0.9)], axis=1)
     rightwards = np.zeros((1, *spec.peaks.dims))
-    rightwards[0, :, 0, 0] = 1
     limbs = np.zeros((1, *spec.limb_scores.dims))
-    limbs[0, :, 0, 0] = 0.8
+    for row in range(people):
+        score = np.full(len(joints), 0.9 - 0.1 * (people - 1 - row))
+        standing[0, :, row] = np.stack([joints, 2 * joints + row, score], axis=1)
+        rightwards[0, :, row, 0] = 1
+        limbs[0, :, row, row] = 0.8
     graph = helper.make_graph(
         [
             helper.make_node("Cast", [spec.pixels.name], ["floats"], to=TensorProto.FLOAT),

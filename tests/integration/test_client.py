@@ -16,6 +16,9 @@ from bodypose_client.wire.access import Access
 from bodypose_client.wire.connect import connect
 from bodypose_client.wire.connection import Model, Request
 from bodypose_client.wire.deadline import Deadline
+from bodypose_tools.repository.build import build_repository
+from bodypose_tools.server.embedded import embedded_server
+from pose_runtime.spec import PipelineSpec
 
 pytestmark = pytest.mark.triton
 
@@ -61,12 +64,24 @@ def test_lossless_forms_of_a_photo_have_the_same_people(client, photo, tmp_path)
         assert np.array_equal(answer.scores, answers[0].scores)
 
 
-def test_people_are_best_first_and_within_limits(client, photo):
-    poses = client.infer(photo)
+@pytest.fixture(scope="module")
+def crowd(tmp_path_factory, tiny_onnx):
+    """A server whose network finds five people, the best last, of whom three may be answered."""
+    spec = PipelineSpec(network_hw=(32, 48), max_peaks=6, max_people=3)
+    folder = tmp_path_factory.mktemp("crowd")
+    build_repository(tiny_onnx(folder / "tiny.onnx", spec, people=5), folder / "repository")
+    with embedded_server(folder / "repository") as running:
+        yield running
 
-    assert len(poses) <= client.spec.max_people
-    assert (np.diff(poses.scores) <= 0).all()
-    assert ((poses.keypoints[..., 2] >= 0) & (poses.keypoints[..., 2] <= 1)).all()
+
+def test_people_are_best_first_and_within_limits(crowd, photo):
+    with PoseClient(f"grpc://{crowd.grpc_url}") as client:
+        poses = client.infer(photo)
+
+    assert poses.scores.tolist() == pytest.approx([0.9, 0.8, 0.7])
+    lower = poses.keypoints[:, 0, 1]
+    assert (np.diff(lower) < 0).all()  # the best stands lowest: rows and scores belong together
+    assert poses.keypoints[..., 2] == pytest.approx(poses.scores[:, None].repeat(18, 1))
 
 
 def test_both_protocols_give_the_same_people(server, photo):
