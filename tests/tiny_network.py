@@ -21,8 +21,8 @@ def write_tiny_onnx(
 
     The person's joint j stands at (j + 1, 2 * (j + 1)) network pixels, moved right by the mean of
     all the pixels' values, with score 0.9: a brighter image has its person further right. Of an
-    image whose mean is more than `nan_above` every place is NaN. Further people stand lower and are surer: the best, of
-    score 0.9, is in the last row.
+    image whose mean is more than `nan_above` every place is NaN. Further people stand lower and are
+    surer: the best, of score 0.9, is in the last row.
     """
     from onnx import TensorProto, helper, numpy_helper, save
 
