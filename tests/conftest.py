@@ -6,11 +6,16 @@ import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from tests.tiny_network import write_tiny_onnx
 
 pytest_plugins = ["tests.drawn", "tests.serving", "tests.skips"]
+
+# No file in the checkout, which may be of another user.
+hypothesis.settings.register_profile("tests", database=None)
+hypothesis.settings.load_profile("tests")
 
 TESTS = Path(__file__).parent
 LONG_ROOMS = ("long", "timed", "fuzz")
