@@ -16,13 +16,14 @@ def write_tiny_onnx(
     operator: str = "ReduceMean",
     nan_above: float = 1e30,
     people: int = 1,
+    step: float = 1,
 ) -> Path:
     """A network that finds one person in every image, or more.
 
-    The person's joint j stands at (j + 1, 2 * (j + 1)) network pixels, moved right by the mean of
-    all the pixels' values, with score 0.9: a brighter image has its person further right. Of an
-    image whose mean is more than `nan_above` every place is NaN. Further people stand lower and are
-    surer: the best, of score 0.9, is in the last row.
+    The person's joint j stands at (j + 1, 2 * (j + 1)) network pixels, moved right by `step` times
+    the mean of all the pixels' values, with score 0.9: a brighter image has its person further
+    right. Of an image whose mean is more than `nan_above` every place is NaN. Further people stand
+    lower and are surer: the best, of score 0.9, is in the last row.
     """
     from onnx import TensorProto, helper, numpy_helper, save
 
@@ -36,7 +37,7 @@ def write_tiny_onnx(
     for row in range(people):
         score = np.full(len(joints), 0.9 - 0.1 * (people - 1 - row))
         standing[0, :, row] = np.stack([joints, 2 * joints + row, score], axis=1)
-        rightwards[0, :, row, 0] = 1
+        rightwards[0, :, row, 0] = step
         limbs[0, :, row, row] = 0.8
     graph = helper.make_graph(
         [

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,14 +17,31 @@ import pytest
 
 from bodypose_tools.repository.build import build_repository
 from bodypose_tools.server.bounds import bounds_of
-from bodypose_tools.server.embedded import embedded_server
+from bodypose_tools.server.embedded import EmbeddedServer, embedded_server
+from pose_runtime.poses import Poses
 from tests.fuzz import hostile_images
-from tests.serving import SPEC
+from tests.processes import wait_for
+from tests.serving import MISSING_WHEEL, SPEC, Refused
 
 pytestmark = pytest.mark.triton
 
-# In the network of these tests joint 0 stands at (1 + the pixels' mean) network pixels.
+# In the network of these tests joint 0 stands at (1 + STEP * the pixels' mean) network pixels.
+STEP = 0.125
 SCALE = 0.8  # of a 60 x 40 image in the network's 48 x 32
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory, tiny_onnx) -> Path:
+    pytest.importorskip("pytriton", reason=MISSING_WHEEL)
+    folder = tmp_path_factory.mktemp("hostile")
+    build_repository(tiny_onnx(folder / "tiny.onnx", SPEC, step=STEP), folder / "repository")
+    return folder / "repository"
+
+
+@pytest.fixture(scope="module")
+def server(repository) -> Iterator[EmbeddedServer]:
+    with embedded_server(repository) as running:
+        yield running
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -38,8 +56,8 @@ def server_ready_in_the_end(server):
 def test_unusual_pictures_are_answered(server, by_grpc):
     for name, data in hostile_images.answered().items():
         poses = by_grpc(server, data)
-        expected = (1 + hostile_images.GREY) / SCALE
-        assert poses.keypoints[0, 0, 0] == pytest.approx(expected, abs=4), name
+        expected = (1 + STEP * hostile_images.GREY) / SCALE
+        assert poses.keypoints[0, 0, 0] == pytest.approx(expected, abs=4 * STEP), name
 
 
 def test_hostile_bytes_are_refused_with_their_reason(server, by_grpc, refused):
@@ -55,19 +73,31 @@ def test_what_may_take_long_is_decoded_by_a_process_that_goes_with_the_server(
 ):
     large = hostile_images.encoded("png", np.full((4000, 4000, 3), 100, np.uint8))
     with embedded_server(repository) as server:
-        started = child_of(server.model_processes()["bodypose_preprocess"])
-        assert started
-        assert by_grpc(server, large).scores[0] > 0
+        model = server.model_processes()["bodypose_preprocess"]
+        wait_for(lambda: child_of(model))
+        started = child_of(model)
+        assert in_time(lambda: by_grpc(server, large)).scores[0] > 0
         os.kill(started, signal.SIGKILL)
         with pytest.raises(refused, match="which ended the process that decodes"):
             by_grpc(server, large)
-        assert by_grpc(server, large).scores[0] > 0  # by another one
+        assert in_time(lambda: by_grpc(server, large)).scores[0] > 0  # by another one
         last = child_of(server.model_processes()["bodypose_preprocess"])
         assert last not in (0, started)
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while Path(f"/proc/{last}/cmdline").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not Path(f"/proc/{last}/cmdline").exists()
+
+
+def in_time(ask: Callable[[], Poses]) -> Poses:
+    """An answer, although a busy machine may take longer than the limit to decode."""
+    for _ in range(20):
+        try:
+            return ask()
+        except Refused as error:
+            if "took longer" not in str(error):
+                raise
+    return ask()
 
 
 def child_of(model: int) -> int:
@@ -88,7 +118,7 @@ def test_nan_from_the_network_fails_its_own_image_only(tmp_path, tiny_onnx, by_g
     build_repository(tiny_onnx(tmp_path / "tiny.onnx", SPEC, nan_above=150), tmp_path / "r")
     images = [
         hostile_images.encoded("png", np.full((40, 60, 3), grey, np.uint8))
-        for grey in (100, 200) * 8
+        for grey in (20, 200) * 8
     ]
 
     def answer(image: bytes) -> float | str:
@@ -100,7 +130,7 @@ def test_nan_from_the_network_fails_its_own_image_only(tmp_path, tiny_onnx, by_g
     with embedded_server(tmp_path / "r") as server, ThreadPoolExecutor(16) as pool:
         answers = list(pool.map(answer, images))
 
-    assert answers[::2] == pytest.approx([101 / SCALE] * 8)
+    assert answers[::2] == pytest.approx([21 / SCALE] * 8)
     assert all(
         "expected finite numbers, got NaN or infinity" in str(each) for each in answers[1::2]
     )

@@ -23,6 +23,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "unit/pose_runtime/test_images.py": "errors orientation png_chunks",
     },
     "bodypose_client": {
+        "integration/test_grpc_channels.py": "wire.grpc_channels",
         "unit/client/commands/test_describe.py": "blocking wire.statistics",
         "unit/client/commands/test_evaluate.py": "commands.interrupt evaluation"
         " pictures.contact_sheet pictures.worst_cases",
