@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from bodypose_client.scoring.annotations import check_keypoint_names, load_annotations
+from bodypose_client.image_check import image_problem, size_problem
+from bodypose_client.scoring.annotations import load_coco, people_of
 from bodypose_client.scoring.coco_eval import (
     CocoMetrics,
     Result,
@@ -37,6 +38,7 @@ class SplitImage:
 
     id: int
     path: Path
+    hw: tuple[int, int]  # in the file's words, EXIF orientation applied
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,23 +131,32 @@ class Evaluation:
         )
 
 
-def open_split(annotations: Path, folder: Path, limit: int | None) -> Split:
+Progress = Callable[[Iterable[Answer]], Iterable[Answer]]
+Checks = Callable[[Iterable[SplitImage]], Iterable[SplitImage]]
+Until = Callable[[Iterable[SplitImage]], Iterable[SplitImage]]
+
+
+def open_split(
+    annotations: Path, folder: Path, limit: int | None, progress: Checks | None = None
+) -> Split:
     """The images of a COCO file.
 
     Args:
         annotations: the file.
         folder: where its images are.
         limit: only so many, from the start; None: all.
+        progress: decode every image, and show each as it is done; None: read its size only.
 
     Raises:
         FileError: the annotations cannot be read.
-        AnnotationError: they are no COCO keypoints, or an image file is missing.
+        AnnotationError: they are no COCO keypoints, or an image file is missing, has another size
+            or does not decode.
         ForeignPath: an image is not to lie in `folder`.
     """
-    content = load_annotations(annotations)
+    content = load_coco(annotations)
     inside = Inside(folder)
     images = tuple(
-        SplitImage(image["id"], inside.path(image["file_name"]))
+        SplitImage(image["id"], inside.path(image["file_name"]), (image["height"], image["width"]))
         for image in content["images"][:limit]
     )
     missing = [image.path.name for image in images if not image.path.is_file()]
@@ -156,11 +167,15 @@ def open_split(annotations: Path, folder: Path, limit: int | None) -> Split:
         )
     if not images:
         raise AnnotationError(f"{annotations}: expected at least one image, got none")
+    for image in progress(images) if progress else images:
+        problem = (
+            image_problem(image.path, image.hw, decode=True)
+            if progress
+            else size_problem(image.path, image.hw)
+        )
+        if problem:
+            raise AnnotationError(f"image {image.id} ({image.path}): {problem}")
     return Split(annotations.name, content, images)
-
-
-Progress = Callable[[Iterable[Answer]], Iterable[Answer]]
-Until = Callable[[Iterable[SplitImage]], Iterable[SplitImage]]
 
 
 def evaluate_server(
@@ -185,15 +200,15 @@ def evaluate_server(
         AnnotationError: the annotations are about other joints than the server's.
         ClientError: the server is gone, busy or too slow.
     """
-    check_keypoint_names(
-        split.content, split.name, client.skeleton, "; the skeleton is the server's"
+    content = people_of(
+        split.content, client.skeleton, split.name, "; the skeleton is the server's"
     )
     started = time.perf_counter()
     asked = map_in_order(partial(ask, client), until(split.images), in_flight)
     answers = tuple(progress(asked))
     seconds = time.perf_counter() - started
     metrics, matches = evaluate_with_matches(
-        split.content,
+        content,
         [result for answer in answers for result in answer.results],
         [answer.image.id for answer in answers],
         annotated_sigmas(client.skeleton),

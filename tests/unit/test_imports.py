@@ -82,6 +82,7 @@ OF_CLIENT = {
     "benchmark": "",
     "soak": "errors pose_client wire",
     "server": "formats image_bytes pictures pose_client",
+    "data": "image_check",
     "training": "pictures",
     "evaluation": "errors formats pictures",
 }

@@ -51,6 +51,13 @@ ImagesOption = Annotated[
 LimitOption = Annotated[
     int | None, typer.Option(min=1, help="Use only the first N images.", metavar="N")
 ]
+CheckImagesOption = Annotated[
+    bool,
+    typer.Option(
+        "--check-images",
+        help="Decode every image before the work starts; else headers, sizes and ends are checked.",
+    ),
+]
 JsonOption = Annotated[
     Path | None, typer.Option("--json", metavar="OUT", help="Also write the numbers as JSON.")
 ]

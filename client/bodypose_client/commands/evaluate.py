@@ -20,7 +20,9 @@ from .entry import complain
 from .interrupt import stop_on_interrupt
 
 if TYPE_CHECKING:
-    from bodypose_client.evaluation import Evaluation, Split
+    from collections.abc import Iterable
+
+    from bodypose_client.evaluation import Evaluation, Split, SplitImage
     from pose_runtime.spec import PipelineSpec
 
 DEFAULT_WORST = 12
@@ -78,6 +80,13 @@ def evaluate(
     seed: Annotated[
         int, typer.Option(metavar="N", help="Random seed of --compare's bootstrap.")
     ] = 0,
+    check_images: Annotated[
+        bool,
+        typer.Option(
+            "--check-images",
+            help="Decode every image before the first is sent; else only sizes are checked.",
+        ),
+    ] = False,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
     in_flight: InFlight = DEFAULT_IN_FLIGHT,
 ) -> None:
@@ -102,7 +111,7 @@ def evaluate(
     from bodypose_tools.results.record import Measurement
 
     measurement = Measurement()
-    split = open_split(annotations, images, limit)
+    split = open_split(annotations, images, limit, _checked if check_images else None)
     progress = partial(with_progress, total=len(split.images), name="images")
     with open_client(ctx, url, protocol, timeout) as client, stop_on_interrupt() as stop:
         scored = evaluate_server(client, split, in_flight, progress, stop.until)
@@ -169,6 +178,13 @@ def _draw_sheet(
         write_picture(sheet, contact_sheet(cases, spec.skeleton))
 
 
+def _checked(images: Iterable[SplitImage]) -> Iterable[SplitImage]:
+    from bodypose_client.progress import with_progress
+
+    every = list(images)
+    return with_progress(every, len(every), "images checked")
+
+
 def _compare(
     annotations: Path,
     files: tuple[Path, Path],
@@ -178,11 +194,11 @@ def _compare(
     json_out: Path | None,
 ) -> None:
     from bodypose_client.evaluation import load_results
-    from bodypose_client.scoring.annotations import load_annotations
+    from bodypose_client.scoring.annotations import load_coco
     from bodypose_client.scoring.coco_eval import evaluate_with_matches
     from bodypose_client.scoring.comparison import compare
 
-    content = load_annotations(annotations)
+    content = load_coco(annotations)
     image_ids = [image["id"] for image in content["images"][:limit]]
     a, b = (evaluate_with_matches(content, load_results(path), image_ids)[1] for path in files)
     compared = compare(a, b, resamples, seed)

@@ -10,7 +10,7 @@ import numpy as np
 
 from bodypose_client.formats import DISPLAY_MIN_SCORE
 from bodypose_client.image_bytes import read_image_file
-from bodypose_client.scoring.annotations import PERSON_CATEGORY, PIXEL_CENTRE
+from bodypose_client.scoring.annotations import PIXEL_CENTRE
 from bodypose_client.scoring.oks_matches import ImageScore
 from pose_runtime.images import decode_image
 from pose_runtime.poses import Poses
@@ -64,9 +64,7 @@ def _annotated(content: Mapping[str, Any], image_id: int) -> list[Mapping[str, A
     return [
         person
         for person in content["annotations"]
-        if person["image_id"] == image_id
-        and person.get("category_id", PERSON_CATEGORY) == PERSON_CATEGORY
-        and any(person["keypoints"][2::3])
+        if person["image_id"] == image_id and any(person["keypoints"][2::3])
     ]
 
 

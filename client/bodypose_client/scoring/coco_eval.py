@@ -18,7 +18,7 @@ from bodypose_client.errors import AnnotationError
 from pose_runtime.poses import Poses
 from pose_runtime.skeleton import BODYPOSE_18, Skeleton
 
-from .annotations import PERSON_CATEGORY, PIXEL_CENTRE, Annotations, load_annotations
+from .annotations import PERSON_CATEGORY, PIXEL_CENTRE, Annotations, load_coco
 from .oks_matches import OksMatches, matches_of
 
 Result = dict[str, Any]
@@ -132,12 +132,12 @@ def evaluate_with_matches(
     sigmas: Sequence[float] = COCO_SIGMAS,
 ) -> tuple[CocoMetrics, OksMatches]:
     """`evaluate_results`, and the matches behind its numbers, for questions about images."""
-    content = load_annotations(annotations)
+    content = load_coco(annotations)
     known = [image["id"] for image in content["images"]]
     chosen = known if image_ids is None else list(dict.fromkeys(image_ids))
     _check_image_ids(chosen, known, "image_ids")
     _check_image_ids([result["image_id"] for result in results], known, "results")
-    people = _labelled(content["annotations"])
+    people = [{**person, "id": number} for number, person in enumerate(content["annotations"], 1)]
     _check_num_keypoints([*people, *results], len(sigmas))
     used = set(chosen)
     numbers, evaluated = _numbers_and_matches(
@@ -160,33 +160,12 @@ def evaluate_with_matches(
     return metrics, matches_of(sorted(used), counted, evaluated)
 
 
-def _labelled(annotations: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Copies, completed with what files made by hand often leave out.
-
-    pycocotools writes into the annotations that it is given.
-    """
-    people: list[dict[str, Any]] = []
-    for annotation in annotations:
-        if annotation.get("category_id", PERSON_CATEGORY) != PERSON_CATEGORY:
-            continue
-        missing = {"image_id", "keypoints", "bbox", "area"} - set(annotation)
-        if missing:
-            raise AnnotationError(
-                f"annotation {annotation.get('id')}: expected {', '.join(sorted(missing))},"
-                f" got {sorted(annotation)}"
-            )
-        visible = sum(visibility > 0 for visibility in annotation["keypoints"][2::3])
-        defaults = {"num_keypoints": visible, "iscrowd": 0, "category_id": PERSON_CATEGORY}
-        people.append({**defaults, **annotation, "id": len(people) + 1})
-    return people
-
-
 def _check_image_ids(wanted: Iterable[int], known: Sequence[int], name: str) -> None:
     strangers = set(wanted) - set(known)
     if strangers:
         raise AnnotationError(
             f"{name}: expected images of the annotations, got {len(strangers)} others, such as"
-            f" {min(strangers)}"
+            f" {min(strangers, key=str)}"
         )
 
 

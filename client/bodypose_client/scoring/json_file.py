@@ -12,13 +12,14 @@ from bodypose_client.errors import AnnotationError, FileError
 MAX_BYTES = 2 * 2**30  # COCO's own training annotations have 0.25 GB
 
 
-def read_json(path: Path, expected: str, max_bytes: int = MAX_BYTES) -> Any:
+def read_json(path: Path, expected: str, max_bytes: int = MAX_BYTES, *, nan: bool = False) -> Any:
     """The content of a JSON file.
 
     Args:
         path: a regular file.
         expected: what it should be, for the message, such as "a COCO results file".
         max_bytes: a larger file is refused without being read.
+        nan: let NaN and infinity through, for a reader that names the field that has them.
 
     Raises:
         FileError: it cannot be read, or is no regular file.
@@ -36,7 +37,7 @@ def read_json(path: Path, expected: str, max_bytes: int = MAX_BYTES) -> Any:
     except OSError as error:
         raise FileError(path, expected, error) from error
     try:
-        return json.loads(text, parse_constant=_not_finite)
+        return json.loads(text, parse_constant=None if nan else _not_finite)
     except RecursionError as error:
         raise AnnotationError(f"{path}: expected {expected}, got JSON nested too deep") from error
     except ValueError as error:

@@ -109,7 +109,7 @@ def split(tmp_path, write_image):
     write_image("val/2.jpg", (100, 60))
     joints = np.linspace(1, 99, 18)[list(BODYPOSE_18.annotated)]
     content = {
-        "images": [{"id": n, "file_name": f"{n}.jpg"} for n in (1, 2)],
+        "images": [{"id": n, "file_name": f"{n}.jpg", "height": 100, "width": 60} for n in (1, 2)],
         "annotations": [
             {
                 "id": 1,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bodypose_client.scoring.annotations import people_of
 from bodypose_client.scoring.coco_eval import CocoMetrics, annotated_sigmas, evaluate_results
 from bodypose_tools.data.coco import network_view, read_coco
 from pose_runtime.letterbox import Letterbox
@@ -46,7 +47,8 @@ def average_precision(
         found = people(network, pixels)
         entries += [_entry(person, letterbox, record.image_id) for person in found]
     ids = [record.image_id for record in records]
-    return evaluate_results(annotations, entries, ids, annotated_sigmas(spec.skeleton))
+    content = people_of(annotations, spec.skeleton)
+    return evaluate_results(content, entries, ids, annotated_sigmas(spec.skeleton))
 
 
 def _entry(person: NDArray[np.float32], letterbox: Letterbox, image_id: int) -> dict[str, Any]:

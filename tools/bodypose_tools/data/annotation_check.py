@@ -11,24 +11,25 @@ from typing import Any
 
 import numpy as np
 
+from bodypose_client.image_check import image_problem
 from bodypose_client.scoring.annotations import PIXEL_CENTRE
 from bodypose_tools.files.atomic_files import atomic_path
 from pose_runtime.paths import Inside
 from pose_runtime.skeleton import Skeleton
 
-from .coco import DatasetError, ImageRecord, image_record_from_coco, open_coco
+from .coco import DatasetError, ImageRecord, image_record_from_coco, looked_at, open_coco
 
 # Kinds of problems, and what training does about each.
 NO_IMAGE = "image missing"
 NO_SUCH_IMAGE = "annotation of an unknown image"
 NO_AREA = "person of zero area"
-WRONG_COUNT = "wrong number of keypoints"
+BAD_IMAGE = "image that cannot be used"
 OUTSIDE = "keypoint outside the image"
 _REMEDIES = {
     NO_IMAGE: "image skipped",
+    BAD_IMAGE: "image skipped",
     NO_SUCH_IMAGE: "annotation skipped",
     NO_AREA: "person skipped",
-    WRONG_COUNT: "person skipped",
     OUTSIDE: "keypoint left out",
 }
 
@@ -44,37 +45,47 @@ class Problem:
 
 
 def checked_coco(
-    annotations: Path, images_dir: Path, skeleton: Skeleton
+    annotations: Path, images_dir: Path, skeleton: Skeleton, *, check_images: bool = False
 ) -> tuple[list[ImageRecord], list[Problem]]:
     """The images that can be trained on, as `read_coco` gives them, and all that was left out.
 
     Raises:
         FileError, AnnotationError: no such file, not COCO, or keypoints of another skeleton.
-        DatasetError: none of the images is there.
+        DatasetError: none of the images is there and can be used.
         ForeignPath: an image is not to lie in `images_dir`.
     """
     images, by_image = open_coco(annotations, skeleton)
     problems: list[Problem] = []
     records = []
     folder = Inside(images_dir)
-    for image in images:
+    for image in looked_at(images, check_images):
         people = by_image.pop(image["id"], [])
         path = folder.path(image["file_name"])
         if not path.is_file():
             problems.append(Problem(NO_IMAGE, image["id"], "", str(path)))
             continue
-        sound = [person for person in people if not _add(problems, _of_person(person, skeleton))]
+        if detail := image_problem(path, (image["height"], image["width"]), decode=check_images):
+            problems.append(Problem(BAD_IMAGE, image["id"], "", f"{path}: {detail}"))
+            continue
+        sound = [person for person in people if not _add(problems, _of_person(person))]
         for person in sound:
             _add(problems, _leave_out_keypoints_outside(person, image))
         records.append(image_record_from_coco(image, sound, folder, skeleton))
     for image_id, people in by_image.items():
-        problems += [
-            Problem(NO_SUCH_IMAGE, image_id, person.get("id", ""), "") for person in people
-        ]
+        problems += [Problem(NO_SUCH_IMAGE, image_id, person["id"], "") for person in people]
     if images and not records:
+        unusable = [problem.detail for problem in problems if problem.kind == BAD_IMAGE]
         raise DatasetError(
             f"{images_dir}: expected the images of {annotations.name}, got none of its"
             f" {len(images)} there; correct images_root_dir_path"
+            if not unusable
+            else f"expected images of {annotations.name} that can be used, got none of"
+            f" {len(images)}; {unusable[0]}"
+        )
+    if not any(len(record.joints) for record in records):
+        raise DatasetError(
+            f"{annotations}: expected people with labelled joints, got none in {len(records)}"
+            " images that can be used"
         )
     return records, problems
 
@@ -107,24 +118,21 @@ def _add(problems: list[Problem], found: Iterator[Problem]) -> bool:
     return len(problems) > before
 
 
-def _of_person(person: dict[str, Any], skeleton: Skeleton) -> Iterator[Problem]:
+def _of_person(person: dict[str, Any]) -> Iterator[Problem]:
     """Problems for which a person is left out of training."""
-    about = person["image_id"], person.get("id", "")
-    numbers, wanted = len(person.get("keypoints", [])), 3 * len(skeleton.annotated)
-    if numbers != wanted and person.get("num_keypoints", 1) > 0 and not person.get("iscrowd"):
-        yield Problem(WRONG_COUNT, *about, f"expected {wanted} numbers, got {numbers}")
-    width, height = person.get("bbox", (0, 0, 0, 0))[2:]
+    about = person["image_id"], person["id"]
+    width, height = person["bbox"][2:]
     if not (width > 0 and height > 0):
-        yield Problem(NO_AREA, *about, f"bbox {person.get('bbox')}")
-    elif person.get("area", 1) <= 0:
-        yield Problem(NO_AREA, *about, f"area {person['area']}")
+        yield Problem(NO_AREA, *about, f"bbox {person['bbox']}")
+    elif person["area"] <= 0:
+        yield Problem(NO_AREA, *about, f"area {person['area']:g}")
 
 
 def _leave_out_keypoints_outside(
     person: dict[str, Any], image: dict[str, Any]
 ) -> Iterator[Problem]:
     """Takes the visibility of keypoints that do not lie in the image."""
-    keypoints = np.array(person.get("keypoints", []), float).reshape(-1, 3)
+    keypoints = np.array(person["keypoints"], float).reshape(-1, 3)
     x, y, visibility = keypoints.T
     ours = keypoints[:, :2] + PIXEL_CENTRE
     inside = ((ours >= 0) & (ours <= (image["width"], image["height"]))).all(axis=1)
@@ -133,10 +141,7 @@ def _leave_out_keypoints_outside(
         return
     for index in wrong:
         detail = f"keypoint {index} at {x[index]:g}, {y[index]:g} of {image['width']} x"
-        yield Problem(
-            OUTSIDE, person["image_id"], person.get("id", ""), f"{detail} {image['height']}"
-        )
+        yield Problem(OUTSIDE, person["image_id"], person["id"], f"{detail} {image['height']}")
     keypoints[wrong, 2] = 0
     person["keypoints"] = keypoints.ravel().tolist()
-    if "num_keypoints" in person:
-        person["num_keypoints"] = int((keypoints[:, 2] > 0).sum())
+    person["num_keypoints"] = int((keypoints[:, 2] > 0).sum())

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bodypose_client.scoring.annotations import PIXEL_CENTRE, check_keypoint_names, load_coco
+from bodypose_client.image_check import image_problem
+from bodypose_client.progress import with_progress
+from bodypose_client.scoring.annotations import PIXEL_CENTRE, people_of
 from pose_runtime.errors import ImageError, PoseError
 from pose_runtime.images import network_pixels
 from pose_runtime.letterbox import Letterbox
@@ -19,6 +21,7 @@ from pose_runtime.skeleton import Skeleton
 from pose_runtime.spec import ImageLimits
 
 Floats = NDArray[np.float32]
+Item = TypeVar("Item")
 _ADVICE = "; give the matching pose_config_path in a spec, or --skeleton"
 
 
@@ -43,26 +46,56 @@ class ImageRecord:
     ignored_boxes: Floats
 
 
-def read_coco(annotations: Path, images_dir: Path, skeleton: Skeleton) -> list[ImageRecord]:
+def read_coco(
+    annotations: Path,
+    images_dir: Path,
+    skeleton: Skeleton,
+    limit: int | None = None,
+    *,
+    check_images: bool = False,
+) -> list[ImageRecord]:
     """Every image of a COCO keypoint file, in the file's order, people or not.
+
+    Each image's header and end are looked at, so that no file ends the work at its turn.
+
+    Args:
+        annotations: the file.
+        images_dir: the folder of its images.
+        skeleton: its annotated joints are expected.
+        limit: only the first images, so many; None: all.
+        check_images: decode every image, too.
 
     Raises:
         FileError, AnnotationError: no such file, not COCO, or keypoints of another skeleton.
-        DatasetError: the first image is not there.
+        DatasetError: an image is missing, cannot be read, or has another size; or nobody in these
+            images has labelled joints, so that no AP could be had.
         ForeignPath: an image is not to lie in `images_dir`.
     """
     images, by_image = open_coco(annotations, skeleton)
     folder = Inside(images_dir)
     records = [
         image_record_from_coco(image, by_image.get(image["id"], []), folder, skeleton)
-        for image in images
+        for image in images[:limit]
     ]
-    if records and not records[0].path.is_file():
+    for record in looked_at(records, check_images):
+        if not record.path.is_file():
+            raise DatasetError(
+                f"{images_dir}: expected the images of {annotations.name}, got no"
+                f" {record.path.relative_to(images_dir)} there"
+            )
+        if problem := image_problem(record.path, record.image_hw, decode=check_images):
+            raise DatasetError(f"image {record.image_id} ({record.path}): {problem}")
+    if not any(len(record.joints) for record in records):
         raise DatasetError(
-            f"{images_dir}: expected the images of {annotations.name}, got no"
-            f" {images[0]['file_name']} there"
+            f"{annotations}: expected people with labelled joints, got none in {len(records)}"
+            " images"
         )
     return records
+
+
+def looked_at(records: Sequence[Item], check_images: bool) -> Iterable[Item]:
+    """`records`, with a bar where each image is decoded."""
+    return with_progress(records, len(records), "images") if check_images else records
 
 
 def network_view(
@@ -92,8 +125,7 @@ def open_coco(
     Raises:
         FileError, AnnotationError: no such file, not COCO, or keypoints of another skeleton.
     """
-    content = load_coco(annotations)
-    check_keypoint_names(content, str(annotations), skeleton, _ADVICE)
+    content = people_of(annotations, skeleton, advice=_ADVICE)
     by_image: dict[int, list[dict[str, Any]]] = {}
     for person in content["annotations"]:
         by_image.setdefault(person["image_id"], []).append(person)
@@ -121,7 +153,5 @@ def image_record_from_coco(
 
 
 def _is_labelled(person: dict[str, Any]) -> bool:
-    """Whether a person has joints to learn from; files made by hand often leave the count out."""
-    visibilities = person.get("keypoints", [])[2::3]
-    count = person.get("num_keypoints", sum(visible > 0 for visible in visibilities))
-    return count > 0 and not person.get("iscrowd")
+    """Whether a person has joints to learn from."""
+    return bool(person["num_keypoints"]) and not person["iscrowd"]

@@ -9,6 +9,7 @@ import typer
 
 from bodypose_tools.options import (
     AnnotationsOption,
+    CheckImagesOption,
     ImagesOption,
     JsonOption,
     KeyOption,
@@ -68,6 +69,7 @@ def evaluate(
         ),
     ] = None,
     limit: LimitOption = None,
+    check_images: CheckImagesOption = False,
     json_out: JsonOption = None,
     key: KeyOption = None,
 ) -> None:
@@ -91,7 +93,9 @@ def evaluate(
 
     measurement = Measurement()
     mode = EvaluationMode(MULTI_SCALES if multi_scale else (1.0,), keep_aspect, flip)
-    metrics, described = evaluate_in_mode(model, annotations, images, mode, grouping, limit)
+    metrics, described = evaluate_in_mode(
+        model, annotations, images, mode, grouping, limit, check_images=check_images
+    )
     _say_metrics(metrics, annotations)
     if float_model is not None:
         float_metrics, _ = evaluate_in_mode(float_model, annotations, images, mode, grouping, limit)
@@ -119,6 +123,7 @@ def tune_grouping(
         int, typer.Option("-n", "--limit", min=1, help="Number of images, chosen at random.")
     ] = 300,
     seed: Annotated[int, typer.Option(help="Seed of the choice of images.")] = 42,
+    check_images: CheckImagesOption = False,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -149,7 +154,9 @@ def tune_grouping(
     if keep:
         check_can_keep(model)
     predict, spec, _ = open_predictor(model)
-    tuning = tune(predict, spec, annotations, images, limit, seed, typer.echo)
+    tuning = tune(
+        predict, spec, annotations, images, limit, seed, typer.echo, check_images=check_images
+    )
     typer.echo(f"AP {tuning.ap_before:.4f} -> {tuning.ap:.4f} on {tuning.images} images")
     for name, value in tuning.person_scores.items():
         typer.echo(f"person score {name}: AP {value:.4f}")

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from bodypose_client.progress import with_progress
+from bodypose_client.scoring.annotations import people_of
 from bodypose_client.scoring.coco_eval import (
     CocoMetrics,
     annotated_sigmas,
@@ -84,7 +85,7 @@ def evaluate_model(
         AnnotationError, FileError: the annotations are missing or of another skeleton.
         DatasetError: the images are missing.
     """
-    records = read_coco(annotations, images, spec.skeleton)[:limit]
+    records = read_coco(annotations, images, spec.skeleton, limit)
     found = find_people(predict, records, spec, batch_size)
     if progress:
         found = with_progress(found, len(records), progress)
@@ -99,4 +100,5 @@ def metrics_of(
 ) -> CocoMetrics:
     """COCO's ten numbers of the people that `find_people` found in these images."""
     results = coco_results_of(found, spec)
-    return evaluate_results(annotations, results, image_ids, annotated_sigmas(spec.skeleton))
+    content = people_of(annotations, spec.skeleton)
+    return evaluate_results(content, results, image_ids, annotated_sigmas(spec.skeleton))

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 from numpy.typing import NDArray
 
+from bodypose_client.scoring.annotations import people_of
 from bodypose_client.scoring.coco_eval import CocoMetrics, annotated_sigmas, evaluate_results
 from bodypose_tools.data.coco import ImageRecord, read_coco
 from bodypose_tools.data.labels import LabelSettings, draw_affinity, draw_heatmaps
@@ -45,7 +46,7 @@ def oracle_metrics(
     records = read_coco(annotations, images, spec.skeleton)
     found = _people(records, spec, labels, decode)
     return evaluate_results(
-        annotations,
+        people_of(annotations, spec.skeleton),
         coco_results_of(found, spec),
         sigmas=annotated_sigmas(spec.skeleton),
     )

@@ -102,16 +102,24 @@ def tune_grouping(
     limit: int,
     seed: int,
     say: Say,
+    *,
+    check_images: bool = False,
 ) -> Tuning:
     """The thresholds with the best AP on `limit` images, taken at random by `seed`.
 
     Raises:
+        GroupingTuningError: nobody in the chosen images has labelled joints.
         AnnotationError, FileError: the annotations are missing or of another skeleton.
         DatasetError: the images are missing.
     """
-    every = read_coco(annotations, images_dir, spec.skeleton)
+    every = read_coco(annotations, images_dir, spec.skeleton, check_images=check_images)
     order = np.random.default_rng(seed).permutation(len(every))[:limit]
     records = [every[index] for index in sorted(order)]
+    if not any(len(record.joints) for record in records):
+        raise GroupingTuningError(
+            f"{annotations}: expected people with labelled joints in {len(records)} images, got"
+            " none; raise -n"
+        )
     answers = list(network_answers(predict, records, spec))
 
     def ap(

@@ -81,7 +81,7 @@ def _compared(
 ) -> dict[str, Any]:
     """A row for each view: its name, mode, and input size where that is not the network's."""
     network, own_spec, artifact = load_network(model)
-    records = read_coco(annotations, images, own_spec.skeleton)[:limit]
+    records = read_coco(annotations, images, own_spec.skeleton, limit)
     run, decode = field_network(network), field_decoder(own_spec)
     specs = [replace(own_spec, network_hw=hw or own_spec.network_hw) for _, _, hw in views]
     finders = [

@@ -9,6 +9,7 @@ import typer
 
 from bodypose_tools.options import (
     AnnotationsOption,
+    CheckImagesOption,
     ImagesOption,
     JsonOption,
     SkeletonOption,
@@ -82,6 +83,7 @@ def sample_calibration_images(
     ] = False,
     seed: Annotated[int, typer.Option(min=0, metavar="N", help="Seed of --randomize.")] = 42,
     skeleton: SkeletonOption = None,
+    check_images: CheckImagesOption = False,
 ) -> None:
     """Copy a sample of training images that has the whole set's shares of crowds and person sizes.
 
@@ -98,6 +100,7 @@ def sample_calibration_images(
         output,
         settings,
         skeleton_of(skeleton),
+        check_images=check_images,
     )
     typer.echo(f"{output}  {num_images} images, named with their sha256 in {manifest}")
 

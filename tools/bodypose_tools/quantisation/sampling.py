@@ -47,6 +47,8 @@ def sample_calibration_images(
     out: Path,
     settings: SamplingSettings,
     skeleton: Skeleton = BODYPOSE_18,
+    *,
+    check_images: bool = False,
 ) -> Path:
     """Copy exactly `num_images` images into an empty folder.
 
@@ -54,20 +56,16 @@ def sample_calibration_images(
         The manifest, which is written last: a folder without one is not finished.
 
     Raises:
-        CalibrationImagesError: `out` has files in it, too few images qualify, or one is missing.
+        CalibrationImagesError: `out` has files in it, or too few images qualify.
         AnnotationError, FileError: the annotations are no COCO keypoint file of this skeleton.
+        DatasetError: an image is missing, or cannot be read.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise CalibrationImagesError(
             f"{out}: expected an empty or new folder, got files there; give another -o"
         )
-    records = read_coco(annotations, images, skeleton)
+    records = read_coco(annotations, images, skeleton, check_images=check_images)
     chosen = choose(records, settings, skeleton)
-    if missing := [record.path for record in chosen if not record.path.is_file()]:
-        raise CalibrationImagesError(
-            f"{images}: expected every image of {annotations.name}, got no {missing[0].name}"
-            f" (and {len(missing) - 1} more missing)"
-        )
     files = {}
     for record in chosen:
         name = record.path.relative_to(images)

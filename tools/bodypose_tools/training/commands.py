@@ -7,7 +7,13 @@ from typing import Annotated
 
 import typer
 
-from bodypose_tools.options import JsonOption, KeyOption, SpecOption, say_that_keys_do_nothing
+from bodypose_tools.options import (
+    CheckImagesOption,
+    JsonOption,
+    KeyOption,
+    SpecOption,
+    say_that_keys_do_nothing,
+)
 
 
 def train(
@@ -29,6 +35,7 @@ def train(
             " multiplied, so that the number of steps stays.",
         ),
     ] = None,
+    check_images: CheckImagesOption = False,
     key: KeyOption = None,
 ) -> None:
     """Train a network, keeping the checkpoint with the best AP on the validation split.
@@ -43,7 +50,7 @@ def train(
     say_that_keys_do_nothing(key)
     from . import train as stage
 
-    best = stage.train(checked, results, resume=resume, say=typer.echo)
+    best = stage.train(checked, results, resume=resume, say=typer.echo, check_images=check_images)
     typer.echo(f"{best.path}  {best.sha256[:12]}")
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bodypose_tools.data.annotation_check import checked_coco, summary, write_problems
-from bodypose_tools.data.coco import DatasetError, ImageRecord, read_coco
+from bodypose_tools.data.coco import ImageRecord, read_coco
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.files.figures import can_draw
 from bodypose_tools.files.json_records import write_record
@@ -26,7 +26,13 @@ _PROBLEMS = "annotation_problems.csv"
 
 
 def train(
-    spec: TrainSpec, results_dir: Path, *, resume: bool, say: Say, stage: str = "train"
+    spec: TrainSpec,
+    results_dir: Path,
+    *,
+    resume: bool,
+    say: Say,
+    stage: str = "train",
+    check_images: bool = False,
 ) -> Artifact:
     """Train until `num_epoch`, keeping the checkpoint with the best AP on the validation split.
 
@@ -40,6 +46,7 @@ def train(
         resume: whether to continue from the folder's last checkpoint.
         say: gets a line for each thing done.
         stage: name of the stage in the record, "retrain" after pruning.
+        check_images: decode every image before the first step.
 
     Raises:
         TrainingError: the folder already holds a run and `resume` is off, or the loss is NaN.
@@ -50,8 +57,8 @@ def train(
             f"{results_dir}: expected an empty folder, got a run; add --resume or choose another -r"
         )
     results_dir.mkdir(parents=True, exist_ok=True)
-    val_records = _val_records(spec)
-    setup = TrainingSetup.of(spec, _checked_records(spec, results_dir, say))
+    val_records = _val_records(spec, check_images)
+    setup = TrainingSetup.of(spec, _checked_records(spec, results_dir, say, check_images))
     stream, model = setup.stream, setup.model
     state = restore(model, results_dir) if resume else RunState()
     write_record(results_dir / "spec.json", spec.model_dump(mode="json"))
@@ -83,12 +90,14 @@ def train(
     return best.artifact
 
 
-def _checked_records(spec: TrainSpec, results_dir: Path, say: Say) -> list[ImageRecord]:
+def _checked_records(
+    spec: TrainSpec, results_dir: Path, say: Say, check_images: bool = False
+) -> list[ImageRecord]:
     """Images to train on; problems of the annotations are summarised, and listed in a file."""
     data = spec.dataloader.dataset_config
     annotations = data.root_data_path / data.train_data.annotation_path
     images = data.root_data_path / data.train_data.images_root_dir_path
-    records, problems = checked_coco(annotations, images, spec.skeleton)
+    records, problems = checked_coco(annotations, images, spec.skeleton, check_images=check_images)
     if problems:
         write_problems(problems, results_dir / _PROBLEMS)
         say(f"warning: {annotations}: {len(problems)} problems, see {results_dir / _PROBLEMS}")
@@ -97,7 +106,7 @@ def _checked_records(spec: TrainSpec, results_dir: Path, say: Say) -> list[Image
     return chosen_records(spec, records)
 
 
-def _val_records(spec: TrainSpec) -> list[ImageRecord]:
+def _val_records(spec: TrainSpec, check_images: bool) -> list[ImageRecord]:
     """Images to validate on; a missing one would else end the run at the first validation.
 
     Raises:
@@ -107,10 +116,5 @@ def _val_records(spec: TrainSpec) -> list[ImageRecord]:
     if data.val_data is None:
         return []
     images = data.root_data_path / data.val_data.images_root_dir_path
-    records = read_coco(data.root_data_path / data.val_data.annotation_path, images, spec.skeleton)
-    for record in records:
-        if not record.path.is_file():
-            raise DatasetError(
-                f"val_data: expected image {record.image_id} in {record.path}, got nothing there"
-            )
-    return records
+    annotations = data.root_data_path / data.val_data.annotation_path
+    return read_coco(annotations, images, spec.skeleton, check_images=check_images)

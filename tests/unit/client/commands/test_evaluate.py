@@ -78,6 +78,12 @@ def test_evaluate_goes_on_after_a_refused_image_and_says_so(run, split):
             ),
             "expected keypoints nose",
         ),
+        (
+            lambda annotations, images: annotations.write_text(
+                annotations.read_text().replace('"width": 60', '"width": 61')
+            ),
+            "1.jpg): expected width 60 and height 100, as in the file, got 61 and 100",
+        ),
     ],
 )
 def test_evaluate_names_what_does_not_fit(run, split, break_it, words):
@@ -210,6 +216,21 @@ def test_results_that_are_none_are_named(run, split, tmp_path, text):
     assert "a.json: expected" in str(result.exception)
 
 
+def test_check_images_decodes_them_before_the_first_is_sent(run, split):
+    annotations, images = split
+    assert run("evaluate", "-a", annotations, "-i", images, "--check-images").exit_code == 0
+    whole = (images / "2.jpg").read_bytes()
+    (images / "2.jpg").write_bytes(whole[: len(whole) // 2])
+
+    def never(pixels):
+        raise AssertionError("an image was sent")
+
+    result = run("evaluate", "-a", annotations, "-i", images, "--check-images", answer=never)
+
+    assert isinstance(result.exception, PoseError)
+    assert f"image 2 ({images / '2.jpg'}): " in str(result.exception)
+
+
 @pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_gives_the_numbers_of_what_was_answered(
     run, one_person, write_image, split, tmp_path
@@ -218,7 +239,8 @@ def test_ctrl_c_gives_the_numbers_of_what_was_answered(
     content = json.loads(annotations.read_text())
     for number in range(3, 31):
         write_image(f"val/{number}.jpg")
-        content["images"].append({"id": number, "file_name": f"{number}.jpg"})
+        image = {"id": number, "file_name": f"{number}.jpg", "height": 48, "width": 64}
+        content["images"].append(image)
     annotations.write_text(json.dumps(content))
     asked = []
 

@@ -182,8 +182,11 @@ def test_pycocotools_stays_quiet(capsys):
     ("change", "words"),
     [
         ({"images": None}, "expected lists"),
-        ({"categories": [{"id": 5}]}, "expected category 1"),
-        ({"annotations": [{"id": 3, "image_id": 1, "keypoints": []}]}, "expected area, bbox"),
+        ({"categories": [{"id": 5}]}, "expected the id of a category, got 1"),
+        (
+            {"annotations": [{"id": 3, "image_id": 1, "keypoints": []}]},
+            r"annotations\[0\]\.bbox: expected x, y",
+        ),
         ({"images": [{"id": 9}]}, "expected images of the annotations"),
     ],
 )

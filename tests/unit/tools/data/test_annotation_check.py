@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from bodypose_client.errors import AnnotationError
 from bodypose_tools.data.annotation_check import checked_coco, summary, write_problems
 from bodypose_tools.data.coco import DatasetError, read_coco
 from bodypose_tools.training.spec import TrainSpec
@@ -84,10 +85,36 @@ def test_a_person_of_zero_area_is_skipped(broken, change):
     ]
 
 
-def test_a_wrong_number_of_keypoints_is_skipped(broken):
-    records, problems = check(broken(lambda content: content["annotations"][0]["keypoints"].pop()))
-    assert len(records[0].joints) == 0
-    assert problems[0].detail == "expected 51 numbers, got 50"
+def test_a_wrong_number_of_keypoints_is_refused_as_by_every_reader(broken):
+    folder = broken(lambda content: content["annotations"][0]["keypoints"].pop())
+    with pytest.raises(AnnotationError, match=r"annotations\[0\]\.keypoints: .* a list of 50"):
+        check(folder)
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:2000])
+
+
+def test_an_image_that_cannot_be_used_is_skipped(broken):
+    folder = broken(lambda content: content["images"][1].update(height=224, width=160))
+    records, problems = check(folder)
+    assert [record.image_id for record in records] == [1]
+    assert [(problem.kind, problem.image_id) for problem in problems] == [
+        ("image that cannot be used", 2)
+    ]
+    assert problems[0].detail.endswith("they are swapped")
+    cut(folder / "1.png")
+    with pytest.raises(DatasetError, match=r"that can be used, got none of 2; .*1\.png: "):
+        check(folder)
+
+
+def test_damage_inside_an_image_is_found_on_request(broken):
+    folder = broken(lambda content: None)
+    whole = (folder / "2.png").read_bytes()
+    (folder / "2.png").write_bytes(whole[:9000] + bytes(5000) + whole[14000:])
+    assert check(folder)[1] == []
+    problems = checked_coco(folder / "people.json", folder, BODYPOSE_18, check_images=True)[1]
+    assert [problem.image_id for problem in problems] == [2]
 
 
 def test_an_annotation_of_no_image_is_skipped(broken):

@@ -47,16 +47,31 @@ def test_unlabelled_joints_are_nowhere(drawn_coco, tmp_path):
 
 def test_another_skeletons_file_is_refused_by_its_names(drawn_coco, tmp_path):
     def change(content):
-        content["categories"][0]["keypoints"] = ["head", "tail"]
+        content["categories"][0]["keypoints"][:2] = ["head", "tail"]
 
     changed(drawn_coco, tmp_path, change)
-    with pytest.raises(AnnotationError, match="got head, tail; give the matching pose_config_path"):
+    with pytest.raises(
+        AnnotationError, match=r"got head, tail, .*; give the matching pose_config_path"
+    ):
         read_coco(tmp_path / "people.json", drawn_coco, BODYPOSE_18)
 
 
 def test_a_folder_without_the_images_is_refused(drawn_coco, tmp_path):
     with pytest.raises(DatasetError, match=r"got no 1.png there"):
         read_coco(drawn_coco / "people.json", tmp_path, BODYPOSE_18)
+
+
+def test_an_image_of_another_size_is_refused_at_the_start(drawn_coco, tmp_path):
+    changed(drawn_coco, tmp_path, lambda content: content["images"][1].update(width=160))
+    with pytest.raises(DatasetError, match=r"image 2 .*2\.png\): expected width 224"):
+        read_coco(tmp_path / "people.json", drawn_coco, BODYPOSE_18)
+    assert len(read_coco(tmp_path / "people.json", drawn_coco, BODYPOSE_18, limit=1)) == 1
+
+
+def test_images_without_people_are_refused_for_nothing_can_be_scored(drawn_coco, tmp_path):
+    changed(drawn_coco, tmp_path, lambda content: content["annotations"].pop(0))
+    with pytest.raises(DatasetError, match="people with labelled joints, got none in 1 images"):
+        read_coco(tmp_path / "people.json", drawn_coco, BODYPOSE_18, limit=1)
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import onnx
 import pytest
+from PIL import Image
 
 from bodypose_client.evaluation import open_split
 from bodypose_tools.data.annotation_check import checked_coco
@@ -194,7 +195,7 @@ def test_an_absolute_name_of_an_image_in_the_folder_is_that_image(tmp_path):
     annotations = coco_naming(tmp_path, str(tmp_path / "img" / "1.jpg"), "sub\\2.jpg")
     (tmp_path / "img" / "sub").mkdir()
     for name in ("1.jpg", "sub/2.jpg"):
-        (tmp_path / "img" / name).write_bytes(b"1")
+        Image.new("RGB", (160, 120)).save(tmp_path / "img" / name)
     records = read_coco(annotations, tmp_path / "img", BODYPOSE_18)
     assert [record.path for record in records] == [
         tmp_path / "img" / "1.jpg",
