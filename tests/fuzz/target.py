@@ -76,7 +76,9 @@ class Model:
         )
         self.pb_utils = pb_utils
         self.model = module.TritonPythonModel()
-        self.model.initialize({"model_config": json.dumps(config)})
+        self.model.initialize(
+            {"model_config": json.dumps(config), "model_instance_name": f"{name}_0_0"}
+        )
         self.inputs = self.model.door.inputs
 
     def __call__(self, data: bytes) -> None:
