@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import pytest
 
@@ -29,7 +30,7 @@ def _no(*programs: str) -> Callable[[], bool]:
     return lambda: not all(map(shutil.which, programs))
 
 
-# What a machine may lack -> whether this one does. Packages of the extras are always there.
+# What a machine may lack -> whether this one does. Packages of `make test` are always there.
 LACKS: dict[str, Callable[[], bool]] = {
     "needs real COCO images": lambda: not COCO.is_dir(),
     "needs a browser": _no("chromium", "chromedriver"),
@@ -41,6 +42,9 @@ LACKS: dict[str, Callable[[], bool]] = {
     "no MoveNet archive": lambda: "MOVENET_ARCHIVE" not in os.environ,
     "no EfficientNet wheel": lambda: "EFFICIENTNET_WHEEL" not in os.environ,
     "without VNNI": lambda: int8_warning() is not None,
+    # What `make test-long` does not install.
+    "needs PyTorch": lambda: find_spec("torch") is None,
+    "[mutants]": lambda: find_spec("cosmic_ray") is None,
 }
 
 
