@@ -9,6 +9,7 @@ import subprocess
 from collections import Counter
 from collections.abc import Callable
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 
@@ -39,6 +40,9 @@ LACKS: dict[str, Callable[[], bool]] = {
     "needs Python": lambda: not all(map(python_of, (OLDEST, NEWEST))),
     "needs curl": _no("curl"),
     "needs node": _no("node"),
+    "needs promtool": _no("promtool"),
+    "needs Prometheus": _no("prometheus"),
+    "needs HAProxy": lambda: not Path("/usr/sbin/haproxy").is_file(),  # often not in PATH
     "no MoveNet archive": lambda: "MOVENET_ARCHIVE" not in os.environ,
     "no EfficientNet wheel": lambda: "EFFICIENTNET_WHEEL" not in os.environ,
     "without VNNI": lambda: int8_warning() is not None,

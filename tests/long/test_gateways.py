@@ -1,0 +1,208 @@
+"""Three servers behind a gateway, of which one stops or is killed under load: who loses what."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import grpc
+import pytest
+from tritonclient.grpc import InferenceServerClient, service_pb2, service_pb2_grpc
+
+from bodypose_client.errors import ServerBusy
+from bodypose_client.pose_client import PoseClient
+from bodypose_tools.repository.pbtxt import ENSEMBLE, NETWORK, PREPROCESS
+from tests.gateways import gateway
+from tests.giving_up import image_tensor
+from tests.greys import grey_png, urls_in
+from tests.processes import free_ports, processes_of, until_ready
+
+pytestmark = pytest.mark.triton
+
+DRAIN_S = 4
+# What a plain client, which does not ask again, loses behind HAProxy when a server is killed: at
+# most the requests that this server had, of which each of the 6 callers has one.
+LOST_AT_A_KILL = 6
+
+
+@pytest.fixture
+def servers(serve) -> list[tuple[subprocess.Popen[str], dict[str, str]]]:
+    options = (*free_ports()[:-1], str(DRAIN_S))
+    started = [serve(*options) for _ in range(3)]
+    return [(process, urls_in(until_ready(process))) for process in started]
+
+
+@pytest.fixture(params=["envoy", "haproxy"])
+def balanced(request, servers, tmp_path_factory) -> Iterator[tuple[str, str]]:
+    """The gateway's name and its host:port."""
+    folder = tmp_path_factory.mktemp(request.param)
+    with gateway(request.param, [urls for _, urls in servers], folder) as netloc:
+        yield request.param, netloc
+
+
+@contextmanager
+def default_client(netloc: str, protocol: str) -> Iterator[Callable[[], object]]:
+    image = grey_png(99)
+    with PoseClient(f"{protocol}://{netloc}", timeout_s=20) as client:
+        yield lambda: client.infer(image)
+
+
+@contextmanager
+def plain_client(netloc: str) -> Iterator[Callable[[], object]]:
+    tensor = image_tensor(grey_png(99))
+    with InferenceServerClient(netloc) as client:
+        yield lambda: client.infer(ENSEMBLE, [tensor], client_timeout=20)
+
+
+def outcomes_while(ask: Callable[[], object], happens: Callable[[], None]) -> Counter[str]:
+    """What 6 callers without a pause were told: 2 s before, and 8 s after it happens."""
+    seen: Counter[str] = Counter()
+    end = threading.Event()
+
+    def go_on() -> None:
+        while not end.is_set():
+            try:
+                ask()
+                seen["answered"] += 1
+            except ServerBusy:  # full, which is no loss
+                seen["full"] += 1
+            except Exception as error:  # a loss, whatever it is
+                seen[f"{type(error).__name__}: {error}"] += 1
+
+    callers = [threading.Thread(target=go_on) for _ in range(6)]
+    for caller in callers:
+        caller.start()
+    time.sleep(2)
+    happens()
+    time.sleep(8)
+    end.set()
+    for caller in callers:
+        caller.join()
+    return seen
+
+
+def terminate(process: subprocess.Popen[str]) -> None:
+    process.terminate()
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """As when the machine is gone: the server first, and nobody who starts it again."""
+    triton = processes_of(process, "tritonserver")
+    process.kill()
+    for pid in triton:
+        os.kill(pid, signal.SIGKILL)
+
+
+def lost(seen: Counter[str]) -> int:
+    return sum(count for how, count in seen.items() if how not in ("answered", "full"))
+
+
+@pytest.mark.parametrize("protocol", ["grpc", "http"])
+@pytest.mark.parametrize("end", [terminate, kill])
+def test_the_default_client_loses_nothing(servers, balanced, end, protocol):
+    _, netloc = balanced
+
+    with default_client(netloc, protocol) as ask:
+        seen = outcomes_while(ask, lambda: end(servers[0][0]))
+
+    assert seen["answered"] > 100
+    assert lost(seen) == 0, seen
+
+
+@pytest.mark.parametrize("end", [terminate, kill])
+def test_a_plain_client_loses_nothing_but_behind_haproxy_at_a_kill(
+    servers, balanced, end, record_property
+):
+    name, netloc = balanced
+
+    with plain_client(netloc) as ask:
+        seen = outcomes_while(ask, lambda: end(servers[0][0]))
+
+    record_property("lost", lost(seen))
+    assert seen["answered"] > 100
+    assert lost(seen) <= (LOST_AT_A_KILL if (name, end) == ("haproxy", kill) else 0), seen
+
+
+def infer_message(*models: str) -> bytes:
+    """A ModelInferRequest with several names, one after the other: the last one counts."""
+    request = service_pb2.ModelInferRequest()
+    tensor = request.inputs.add(name="image", datatype="BYTES", shape=[1, 1])
+    assert tensor is not None
+    image = grey_png(99)
+    request.raw_input_contents.append(len(image).to_bytes(4, "little") + image)
+    names = [service_pb2.ModelInferRequest(model_name=model) for model in models]
+    first, *others = (each.SerializeToString() for each in names)
+    return first + request.SerializeToString() + b"".join(others)
+
+
+def grpc_answer(netloc: str, message: bytes, **options: object) -> str:
+    with grpc.insecure_channel(netloc) as channel:
+        ask = channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
+        try:
+            ask(message, timeout=10, **options)
+        except grpc.RpcError as error:
+            return error.code().name
+    return "OK"
+
+
+def http_status(netloc: str, method: str, path: str, body: bytes = b"") -> int:
+    connection = http.client.HTTPConnection(netloc, timeout=30)
+    try:
+        headers = {"Inference-Header-Content-Length": "0"} if body else {}
+        connection.request(method, path, body or None, headers)
+        return connection.getresponse().status
+    except ConnectionError:
+        return 413  # closed while the body was being sent
+    finally:
+        connection.close()
+
+
+def test_a_gateway_lets_nobody_name_a_step_or_open_another_api(balanced):
+    name, netloc = balanced
+    image = grey_png(99)
+
+    assert grpc_answer(netloc, infer_message(ENSEMBLE)) == "OK"
+    for step in (PREPROCESS, NETWORK, f"{ENSEMBLE}_"):
+        assert grpc_answer(netloc, infer_message(step)) == "PERMISSION_DENIED"
+    hidden = [infer_message(ENSEMBLE, PREPROCESS)] if name == "envoy" else []
+    for message in (*hidden, infer_message(PREPROCESS, ENSEMBLE), b"\xff" * 30):
+        assert grpc_answer(netloc, message) == "PERMISSION_DENIED"
+    gzip = grpc_answer(netloc, infer_message(PREPROCESS), compression=grpc.Compression.Gzip)
+    assert gzip == "PERMISSION_DENIED"
+
+    assert http_status(netloc, "POST", f"/v2/models/{ENSEMBLE}/infer", image) == 200
+    assert http_status(netloc, "GET", "/v2/health/ready") == 200
+    assert http_status(netloc, "GET", f"/v2/models/{ENSEMBLE}/config") == 200
+    for path in (
+        f"/v2/models/{PREPROCESS}/infer",
+        f"/v2/models/{ENSEMBLE}/../{PREPROCESS}/infer",
+        f"/v2/models/{ENSEMBLE}%2F..%2F{PREPROCESS}/infer",
+        f"//v2/models/{PREPROCESS}/infer",
+        "/v2/repository/index",
+        "/v2/systemsharedmemory/status",
+        f"/v2/models/{ENSEMBLE}/generate",
+    ):
+        assert http_status(netloc, "POST", path, image) in (400, 403, 404)
+    with grpc.insecure_channel(netloc) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        with pytest.raises(grpc.RpcError):
+            stub.RepositoryIndex(service_pb2.RepositoryIndexRequest(), timeout=10)
+
+
+def test_a_gateway_refuses_bodies_over_the_limit(balanced):
+    name, netloc = balanced
+    path = f"/v2/models/{ENSEMBLE}/infer"
+
+    assert http_status(netloc, "POST", path, bytes(18 * 2**20)) == 413
+    if name == "envoy":  # see haproxy.cfg
+        large = service_pb2.ModelInferRequest(model_name=ENSEMBLE)
+        large.raw_input_contents.append(bytes(18 * 2**20))
+        assert grpc_answer(netloc, large.SerializeToString()) not in ("OK", "INVALID_ARGUMENT")
+    assert grpc_answer(netloc, infer_message(ENSEMBLE)) == "OK"
