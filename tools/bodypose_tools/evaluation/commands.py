@@ -16,6 +16,8 @@ from bodypose_tools.options import (
     LimitOption,
     SkeletonOption,
     network_hw_of,
+    new_file,
+    new_folder,
     say_that_keys_do_nothing,
     skeleton_of,
 )
@@ -131,6 +133,7 @@ def tune_grouping(
             "--output",
             metavar="JSON",
             help="Also write the thresholds, and the AP of each that was tried.",
+            callback=new_file,
         ),
     ] = None,
     keep: Annotated[
@@ -179,7 +182,9 @@ def inference(
     ],
     results: Annotated[
         Path,
-        typer.Option("-o", "-r", "--results-dir", help="Folder to write the results to."),
+        typer.Option(
+            "-o", "-r", "--results-dir", help="Folder to write the results to.", callback=new_folder
+        ),
     ],
     visualize: Annotated[
         bool,

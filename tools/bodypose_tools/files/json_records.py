@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from bodypose_client.errors import AnnotationError, FileError
+from bodypose_client.scoring.json_file import read_json
 from pose_runtime.errors import PoseError
 
 from .atomic_files import atomic_path
@@ -40,23 +42,20 @@ def read_record(path: Path, keys: Mapping[str, type]) -> dict[str, Any]:
         RecordError: the file is missing, too large, no JSON, or lacks a key.
     """
     try:
-        with path.open("rb") as file:
-            text = file.read(_MAX_RECORD_BYTES + 1)
-        if len(text) > _MAX_RECORD_BYTES:
-            raise RecordError(
-                f"{path}: expected a record of at most {_MAX_RECORD_BYTES} bytes, got more"
-            )
-        raw = json.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"{error}"
-        raise RecordError(f"{path}: expected a record in JSON, got `{reason}`") from error
+        raw = read_json(path, "a record in JSON", _MAX_RECORD_BYTES)
+    except (AnnotationError, FileError) as error:
+        text = str(error).replace(": expected JSON,", ": expected a record in JSON,")
+        raise RecordError(text) from error
     wrong = [
         key
         for key, kind in keys.items()
         if not isinstance(raw, dict) or not isinstance(raw.get(key), kind)
     ]
     parents = raw.get("parents", []) if isinstance(raw, dict) else []
-    if wrong or not all(isinstance(parent, dict) and "sha256" in parent for parent in parents):
+    sound = isinstance(parents, list) and all(
+        isinstance(parent, dict) and "sha256" in parent for parent in parents
+    )
+    if wrong or not sound:
         raise RecordError(
             f"{path}: expected a record with {', '.join(keys)}, got none that fits in"
             f" {', '.join(wrong or ['parents'])}"

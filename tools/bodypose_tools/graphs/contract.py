@@ -52,8 +52,11 @@ def _load(path: Path) -> Any:
         model = onnx.load(path, load_external_data=False)
         _refuse_other_files(path, model)
         onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (
+        *(DecodeError, onnx.checker.ValidationError),
+        *(OSError, ValueError, RecursionError, MemoryError, RuntimeError),
+    ) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise OnnxError(
             f"{path}: expected an ONNX model, got a damaged file ({reason}); run `tools export`"
         ) from error

@@ -16,7 +16,7 @@ import numpy as np
 from bodypose_tools.files.artifacts import Artifact, record_path
 from bodypose_tools.files.atomic_files import atomic_path
 from bodypose_tools.files.json_records import read_record, write_record
-from pose_runtime.errors import PoseError
+from pose_runtime.errors import PoseError, SpecError
 from pose_runtime.skeleton import Skeleton
 from pose_runtime.spec import GroupingSettings, PipelineSpec
 
@@ -81,16 +81,19 @@ def load_network(path: Path) -> tuple[keras.Model, PipelineSpec, Artifact]:
             f"{path}: expected a record {path.name}.json with skeleton and network_hw, got none;"
             " take the file that `tools train` wrote together with its record"
         )
-    height, width = artifact.settings["network_hw"]
-    pipeline = PipelineSpec(
-        skeleton=Skeleton.from_json(artifact.settings["skeleton"]),
-        network_hw=(height, width),
-        grouping=GroupingSettings(**artifact.settings.get("grouping", {})),
-    )
+    try:
+        height, width = artifact.settings["network_hw"]
+        pipeline = PipelineSpec(
+            skeleton=Skeleton.from_json(artifact.settings["skeleton"]),
+            network_hw=(height, width),
+            grouping=GroupingSettings(**artifact.settings.get("grouping", {})),
+        )
+    except (ValueError, TypeError, SpecError) as error:
+        raise ModelFileError(f"{path}: its record: {str(error)[:200]}") from error
     try:
         network = keras.saving.load_model(path, compile=False, safe_mode=True)
-    except (ValueError, OSError, TypeError, KeyError) as error:
-        reason = str(error).splitlines()[0]
+    except Exception as error:  # a config may make any layer of Keras fail in any way
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise ModelFileError(f"{path}: expected a .keras model, got {reason}") from error
     return network, pipeline, artifact
 

@@ -12,7 +12,7 @@ HeatmapLoss = Literal["cross_entropy", "focal"]
 class Section(BaseModel):
     """Base of every section: unknown keys are errors, values do not change after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class NetworkConfig(Section):

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from bodypose_tools.options import new_file
+
 
 def import_backbone(
     source: Annotated[
@@ -49,7 +51,9 @@ ModelOption = Annotated[
 ]
 
 
-OutputOption = Annotated[Path, typer.Option("-o", "--output-file", help="File to write, a .keras.")]
+OutputOption = Annotated[
+    Path, typer.Option("-o", "--output-file", help="File to write, a .keras.", callback=new_file)
+]
 
 
 def interpolate(

@@ -134,7 +134,7 @@ def read_tensors(files: PackageFiles) -> dict[str, NDArray[Any]]:
 def _parse_json(raw: bytes, name: str) -> dict[str, Any]:
     try:
         parsed = json.loads(raw)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise BackboneError(f"{name}: expected JSON, got {error}; run {FETCH_COMMAND}") from error
     if not isinstance(parsed, dict):
         raise BackboneError(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from bodypose_tools.files.arrays import array_of
 from pose_runtime.errors import PoseError
 
 if TYPE_CHECKING:
@@ -82,6 +83,9 @@ def _fit(
         yield variables[name], arrays[name].astype(np.float32)
 
 
+_MAX_BYTES = 2**30  # VGG19's weights have 80 MB
+
+
 def npz_bytes(arrays: Arrays) -> bytes:
     """A .npz whose bytes depend on the arrays alone; `np.savez` would stamp the time into it."""
     buffer = io.BytesIO()
@@ -104,13 +108,19 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
     """
     try:
         with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+            if size > _MAX_BYTES:
+                raise ValueError(f"{size} bytes of arrays")
             return {
-                name.removesuffix(".npy"): np.load(io.BytesIO(archive.read(name)))
+                name.removesuffix(".npy"): array_of(archive.read(name))
                 for name in archive.namelist()
             }
     except FileNotFoundError:
         got = "no such file"
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (
+        *(OSError, ValueError, EOFError, RuntimeError, NotImplementedError),
+        *(zipfile.BadZipFile, zlib.error),
+    ) as error:
         got = str(error)
     raise BackboneError(
         f"{path}: expected the .npz of `tools import-backbone`, got {got}; import it again"

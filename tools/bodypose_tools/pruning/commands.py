@@ -8,7 +8,13 @@ from typing import Annotated
 
 import typer
 
-from bodypose_tools.options import KeyOption, SpecOption, say_that_keys_do_nothing
+from bodypose_tools.options import (
+    KeyOption,
+    SpecOption,
+    new_file,
+    new_folder,
+    say_that_keys_do_nothing,
+)
 
 from .settings import (
     DEFAULT_THRESHOLD,
@@ -119,7 +125,10 @@ def prune(
     model: Annotated[
         Path, typer.Option("-m", "--model", help="Network to prune, a .keras file.", dir_okay=False)
     ],
-    output: Annotated[Path, typer.Option("-o", "--output-file", help="File to write, a .keras.")],
+    output: Annotated[
+        Path,
+        typer.Option("-o", "--output-file", help="File to write, a .keras.", callback=new_file),
+    ],
     normalizer: NormalizerOption = _DEFAULT.normalizer,
     equalization: EqualizationOption = _DEFAULT.equalization,
     granularity: GranularityOption = _DEFAULT.granularity,
@@ -222,7 +231,9 @@ def retrain(
     ],
     results: Annotated[
         Path,
-        typer.Option("-r", "--results-dir", help="Folder that the run writes to."),
+        typer.Option(
+            "-r", "--results-dir", help="Folder that the run writes to.", callback=new_folder
+        ),
     ],
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the last checkpoint in --results-dir.")
@@ -252,7 +263,9 @@ def optimize(
     ],
     results: Annotated[
         Path,
-        typer.Option("-r", "--results-dir", help="Folder that the run writes to."),
+        typer.Option(
+            "-r", "--results-dir", help="Folder that the run writes to.", callback=new_folder
+        ),
     ] = Path("build/runs/optimize"),
     max_ap_drop: Annotated[
         float, typer.Option(min=0, metavar="N", help="Stop when AP has dropped by more.")

@@ -74,8 +74,8 @@ def images_in_data_file(path: Path, count: int, network_hw: tuple[int, int]) -> 
         raise CalibrationError(f"{path}: expected an HDF5 cal_data_file, got {error}") from error
     with file:
         stored = file.get(_DATASET)
-        shape = None if stored is None else stored.shape
-        if shape is None or shape[1:] != (*network_hw, 3):
+        shape = stored.shape if isinstance(stored, h5py.Dataset) else None
+        if shape is None or stored.dtype != np.uint8 or shape[1:] != (*network_hw, 3):
             height, width = network_hw
             raise CalibrationError(
                 f"{path}: expected pixels (N, {height}, {width}, 3), got {shape}; delete it, and"

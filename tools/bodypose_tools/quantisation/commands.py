@@ -13,6 +13,7 @@ from bodypose_tools.options import (
     ImagesOption,
     JsonOption,
     SkeletonOption,
+    new_folder,
     skeleton_of,
 )
 from bodypose_tools.runtimes.settings import GraphRuntime
@@ -45,6 +46,7 @@ def sample_calibration_images(
             "-o",
             "--output-image-root-dir",
             help="New folder for the sample.",
+            callback=new_folder,
         ),
     ],
     num_images: Annotated[

@@ -18,6 +18,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from bodypose_client.scoring.json_file import read_json
+from bodypose_tools.files.arrays import array_of
 from bodypose_tools.files.atomic_files import atomic_path
 from pose_runtime.errors import PoseError
 
@@ -52,9 +54,9 @@ def load_inputs(path: Path) -> list[Tensors]:
     try:
         return [
             {name: _decoded(a) for name, a in tensors.items()}
-            for tensors in json.loads(path.read_text())
+            for tensors in read_json(path, "Polygraphy's JSON")
         ]
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (PoseError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise PolygraphyFileError(
             f"{path}: expected inputs as `polygraphy run --save-inputs` writes, got {error!r}"
         ) from error
@@ -85,14 +87,14 @@ def load_outputs(path: Path) -> list[RunnerOutputs]:
     """
     try:
         runs = []
-        for runner, iterations in json.loads(path.read_text())["lst"]:
+        for runner, iterations in read_json(path, "Polygraphy's JSON")["lst"]:
             outputs = [
                 {name: _decoded(lazy["values"]) for name, lazy in iteration["outputs"].items()}
                 for iteration in iterations
             ]
             runs.append(RunnerOutputs(runner, outputs, [float(i["runtime"]) for i in iterations]))
         return runs
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+    except (PoseError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise PolygraphyFileError(
             f"{path}: expected outputs as `polygraphy run --save-outputs` writes, got {error!r}"
         ) from error
@@ -115,5 +117,4 @@ def _lazy(array: NDArray[Any]) -> dict[str, Any]:
 
 def _decoded(encoded: dict[str, str]) -> NDArray[Any]:
     data = base64.b64decode(encoded["array"], validate=True)
-    array: NDArray[Any] = np.load(io.BytesIO(data), allow_pickle=False)
-    return array
+    return array_of(data)

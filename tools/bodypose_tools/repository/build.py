@@ -177,8 +177,13 @@ def repository_record(repository: Path) -> dict[str, Any]:
     """
     keys = {"stage": str, "settings": dict, "parents": list, "files": dict, "served": list}
     record = read_record(record_path(repository), keys)
-    if not record["served"] or not all(isinstance(each, int) for each in record["served"]):
-        raise RecordError(f"{record_path(repository)}: expected versions in `served`, got none")
+    if not record["served"] or not all(
+        type(each) is int and each >= 1 for each in record["served"]
+    ):
+        raise RecordError(
+            f"{record_path(repository)}: expected versions from 1 on in `served`, got"
+            f" {record['served']!a:.60}"
+        )
     return record
 
 

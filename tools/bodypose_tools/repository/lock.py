@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from bodypose_tools.files.atomic_files import DiskError, check_can_write, disk_errors
 from pose_runtime.errors import PoseError
 
 
@@ -24,8 +25,16 @@ def writing(repository: Path) -> Iterator[None]:
 
     Raises:
         RepositoryInUse: another process writes it.
+        DiskError: no folder can be written there.
     """
-    repository.parent.mkdir(parents=True, exist_ok=True)
+    if not repository.name or repository.name == "..":
+        raise DiskError(
+            f"{repository}: expected the name of a folder that may be replaced, got a place in use;"
+            " give another -o, such as build/model_repository"
+        )
+    check_can_write(repository, is_folder=True)
+    with disk_errors(repository):
+        repository.parent.mkdir(parents=True, exist_ok=True)
     lock = repository.with_name(f".{repository.name}.lock")
     with _locked(lock, os.O_RDWR | os.O_CREAT, fcntl.LOCK_EX) as got:
         if not got:
@@ -53,7 +62,8 @@ def is_served(repository: Path) -> bool:
 
 @contextlib.contextmanager
 def _locked(path: Path, flags: int, kind: int) -> Iterator[bool]:
-    handle = os.open(path, flags, 0o644)
+    with disk_errors(path):
+        handle = os.open(path, flags, 0o644)
     try:
         try:
             fcntl.flock(handle, kind | fcntl.LOCK_NB)

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from bodypose_client.scoring.json_file import read_json
 from pose_runtime.errors import PoseError
 
 
@@ -70,18 +71,22 @@ class Tuning:
             TuningFileError: the file is missing, or is not one of `tools tune`.
         """
         try:
-            raw = json.loads(path.read_text())
+            raw = read_json(path, "the settings of `tools tune`", _MAX_BYTES)
+            if not isinstance(raw, dict) or not raw:
+                raise TuningFileError("no settings")
             unknown = raw.keys() - {field.name for field in fields(cls)}
             if unknown:
                 raise TuningFileError(f"the unknown setting {min(unknown)!r}")
             return cls(**raw)
-        except (OSError, ValueError, AttributeError, TuningFileError) as error:
+        except PoseError as error:
+            got = str(error).removeprefix(f"{path}: expected the settings of `tools tune`, got ")
             raise TuningFileError(
-                f"{path}: expected the settings of `tools tune`, got {error}; run `tools tune -o"
-                f" {path}`"
+                f"{path}: expected the settings of `tools tune`, got {got}; run `tools tune -o"
+                " NEW.json`"
             ) from error
 
 
+_MAX_BYTES = 2**16
 _LEAST = {
     "preprocess_instances": 1,
     "network_instances": 1,

@@ -10,6 +10,7 @@ from typing import Annotated, Final
 
 import typer
 
+from bodypose_tools.options import new_file
 from bodypose_tools.repository.settings import DEFAULT_REPOSITORY, ServerTarget
 
 from .settings import DRAIN_S, Outside, Ports, ServerError, ServerTls, Updates
@@ -152,9 +153,9 @@ def demo(
             show_default="an astronaut from scikit-image",
         ),
     ] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="Picture to write.")] = Path(
-        "build/demo.png"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="Picture to write.", callback=new_file)
+    ] = Path("build/demo.png"),
 ) -> None:
     """Serve the shipped model for one photo, and draw the people found in it.
 

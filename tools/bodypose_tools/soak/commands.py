@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from bodypose_tools.options import new_file
 from bodypose_tools.repository.settings import DEFAULT_REPOSITORY
 
 
@@ -33,9 +34,9 @@ def soak(
     kill_every: Annotated[
         float, typer.Option(min=5, help="Seconds between kills of a Python model.")
     ] = 300,
-    output: Annotated[Path, typer.Option("--output", "-o", help="JSON to write.")] = Path(
-        "build/soak.json"
-    ),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="JSON to write.", callback=new_file)
+    ] = Path("build/soak.json"),
 ) -> None:
     """Load the embedded server for long, with hostile images and killed models.
 

@@ -12,6 +12,7 @@ from bodypose_tools.options import (
     JsonOption,
     KeyOption,
     SpecOption,
+    new_folder,
     say_that_keys_do_nothing,
 )
 
@@ -20,7 +21,9 @@ def train(
     spec: SpecOption,
     results: Annotated[
         Path,
-        typer.Option("-r", "--results-dir", help="Folder that the run writes to."),
+        typer.Option(
+            "-r", "--results-dir", help="Folder that the run writes to.", callback=new_folder
+        ),
     ],
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the last checkpoint in --results-dir.")

@@ -219,6 +219,9 @@ def without_removed_keys(raw: Any) -> tuple[Any, list[str]]:
     return kept, found
 
 
+_MOST_NODES = 10_000
+
+
 def load_train_spec(path: Path) -> TrainSpec:
     """Read and check a YAML spec. Relative paths in it count from the current folder.
 
@@ -230,15 +233,38 @@ def load_train_spec(path: Path) -> TrainSpec:
     if not path.is_file():
         raise ConfigError(f"{path}: expected a YAML spec, got nothing there")
     try:
-        raw, removed = without_removed_keys(yaml.safe_load(small_text(path)))
+        raw, removed = without_removed_keys(_bounded_yaml(small_text(path)))
         for key in removed:
             _LOG.warning("%s: %s is no longer used: %s", path, key, REMOVED_KEYS[key])
         return TrainSpec.model_validate(raw)
+    except (OSError, ValueError, RecursionError, OverflowError) as error:
+        if isinstance(error, ValidationError):
+            problems = "; ".join(map(_problem, error.errors()))
+            raise ConfigError(f"{path}: {problems}") from error
+        raise ConfigError(f"{path}: expected YAML, got {str(error)[:200]}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: expected YAML, got {' '.join(str(error).split())}") from error
-    except ValidationError as error:
-        problems = "; ".join(map(_problem, error.errors()))
-        raise ConfigError(f"{path}: {problems}") from error
+
+
+def _bounded_yaml(text: str) -> Any:
+    """YAML's values. Raises: ValueError: with its aliases written out it would be too large."""
+    sizes: dict[int, int] = {}
+
+    def size(node: yaml.Node) -> int:
+        if id(node) not in sizes:
+            sizes[id(node)] = _MOST_NODES  # of a node that holds itself
+            children: list[yaml.Node] = []
+            if isinstance(node, yaml.MappingNode):
+                children = [each for pair in node.value for each in pair]
+            elif isinstance(node, yaml.SequenceNode):
+                children = node.value
+            sizes[id(node)] = 1 + sum(map(size, children))
+        return sizes[id(node)]
+
+    root = yaml.compose(text, yaml.SafeLoader)
+    if root is not None and size(root) >= _MOST_NODES:
+        raise ValueError(f"more than {_MOST_NODES} values, with aliases written out")
+    return yaml.safe_load(text)
 
 
 def _problem(error: Mapping[str, Any]) -> str:
