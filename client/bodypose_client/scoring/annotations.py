@@ -268,7 +268,8 @@ class _Schema:
             self._refuse(where, expected, given)
         rows = array.reshape(-1, 3)
         if not np.isin(rows[:, 2], (0, 1, 2)).all():
-            self._refuse(where, "visibility 0, 1 or 2", sorted(set(rows[:, 2].tolist())))
+            wrong = rows[~np.isin(rows[:, 2], (0, 1, 2)), 2]
+            self._refuse(where, "visibility 0, 1 or 2", float(wrong[0]))
         absent = rows[:, 2] == 0
         rows[absent] = np.where(np.isfinite(rows[absent]), rows[absent], 0)
         if not (np.abs(rows) < _MOST).all():

@@ -7,15 +7,11 @@ from typing import Annotated
 
 import typer
 
-from bodypose_tools.options import new_folder
-
 
 def starter_files(
     output: Annotated[
         Path,
-        typer.Option(
-            "--output", "-o", help="Folder to write specs/ and models/ into.", callback=new_folder
-        ),
+        typer.Option("--output", "-o", help="Folder to write specs/ and models/ into."),
     ] = Path(),
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that differ from the shipped ones.")

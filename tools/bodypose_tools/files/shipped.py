@@ -8,7 +8,7 @@ from typing import Final
 
 from pose_runtime.errors import PoseError
 
-from .atomic_files import atomic_path
+from .atomic_files import atomic_path, check_can_write
 
 _PACKAGE: Final = Path(__file__).parents[1]
 CHECKOUT: Final = _PACKAGE.parents[1]
@@ -44,6 +44,7 @@ def copy_starters(folder: Path, overwrite: bool = False) -> list[Path]:
         StarterError: a file with other content is there; nothing is written then.
         DiskError: the folder cannot be written.
     """
+    check_can_write(folder, is_folder=True)
     copies = {
         folder / place / source.name: source
         for place, sources in (("specs", SPECS.glob("*.yaml")), ("models", MODELS.glob("*.keras*")))
