@@ -261,3 +261,14 @@ def test_a_joint_that_is_hidden_but_labelled_counts_like_a_visible_one():
     assert metrics.ar == pytest.approx(0.5)
     annotations["annotations"][1]["keypoints"][2::3] = [0, 0]
     assert evaluate(annotations, results).people == 1
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_fewer_and_more_keypoints_than_sigmas_are_refused(count):
+    results = stick_results(1, (10, 10, 10, 60, 0.9))
+    results[0]["keypoints"] = [10.0, 10.0, 1.0] * count
+
+    with pytest.raises(
+        AnnotationError, match=f"expected 2 keypoints, as many as sigmas, got {count}"
+    ):
+        evaluate(stick_file((1, 10, 10, 10, 60)), results)
