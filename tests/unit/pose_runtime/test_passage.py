@@ -155,3 +155,10 @@ def test_odd_timeouts_are_no_deadline_that_has_passed(pb_utils, entrance, timeou
 
     visit.check_wanted(asking(pb_utils))
     assert visit.places(1).dtype == np.int64
+
+
+@pytest.mark.parametrize(("timeout_us", "has_deadline"), [(-5, False), (0, False), (1, True)])
+def test_every_timeout_above_zero_is_a_deadline(pb_utils, entrance, timeout_us, has_deadline):
+    visit = entrance.arrive(pb_utils, asking(pb_utils, timeout_us=timeout_us))
+
+    assert (visit.deadline_ns > 0) == has_deadline
