@@ -44,14 +44,14 @@ class Tuning:
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if type(value) is not int or value < least:
-                raise TuningFileError(f"{name}: expected an integer from {least} on, got {value!r}")
-        if self.device not in PRECISIONS:
-            raise TuningFileError(f"device: expected cpu or cuda, got {self.device!r}")
+                raise TuningFileError(f"{name}: expected an integer from {least} on, got {value!r:.60}")
+        if not isinstance(self.device, str) or self.device not in PRECISIONS:
+            raise TuningFileError(f"device: expected cpu or cuda, got {self.device!r:.60}")
         known = PRECISIONS[self.device]
-        if self.precision not in known:
+        if not isinstance(self.precision, str) or self.precision not in known:
             raise TuningFileError(
                 f"precision: expected one of {', '.join(known)} on {self.device}, got"
-                f" {self.precision!r}"
+                f" {self.precision!r:.60}"
             )
 
     @property

@@ -237,13 +237,13 @@ def load_train_spec(path: Path) -> TrainSpec:
         for key in removed:
             _LOG.warning("%s: %s is no longer used: %s", path, key, REMOVED_KEYS[key])
         return TrainSpec.model_validate(raw)
-    except (OSError, ValueError, RecursionError, OverflowError) as error:
-        if isinstance(error, ValidationError):
-            problems = "; ".join(map(_problem, error.errors()))
-            raise ConfigError(f"{path}: {problems}") from error
-        raise ConfigError(f"{path}: expected YAML, got {str(error)[:200]}") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: expected YAML, got {' '.join(str(error).split())}") from error
+    except ValidationError as error:
+        problems = "; ".join(map(_problem, error.errors()))
+        raise ConfigError(f"{path}: {problems}") from error
+    except (OSError, ValueError, RecursionError, OverflowError) as error:
+        raise ConfigError(f"{path}: expected YAML, got {str(error)[:200]}") from error
 
 
 def _bounded_yaml(text: str) -> Any:

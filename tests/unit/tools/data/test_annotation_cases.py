@@ -1,6 +1,5 @@
 """Annotations from elsewhere: a right answer or one line, from every command that reads them."""
 
-import copy
 import json
 import os
 import shutil
@@ -17,6 +16,7 @@ from bodypose_tools.data.annotation_check import checked_coco
 from bodypose_tools.data.coco import read_coco
 from pose_runtime.errors import PoseError
 from pose_runtime.skeleton import BODYPOSE_18
+from tests.json_mutants import mutants
 
 CASES = (
     Path(os.environ.get("CASES_DIR", Path(__file__).parents[4].parent / "shared" / "cases"))
@@ -25,7 +25,6 @@ CASES = (
 needs_cases = pytest.mark.skipif(
     not CASES.is_dir(), reason="needs the drawn cases: set CASES_DIR or put them at ../shared/cases"
 )
-ODD = [None, True, -1, 0, 1e300, float("nan"), float("inf"), 10**400, "", "x", "1", [], {}, [[]]]
 
 
 def outcomes(annotations: Path, images: Path) -> list[object]:
@@ -83,44 +82,6 @@ def test_an_image_that_no_network_could_see_is_found_at_the_start(tmp_path, fold
     arguments = commands(CASES / "base.json", CASES / folder, tmp_path)[0]
     assert isinstance(CliRunner().invoke(app, arguments).exception, PoseError)
     assert list(tmp_path.iterdir()) == []
-
-
-def places(value: object, path: tuple = ()) -> list[tuple]:
-    """The path to each value of a JSON document; of a long list only the first few."""
-    found = [path] if path else []
-    if isinstance(value, dict):
-        for key, each in value.items():
-            found += places(each, (*path, key))
-    elif isinstance(value, list):
-        for index, each in enumerate(value[:3]):
-            found += places(each, (*path, index))
-    return found
-
-
-@st.composite
-def mutants(draw, content):
-    """`content` with up to three values replaced, removed, doubled or put elsewhere."""
-    changed = copy.deepcopy(content)
-    for _ in range(draw(st.integers(1, 3))):
-        *above, last = draw(st.sampled_from(places(changed)))
-        parent = changed
-        for key in above:
-            parent = parent[key]
-        how = draw(st.sampled_from(["odd", "odd", "remove", "double", "other"]))
-        if how == "remove":
-            del parent[last]
-        elif how == "double" and isinstance(parent, list):
-            parent.append(copy.deepcopy(parent[last]))
-        elif how == "other":
-            other = changed
-            for key in draw(st.sampled_from(places(changed))):
-                other = other[key]
-            parent[last] = copy.deepcopy(other)
-        else:
-            parent[last] = draw(st.sampled_from(ODD))
-        if not places(changed):
-            break
-    return changed
 
 
 @pytest.fixture(scope="module")

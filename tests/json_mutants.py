@@ -1,0 +1,45 @@
+"""Structural mutants of JSON documents: right syntax, wrong meaning."""
+
+import copy
+
+from hypothesis import strategies as st
+
+ODD = [None, True, -1, 0, 1e300, float("nan"), float("inf"), 10**400, "", "x", "1", [], {}, [[]]]
+
+
+def places(value: object, path: tuple = ()) -> list[tuple]:
+    """The path to each value of a JSON document; of a long list only the first few."""
+    found = [path] if path else []
+    if isinstance(value, dict):
+        for key, each in value.items():
+            found += places(each, (*path, key))
+    elif isinstance(value, list):
+        for index, each in enumerate(value[:3]):
+            found += places(each, (*path, index))
+    return found
+
+
+@st.composite
+def mutants(draw, content):
+    """`content` with up to three values replaced, removed, doubled or put elsewhere."""
+    changed = copy.deepcopy(content)
+    for _ in range(draw(st.integers(1, 3))):
+        *above, last = draw(st.sampled_from(places(changed)))
+        parent = changed
+        for key in above:
+            parent = parent[key]
+        how = draw(st.sampled_from(["odd", "odd", "remove", "double", "other"]))
+        if how == "remove":
+            del parent[last]
+        elif how == "double" and isinstance(parent, list):
+            parent.append(copy.deepcopy(parent[last]))
+        elif how == "other":
+            other = changed
+            for key in draw(st.sampled_from(places(changed))):
+                other = other[key]
+            parent[last] = copy.deepcopy(other)
+        else:
+            parent[last] = copy.deepcopy(draw(st.sampled_from(ODD)))
+        if not places(changed):
+            break
+    return changed
