@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ast
 import random
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,13 +73,22 @@ def mutants_of(file: str, source: str) -> list[Mutant]:
     return sorted(found)
 
 
-def _compiles(code: str) -> bool:
-    """Not `f(<<rest)`: to cosmic-ray the stars before arguments are operators."""
+def _is_real(mutant: Mutant, source: str) -> bool:
+    """Whether a mutant compiles and changes what is computed.
+
+    To cosmic-ray the stars of parameters and arguments, `f(*, a)` and `f(**rest)`, are operators.
+    """
     try:
-        ast.parse(code)
+        changed = ast.parse(mutant.code(source))
     except SyntaxError:
         return False
-    return True
+    return "BinaryOperator" not in mutant.operator or _operators(changed) != _operators(
+        ast.parse(source)
+    )
+
+
+def _operators(tree: ast.AST) -> Counter[type]:
+    return Counter(type(node) for node in ast.walk(tree) if isinstance(node, ast.operator))
 
 
 def _idle_lines_and_columns(source: str) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
@@ -118,7 +128,7 @@ def _is_for_types(node: ast.AST) -> bool:
 def sample(
     mutants: Mapping[str, Sequence[Mutant]], texts: Mapping[str, str], count: int, seed: int
 ) -> list[Mutant]:
-    """About `count` mutants that compile, stratified by module.
+    """About `count` mutants that compile and compute something else, stratified by module.
 
     The same for the same seed and code.
 
@@ -140,7 +150,7 @@ def sample(
         site = sites[int((number + start) * step)]
         here = [m for m in mutants[site[0]] if (m.file, m.line, m.column) == site]
         draw.shuffle(here)
-        chosen += [m for m in here if _compiles(m.code(texts[m.file]))][:1]
+        chosen += [m for m in here if _is_real(m, texts[m.file])][:1]
     return chosen
 
 
