@@ -41,14 +41,14 @@ def test_a_model_that_dies_again_and_again_ends_the_server(serve, tmp_path):
 def test_a_restarted_server_is_errors_in_a_load_test_and_no_request_is_lost(serve):
     """The same seed sends the same requests; what nobody answered is counted, and once."""
     from bodypose_loadtest.orders import Loop
-    from bodypose_loadtest.plan import Plan
+    from bodypose_loadtest.plan import LoadTestPlan
     from bodypose_loadtest.run import run_load_test
     from bodypose_loadtest.scenarios import Load, Scenario
     from bodypose_loadtest.slo import Slo
 
     process = serve()
     urls = urls_in(until_ready(process))
-    plan = Plan(
+    plan = LoadTestPlan(
         Scenario.STEADY,
         Load(Loop.OPEN, (20,)),
         duration_s=10,
