@@ -44,7 +44,9 @@ class Tuning:
         for name, least in _LEAST.items():
             value = getattr(self, name)
             if type(value) is not int or value < least:
-                raise TuningFileError(f"{name}: expected an integer from {least} on, got {value!r:.60}")
+                raise TuningFileError(
+                    f"{name}: expected an integer from {least} on, got {value!r:.60}"
+                )
         if not isinstance(self.device, str) or self.device not in PRECISIONS:
             raise TuningFileError(f"device: expected cpu or cuda, got {self.device!r:.60}")
         known = PRECISIONS[self.device]
