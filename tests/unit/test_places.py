@@ -73,6 +73,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "unit/tools/export/test_onnx_from_keras.py": "export.commands export.options export.run"
         " export.source",
         "unit/tools/files/test_shipped.py": "files.commands",
+        "unit/tools/files/test_untrusted_files.py": "files.arrays",
         "unit/tools/networks/test_centres.py": "networks.gather",
         "unit/tools/pages/test_check.py": "pages.blocks",
         "unit/tools/networks/test_decoding.py": "data.labels networks.fields",
