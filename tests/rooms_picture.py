@@ -22,7 +22,8 @@ FLOORS = (
     ("make small", ("pruning", "export", "quantisation")),
     ("train, evaluate", ("training", "evaluation")),
     ("run a model", ("runtimes", "engines")),
-    ("ground", ("data", "pretrained", "networks", "graphs", "results", "files")),
+    ("data, weights", ("data", "pretrained")),
+    ("ground", ("networks", "graphs", "results", "files")),
 )
 COMMAND = ("cli.py", "which commands there are; each room's commands.py speaks and decides nothing")
 BELOW = [
