@@ -75,8 +75,8 @@ def tools(*arguments: str | Path) -> None:
 def test_fish_are_trained_exported_built_served_and_evaluated(pond, tmp_path):
     split = {"annotation_path": "fish.json", "images_root_dir_path": "."}
     spec = {
-        "num_epoch": 120,
-        "validation_every_n_epoch": 120,
+        "num_epoch": 200,
+        "validation_every_n_epoch": 200,
         "dataloader": {
             "batch_size": 2,
             "workers": 1,
