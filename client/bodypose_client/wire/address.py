@@ -109,9 +109,12 @@ def _netloc(host: str, port: int) -> str:
 
 def _split(url: str) -> tuple[SplitResult, list[SplitResult]]:
     """The parts of `url` with its first server alone, and those of the other servers."""
-    parts = urlsplit(url)
-    first, *others = parts.netloc.split(",")
-    return parts._replace(netloc=first), [urlsplit(f"//{other}") for other in others]
+    # Before `urlsplit` sees them: newer Pythons refuse brackets behind a comma (CVE-2024-11168).
+    scheme, mark, rest = url.partition("://")
+    servers, slash, path = rest.partition("/")
+    first, *others = servers.split(",")
+    whole = urlsplit(f"{scheme}{mark}{first}{slash}{path}")
+    return whole, [urlsplit(f"//{other}") for other in others]
 
 
 def _not_an_address(url: str) -> AddressError:
