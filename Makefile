@@ -19,10 +19,10 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 demo: .venv/.demo  ## people found in a photo by a real Triton: make demo PHOTO=mine.jpg
 	$(BIN)/tools demo $(PHOTO) --output $(OUT)
 
-test: .venv/.dev  ## every test that a change can break: six minutes on 2 cores
+test: .venv/.dev  ## every test that a change can break: seven minutes on 2 cores
 	$(PYTEST) tests/unit tests/integration
 
-test-long: .venv/.dev  ## the rest - load, leaks, kills, fuzzing, then what measures times: a quarter of an hour
+test-long: .venv/.dev  ## the rest - load, leaks, kills, fuzzing, then what measures times: some twenty minutes
 	$(PYTEST) tests/long tests/fuzz
 	$(BIN)/python -m pytest tests/timed
 
