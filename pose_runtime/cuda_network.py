@@ -56,6 +56,8 @@ def cuda_network(
     torch.cuda.set_device(device)
     _refuse_old(torch, device)
     torch.backends.cudnn.benchmark = True
+    # "f32" means it.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     try:
         sizes = {
             batch: _compiled(torch, model, spec, batch, device, precision)
@@ -121,8 +123,6 @@ def _compiled(
     """One batch size: at most `batch` images in, as many rows out as the batch has."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    tf32 = False  # "f32" means it
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = tf32
     pixels = torch.zeros((batch, *spec.pixels.dims), dtype=torch.uint8, device=device)
     staged = torch.zeros((batch, *spec.pixels.dims), dtype=torch.uint8).pin_memory()
     stream = torch.cuda.Stream(device)

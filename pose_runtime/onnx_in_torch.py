@@ -203,7 +203,7 @@ def _max_pool(values: Values, attributes: Mapping[str, Any]) -> Any:
 
 
 def _clip(values: Values, attributes: Mapping[str, Any]) -> Any:
-    low, high = (*(each for each in values[1:]), None, None)[:2]
+    low, high = (*values[1:], None, None)[:2]
     return values[0].clamp(low, high)
 
 

@@ -61,14 +61,28 @@ EVERYONE = Passage()
 
 
 @dataclass(frozen=True)
-class Entrance(Passage):
+class _WithPlaces(Passage):
+    """Of a step that passes on its images' places, or gives them back when it fails."""
+
+    admission: Admission
+
+    def leave(self, visit: Visit) -> None:
+        if visit.names:
+            self.admission.pass_on(visit.names)
+
+    def fail(self, visit: Visit) -> None:
+        if visit.names:
+            self.admission.give_back(visit.names)
+
+
+@dataclass(frozen=True)
+class Entrance(_WithPlaces):
     """Of preprocessing.
 
     limit: of the images under way.
     asked: the outputs that only the ensemble asks for.
     """
 
-    admission: Admission
     limit: int
     asked: frozenset[str]
 
@@ -85,20 +99,11 @@ class Entrance(Passage):
                 images, limit=self.limit, deadline_ns=visit.deadline_ns
             )
 
-    def leave(self, visit: Visit) -> None:
-        if visit.names:
-            self.admission.pass_on(visit.names)
-
-    def fail(self, visit: Visit) -> None:
-        if visit.names:
-            self.admission.give_back(visit.names)
-
 
 @dataclass(frozen=True)
-class Between(Passage):
+class Between(_WithPlaces):
     """Of a step that images come to with their places, in the tensor `place`."""
 
-    admission: Admission
     place: TensorSpec
 
     def arrive(self, pb_utils: Any, request: Any) -> Visit:
@@ -110,14 +115,6 @@ class Between(Passage):
         # A place that has passed its deadline may be another image's by now.
         is_own = self.admission.claim(names)
         return Visit(is_own, names, deadline_ns=places[0][1])
-
-    def leave(self, visit: Visit) -> None:
-        if visit.names:
-            self.admission.pass_on(visit.names)
-
-    def fail(self, visit: Visit) -> None:
-        if visit.names:
-            self.admission.give_back(visit.names)
 
 
 class Exit(Between):
