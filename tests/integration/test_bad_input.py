@@ -5,7 +5,9 @@ The network of these tests (`tiny_onnx`) puts joint 0 at (1 + the pixels' mean, 
 
 from __future__ import annotations
 
+import base64
 import http.client
+import json
 import struct
 import zlib
 from concurrent.futures import ThreadPoolExecutor
@@ -172,3 +174,79 @@ def test_a_larger_request_is_answered_in_its_order(server):
 
     expected = [(1 + grey) / SCALE for grey in greys]
     assert keypoints[:, 0, 0, 0].tolist() == pytest.approx(expected, abs=0.01)
+
+
+@pytest.mark.parametrize("protocol", ["json", "http", "grpc"])
+@pytest.mark.parametrize("images", [2, 8, 9, 2**31, 2**32 - 1])
+def test_a_number_of_images_that_did_not_come_is_refused(server, protocol, images):
+    with pytest.raises(Wrong, match=r"string elements .* got 1$|batch-size must be <= 8"):
+        asked(server, images, protocol)
+
+
+# Triton's core keeps a batch size in 32 bits and takes 0 for 1 before any model sees the request;
+# an ensemble that counts its images itself (max_batch_size 0) could not be asked with a raw body.
+@pytest.mark.parametrize("protocol", ["http", "grpc"])
+@pytest.mark.parametrize("images", [0, 2**40, 2**32 + 1])
+def test_a_batch_that_triton_takes_for_one_image_is_answered_as_one(server, protocol, images):
+    people, keypoints = asked(server, images, protocol)
+
+    assert people == [1]
+    assert keypoints[:2] == pytest.approx([(1 + GREY) / SCALE, 2 / SCALE], abs=1.3)
+
+
+@pytest.mark.parametrize("protocol", ["json", "http", "grpc"])
+def test_a_batch_without_images_is_refused(server, protocol):
+    with pytest.raises(Wrong, match=r"expected 1 string elements .* got 0"):
+        asked(server, 0, protocol, binary=b"")
+
+
+class Wrong(Exception):
+    """The server refused it as the sender's fault."""
+
+
+def asked(
+    server, images: int, protocol: str, binary: bytes = struct.pack("<I", len(JPEG)) + JPEG
+) -> tuple[list[int], list[float]]:
+    """People and keypoints for a request that has one image, or none, and claims `images`."""
+    if protocol == "grpc":
+        return _asked_by_grpc(server, images, binary)
+    tensor = {"name": "image", "shape": [images, 1], "datatype": "BYTES"}
+    headers = {}
+    if protocol == "json":
+        tensor["data"] = [base64.b64encode(binary[4:]).decode()] if binary else []
+        body = json.dumps({"inputs": [tensor]}).encode()
+    else:
+        tensor["parameters"] = {"binary_data_size": len(binary)}
+        outputs = [{"name": name} for name in ("num_people", "keypoints")]
+        described = json.dumps({"inputs": [tensor], "outputs": outputs}).encode()
+        headers = {"Inference-Header-Content-Length": str(len(described))}
+        body = described + binary
+    connection = http.client.HTTPConnection(server.http_url, timeout=30)
+    connection.request("POST", f"/v2/models/{ENSEMBLE}/infer", body, headers)
+    response = connection.getresponse()
+    answer = json.loads(response.read())
+    connection.close()
+    if response.status == http.client.BAD_REQUEST:
+        raise Wrong(answer["error"])
+    data = {output["name"]: output["data"] for output in answer["outputs"]}
+    return data["num_people"], data["keypoints"]
+
+
+def _asked_by_grpc(server, images: int, binary: bytes) -> tuple[list[int], list[float]]:
+    import grpc
+    from tritonclient.grpc import service_pb2, service_pb2_grpc
+
+    request = service_pb2.ModelInferRequest(model_name=ENSEMBLE)
+    request.inputs.add(name="image", datatype="BYTES", shape=[images, 1])
+    request.raw_input_contents.append(binary)
+    with grpc.insecure_channel(server.grpc_url) as channel:
+        stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
+        try:
+            answer = stub.ModelInfer(request, timeout=30)
+        except grpc.RpcError as error:
+            if error.code() is grpc.StatusCode.INVALID_ARGUMENT:
+                raise Wrong(error.details()) from error
+            raise
+    data = dict(zip((o.name for o in answer.outputs), answer.raw_output_contents, strict=True))
+    keypoints = np.frombuffer(data["keypoints"], np.float32)
+    return np.frombuffer(data["num_people"], np.int32).tolist(), keypoints.tolist()

@@ -130,10 +130,10 @@ def test_a_plain_client_loses_nothing_but_behind_haproxy_at_a_kill(
     assert lost(seen) <= (LOST_AT_A_KILL if (name, end) == ("haproxy", kill) else 0), seen
 
 
-def infer_message(*models: str) -> bytes:
+def infer_message(*models: str, images: int = 1) -> bytes:
     """A ModelInferRequest with several names, one after the other: the last one counts."""
     request = service_pb2.ModelInferRequest()
-    tensor = request.inputs.add(name="image", datatype="BYTES", shape=[1, 1])
+    tensor = request.inputs.add(name="image", datatype="BYTES", shape=[images, 1])
     assert tensor is not None
     image = grey_png(99)
     request.raw_input_contents.append(len(image).to_bytes(4, "little") + image)
@@ -152,10 +152,10 @@ def grpc_answer(netloc: str, message: bytes, **options: object) -> str:
     return "OK"
 
 
-def http_status(netloc: str, method: str, path: str, body: bytes = b"") -> int:
+def http_status(netloc: str, method: str, path: str, body: bytes = b"", described: int = 0) -> int:
     connection = http.client.HTTPConnection(netloc, timeout=30)
     try:
-        headers = {"Inference-Header-Content-Length": "0"} if body else {}
+        headers = {"Inference-Header-Content-Length": str(described)} if body else {}
         connection.request(method, path, body or None, headers)
         return connection.getresponse().status
     except ConnectionError:
@@ -194,6 +194,32 @@ def test_a_gateway_lets_nobody_name_a_step_or_open_another_api(balanced):
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)
         with pytest.raises(grpc.RpcError):
             stub.RepositoryIndex(service_pb2.RepositoryIndexRequest(), timeout=10)
+
+
+def infer_body(shape: str, key: str = "shape") -> tuple[bytes, int]:
+    """A request by HTTP with one image, and the length of its description."""
+    image = grey_png(99)
+    size = len(image) + 4
+    described = (
+        f'{{"inputs":[{{"name":"image","{key}":{shape},"datatype":"BYTES",'
+        f'"parameters":{{"binary_data_size":{size}}}}}]}}'
+    ).encode()
+    return described + len(image).to_bytes(4, "little") + image, len(described)
+
+
+def test_a_gateway_refuses_a_batch_that_triton_would_take_for_one_image(balanced):
+    name, netloc = balanced
+    path = f"/v2/models/{ENSEMBLE}/infer"
+
+    assert grpc_answer(netloc, infer_message(ENSEMBLE, images=1)) == "OK"
+    assert grpc_answer(netloc, infer_message(ENSEMBLE, images=8)) == "INVALID_ARGUMENT"
+    for images in (0, 2**40, 2**32 + 1):
+        assert grpc_answer(netloc, infer_message(ENSEMBLE, images=images)) == "PERMISSION_DENIED"
+
+    assert http_status(netloc, "POST", path, *infer_body("[1,1]")) == 200
+    hidden = [infer_body("[0,1]", key="\\u0073hape")] if name == "envoy" else []  # see haproxy.cfg
+    for body in (*map(infer_body, ("[0,1]", "[ 0, 1 ]", f"[{2**40},1]")), *hidden):
+        assert http_status(netloc, "POST", path, *body) == 400
 
 
 def test_a_gateway_refuses_bodies_over_the_limit(balanced):
