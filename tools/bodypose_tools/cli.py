@@ -18,7 +18,7 @@ from .experiments.commands import ablation, compare_modes, compare_sizes, data_s
 from .export.commands import export
 from .files.commands import starter_files
 from .pages.commands import app as results
-from .pretrained.commands import add_pyramid, import_backbone, interpolate
+from .pretrained.commands import add_pyramid, import_backbone, interpolate, remove_pyramid
 from .pruning.commands import optimize, prune, retrain
 from .quantisation.commands import compare, compare_speed, gate, sample_calibration_images
 from .repository.commands import build_repo, check_repo
@@ -32,7 +32,15 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 # What a person is doing -> the commands for it.
 COMMANDS: Final[Mapping[str, tuple[Callable[..., Any], ...]]] = {
-    "Train": (starter_files, train, import_backbone, interpolate, add_pyramid, profile_input),
+    "Train": (
+        starter_files,
+        train,
+        import_backbone,
+        interpolate,
+        add_pyramid,
+        remove_pyramid,
+        profile_input,
+    ),
     "Evaluate": (evaluate, inference, oracle, tune_grouping),
     "Make small": (prune, retrain, optimize),
     "Export": (export, sample_calibration_images, gate, compare, compare_speed, build_engine),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from copy import deepcopy
+from hashlib import sha256
 
 import numpy as np
 import onnx
@@ -13,6 +14,8 @@ from onnx import helper, numpy_helper
 from .index import CONVOLUTIONS
 
 _MIN_FLOAT16_SIZE = 256  # numbers; a smaller kernel stays float32
+_MIN_SHARED_SIZE = 8  # numbers; a smaller constant is not worth a comparison
+HALF_ROUNDING = 2.0**-11  # of a value: the largest error of its float16
 _SCALE_MARGIN = 1e-6  # of a scale: less than a cell of any image, more than float32's rounding
 
 
@@ -29,11 +32,16 @@ def rename_outputs(model: onnx.ModelProto, names: Sequence[str]) -> onnx.ModelPr
     return renamed
 
 
-def store_as_float16(model: onnx.ModelProto) -> onnx.ModelProto:
+def store_as_float16(model: onnx.ModelProto, max_error: float = HALF_ROUNDING) -> onnx.ModelProto:
     """The graph with large convolution kernels as float16 and a Cast that loaders fold.
 
     This halves the file. Networks of `save_network` hold float16 values already; what the converter
-    folded into them (batch norm) is rounded here, by at most 1 part in 2048.
+    folded into them (batch norm) is rounded here.
+
+    Args:
+        model: float32 kernels that are read by a convolution.
+        max_error: largest error of a number, as a share of the kernel's largest; a kernel that
+            float16 does not hold so well stays float32.
     """
     halved = deepcopy(model)
     graph = halved.graph
@@ -45,14 +53,45 @@ def store_as_float16(model: onnx.ModelProto) -> onnx.ModelProto:
         values = numpy_helper.to_array(initializer)
         if values.dtype != np.float32 or values.size < _MIN_FLOAT16_SIZE:
             continue
+        with np.errstate(over="ignore"):
+            half = values.astype(np.float16)
+        if not np.abs(half - values).max() <= max_error * np.abs(values).max():
+            continue
         name = initializer.name
-        stored = numpy_helper.from_array(values.astype(np.float16), f"{name}_float16")
+        stored = numpy_helper.from_array(half, f"{name}_float16")
         initializer.CopyFrom(stored)
         casts.append(helper.make_node("Cast", [stored.name], [name], to=onnx.TensorProto.FLOAT))
     nodes = [*casts, *graph.node]
     del graph.node[:]
     graph.node.extend(nodes)
     return halved
+
+
+def share_constants(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with equal constants stored once, but for the biases of convolutions.
+
+    A layer that runs several times has one kernel; biases stay as `copy_shared_biases` wants them.
+    """
+    shared = deepcopy(model)
+    graph = shared.graph
+    biases = {name for n in graph.node if n.op_type in CONVOLUTIONS for name in n.input[2:]}
+    first: dict[bytes, str] = {}
+    same: dict[str, str] = {}
+    kept = []
+    for tensor in graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if tensor.name not in biases and values.size >= _MIN_SHARED_SIZE:
+            described = f"{values.dtype} {values.shape}".encode()
+            known = first.setdefault(sha256(described + values.tobytes()).digest(), tensor.name)
+            if known != tensor.name:
+                same[tensor.name] = known
+                continue
+        kept.append(tensor)
+    for node in graph.node:
+        node.input[:] = [same.get(name, name) for name in node.input]
+    del graph.initializer[:]
+    graph.initializer.extend(kept)
+    return shared
 
 
 def round_scales_up(model: onnx.ModelProto) -> onnx.ModelProto:

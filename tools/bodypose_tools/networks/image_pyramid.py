@@ -21,10 +21,11 @@ from .resizing import InCellsOf, LargerCopy
 
 _HEAD = "heat_0_logits"  # heatmaps before any stage
 _LARGER = "larger_copy"
+_BOTH = "heat_both_logits"
 
 
 class PyramidError(PoseError):
-    """A network to which no pyramid can be added."""
+    """A network to which no pyramid can be added, or from which none can be taken."""
 
 
 def add_pyramid(model: Path, out: Path, scale: float) -> Artifact:
@@ -57,7 +58,7 @@ def add_pyramid(model: Path, out: Path, scale: float) -> Artifact:
     moved = InCellsOf(name="heat_larger")([_of_larger(network, scale), own])
     more = layers.Subtract(dtype="float32", name="heat_more")([moved, own])
     half = layers.Rescaling(0.5, dtype="float32", name="heat_half")(more)
-    mean = layers.Add(dtype="float32", name="heat_both_logits")([logits, half])
+    mean = layers.Add(dtype="float32", name=_BOTH)([logits, half])
     outputs = list(network.outputs)
     outputs[len(heatmaps) - 1] = layers.Activation("sigmoid", dtype="float32", name="heat_both")(
         mean
@@ -65,6 +66,32 @@ def add_pyramid(model: Path, out: Path, scale: float) -> Artifact:
     made = keras.Model(network.inputs, outputs, name=network.name)
     settings = {**parent.settings, "val": None, "image_pyramid": {"scale": scale}}
     return save_network(made, out, "add-pyramid", pipeline, parent, settings=settings)
+
+
+def remove_pyramid(model: Path, out: Path) -> Artifact:
+    """A network without its pyramid, which is the one that `add_pyramid` was given.
+
+    Backbone and head run once, for half the cost.
+
+    Args:
+        model: a `bodypose-s` of ours with a pyramid.
+        out: the `.keras` file to write, and its record.
+
+    Raises:
+        PyramidError: a network that has no pyramid.
+    """
+    check_keras_name(out)
+    network, pipeline, parent = load_network(model)
+    if _BOTH not in {layer.name for layer in network.layers}:
+        raise PyramidError(f"{model}: expected a bodypose-s with a pyramid, got {network.name}")
+    logits = network.get_layer(_BOTH).input[0]
+    outputs = list(network.outputs)
+    last = len(Fields.of(outputs).heatmaps)
+    outputs[last - 1] = layers.Activation("sigmoid", dtype="float32", name=f"heat_{last}")(logits)
+    made = keras.Model(network.inputs, outputs, name=network.name)
+    settings = {key: value for key, value in parent.settings.items() if key != "image_pyramid"}
+    settings["val"] = None
+    return save_network(made, out, "remove-pyramid", pipeline, parent, settings=settings)
 
 
 def _of_larger(network: keras.Model, scale: float) -> Any:

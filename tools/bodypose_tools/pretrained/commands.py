@@ -1,4 +1,4 @@
-"""The commands around published weights: `import-backbone`, `interpolate`, `add-pyramid`."""
+"""The commands around published weights: import them, interpolate, add or remove a pyramid."""
 
 from __future__ import annotations
 
@@ -111,4 +111,15 @@ def add_pyramid(
     from bodypose_tools.networks.image_pyramid import add_pyramid as with_pyramid
 
     made = with_pyramid(model, output, scale)
+    typer.echo(f"{made.path}  {made.sha256[:12]}")
+
+
+def remove_pyramid(model: ModelOption, output: OutputOption) -> None:
+    """Leave the larger copy of the image out of a network: half the cost, fewer small people.
+
+    Example: `tools remove-pyramid -m bodypose-s.keras -o bodypose-xs.keras`
+    """
+    from bodypose_tools.networks.image_pyramid import remove_pyramid as without_pyramid
+
+    made = without_pyramid(model, output)
     typer.echo(f"{made.path}  {made.sha256[:12]}")

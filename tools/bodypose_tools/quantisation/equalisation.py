@@ -6,6 +6,8 @@ convolutions read it, dividing its makers' weights and biases and multiplying it
 by the same factor changes nothing but that range. Factors are powers of two, so float32 results
 stay the same bit for bit.
 
+Convolutions that share their weights share the factors of both sides, so that they still do.
+
 A channel is followed through additions (residual streams: every maker and reader of the stream
 shares the factor), concatenations (channel by channel) and functions with f(a x) = a f(x) for
 a > 0. A channel that anything else reads, such as a ReLU6's clip or a sigmoid, keeps its range.
@@ -83,10 +85,12 @@ class Channels:
 def channels_of(graph: OnnxGraph) -> Channels:
     """Follow every channel from the convolution that makes it to all that read it."""
     channels = Channels()
+    first: dict[str, onnx.NodeProto] = {}  # by weights: the first convolution with them
     for node in graph.nodes:
         known = [channels.of.get(name) for name in node.input]
         if _is_scalable(graph, node):
             channels.make(node.output[0], _count(graph, node))
+            _scale_alike(channels, first.setdefault(node.input[1], node), node)
         elif node.op_type == "Concat" and attribute(node, "axis", 0) == 1 and _all_known(known):
             channels.of[node.output[0]] = np.concatenate(known)
         elif node.op_type == "Add" and _all_known(known) and len(known[0]) == len(known[1]):
@@ -101,6 +105,16 @@ def channels_of(graph: OnnxGraph) -> Channels:
     channels.fix(graph.outputs)
     channels.resolve()
     return channels
+
+
+def _scale_alike(channels: Channels, one: onnx.NodeProto, other: onnx.NodeProto) -> None:
+    """Give two convolutions with the same weights the same factors on both sides."""
+    channels.join(channels.of[one.output[0]], channels.of[other.output[0]])
+    read = [channels.of.get(node.input[0]) for node in (one, other)]
+    if _all_known(read):
+        channels.join(read[0], read[1])
+    else:
+        channels.fix([one.input[0], other.input[0]])
 
 
 def _all_known(known: list[Ints | None]) -> TypeGuard[list[Ints]]:

@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from bodypose_tools.graphs.index import OnnxGraph, attribute, replace_nodes
+from bodypose_tools.graphs.storage import share_constants, store_as_float16
 
 from .calibration import QUANTISED_MAX
 from .placement import Placement, is_read_in_int8
 
 _UNSIGNED = QUANTISED_MAX / 255  # a step of 0..255, in steps of -127..127
+_MAX_STORAGE_ERROR = 1e-6  # of a float kernel's largest number: none but of what was float16 before
 
 
 def insert_qdq(
@@ -26,6 +28,9 @@ def insert_qdq(
     means: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> onnx.ModelProto:
     """The graph with Q/DQ at `placement`, which computes in INT8 where a runtime fuses them.
+
+    Weights that several nodes share are stored once; kernels that stay float and were stored as
+    float16 are stored so again.
 
     Args:
         model: from `prepare`.
@@ -67,8 +72,9 @@ def insert_qdq(
             if name in placement.tensors:
                 nodes += pair(name)
     replace_nodes(quantised, nodes, stored)
-    onnx.checker.check_model(quantised, full_check=True)
-    return quantised
+    small = store_as_float16(share_constants(quantised), _MAX_STORAGE_ERROR)
+    onnx.checker.check_model(small, full_check=True)
+    return small
 
 
 def _is_saturating_clip(

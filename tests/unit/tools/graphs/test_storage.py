@@ -8,6 +8,7 @@ from bodypose_tools.graphs.storage import (
     copy_shared_biases,
     rename_outputs,
     round_scales_up,
+    share_constants,
     store_as_float16,
 )
 from tests.unit.tools.tiny_graphs import Tiny, run
@@ -32,6 +33,7 @@ def test_every_pass_leaves_the_model_that_it_was_given_as_it_was():
         store_as_float16(model),
         round_scales_up(model),
         copy_shared_biases(model),
+        share_constants(model),
     ):
         assert changed is not model
     assert model.SerializeToString() == before
@@ -92,3 +94,29 @@ def test_convolutions_of_a_layer_that_runs_twice_have_biases_of_their_own():
     values = constants_of(copied)
     assert np.array_equal(values["bias/2"], bias)
     assert values.keys() == {"kernel", "bias", "bias/2"}
+
+
+def test_equal_constants_are_stored_once_but_for_biases():
+    nodes = [
+        helper.make_node("Conv", ["small", "kernel", "bias"], ["one"]),
+        helper.make_node("Conv", ["large", "same_kernel", "same_bias"], ["two"]),
+        helper.make_node("Conv", ["large", "other_kernel", "same_bias"], ["three"]),
+    ]
+    kernel = np.arange(9, dtype=np.float32).reshape(9, 1, 1, 1)
+    bias = np.ones(9, np.float32)
+    kernels = {"kernel": kernel, "same_kernel": kernel, "other_kernel": kernel.reshape(1, 9, 1, 1)}
+    shared = share_constants(model_of(nodes, **kernels, bias=bias, same_bias=bias))
+    assert [list(node.input[1:]) for node in shared.graph.node] == [
+        ["kernel", "bias"],
+        ["kernel", "same_bias"],
+        ["other_kernel", "same_bias"],
+    ]
+    assert constants_of(shared).keys() == {"kernel", "other_kernel", "bias", "same_bias"}
+
+
+def test_a_kernel_that_float16_does_not_hold_stays_float32():
+    nodes = [helper.make_node("Conv", ["x", name], [f"{name}_out"]) for name in ("a", "b", "c")]
+    exact = np.linspace(0, 1, 257, dtype=np.float32).reshape(257, 1, 1, 1)
+    kernels = {"a": exact, "b": exact * 1e6, "c": exact / 3}
+    stored = store_as_float16(model_of(nodes, **kernels), max_error=1e-6)
+    assert constants_of(stored).keys() == {"a_float16", "b", "c"}

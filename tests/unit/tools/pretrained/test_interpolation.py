@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from bodypose_tools.files.artifacts import Artifact
-from bodypose_tools.networks.image_pyramid import PyramidError, add_pyramid
+from bodypose_tools.networks.image_pyramid import PyramidError, add_pyramid, remove_pyramid
 from bodypose_tools.networks.keras_files import load_network, save_network
 from bodypose_tools.networks.network import build_network
 from bodypose_tools.networks.settings import NetworkConfig
@@ -148,6 +148,16 @@ def test_heatmaps_are_the_mean_of_the_image_and_a_larger_copy(first, both, tmp_p
     assert all(np.allclose(mean[index], small[index], atol=1e-6) for index in (1, 2, 3))
     with pytest.raises(PyramidError, match="got one with it"):
         add_pyramid(both.path, tmp_path / "again.keras", 2)
+
+
+def test_without_its_pyramid_a_network_is_the_one_that_it_was_added_to(first, both, tmp_path):
+    made = remove_pyramid(both.path, tmp_path / "less.keras")
+    assert "image_pyramid" not in made.settings
+    assert made.settings["val"] is None
+    pairs = zip(answers(made.path, some_pixels()), answers(first, some_pixels()), strict=True)
+    assert all(np.array_equal(after, before) for after, before in pairs)
+    with pytest.raises(PyramidError, match="expected a bodypose-s with a pyramid"):
+        remove_pyramid(made.path, tmp_path / "again.keras")
 
 
 def test_a_layer_that_is_called_twice_counts_twice(first, both):

@@ -9,7 +9,8 @@ from bodypose_tools.quantisation.equalisation import (
     equalise,
     scalable_tensors,
 )
-from bodypose_tools.quantisation.placement import prepare
+from bodypose_tools.quantisation.placement import place, prepare
+from bodypose_tools.quantisation.qdq import insert_qdq
 from bodypose_tools.quantisation.search import activations
 from tests.unit.tools.tiny_graphs import Tiny, run
 
@@ -95,6 +96,32 @@ def test_factors_are_powers_of_two():
     exponents = np.log2(ratio)
     assert np.allclose(exponents, np.rint(exponents), atol=1e-5)
     assert np.ptp(exponents) > 1
+
+
+def test_convolutions_that_share_weights_still_do_and_are_stored_once():
+    tiny = Tiny()
+    for name in ("once", "again"):
+        before = tiny.conv(
+            f"{name}_before", tiny.stem() if name == "once" else "stem_out", (16, 16)
+        )
+        tiny.conv(name, before, (16, 16))
+    again = next(node for node in tiny.nodes if node.name == "again")
+    again.input[1] = "once_w"
+    uneven(tiny, "once")
+    uneven(tiny, "again_before")
+    tiny.conv("one_head", "once_out", (16, 19))
+    tiny.conv("other_head", "again_out", (16, 19))
+    model, even = equalised(tiny, "one_head_out", "other_head_out")
+    for before, after in zip(run(model), run(even), strict=True):
+        assert np.allclose(before, after, rtol=1e-4, atol=1e-3)
+    graph = OnnxGraph(even)
+    kernels = [graph.constant(f"{name}_equalised_weights") for name in ("once", "again")]
+    assert np.array_equal(*kernels)
+    names = place(even).tensors
+    small = insert_qdq(even, place(even), dict.fromkeys(names, 0.1))
+    stored = {node.input[0] for node in small.graph.node if "weights_dequantize" in node.name}
+    assert "once_weights_int8" in stored
+    assert "again_weights_int8" not in stored
 
 
 def test_channels_keep_their_places_in_a_concatenation():
