@@ -22,6 +22,8 @@ EXTRA_OF: Final[Mapping[str, str]] = {
     "pytriton": "embedded",
     "onnx": "embedded",
     "onnxruntime": "embedded",
+    "pyarrow": "bulk",
+    "ray": "bulk",
     "keras": "train",
     "h5py": "train",
     "tensorflow": "train",

@@ -20,7 +20,7 @@ FLOORS = (
     ("measure", ("experiments", "benchmark", "soak")),
     ("serve", ("server", "repository")),
     ("make small", ("pruning", "export", "quantisation")),
-    ("train, evaluate", ("training", "evaluation")),
+    ("train, evaluate", ("training", "evaluation", "bulk")),
     ("run a model", ("runtimes", "engines")),
     ("data, weights", ("data", "pretrained")),
     ("ground", ("networks", "graphs", "results", "files")),

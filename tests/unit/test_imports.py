@@ -47,6 +47,7 @@ MAY_IMPORT_PACKAGES = {
     " tensorrt tf2onnx tritonclient typer yaml",
     "bodypose_tools.server": "bodypose_tools bodypose_client pose_runtime numpy cv2 grpc skimage"
     " tritonclient typer",
+    "bodypose_tools.bulk": "bodypose_tools bodypose_client pose_runtime numpy pyarrow ray typer",
     "bodypose_tools.pages": "bodypose_tools bodypose_loadtest pose_runtime typer",
     "bodypose_tools.benchmark": "bodypose_tools bodypose_client pose_runtime numpy cv2 grpc keras"
     " onnx onnxruntime openvino matplotlib psutil simplejpeg skimage tritonclient typer google"
@@ -67,6 +68,7 @@ MAY_IMPORT = {
     "quantisation": "files results graphs data runtimes evaluation",
     "training": "files results networks data pretrained runtimes evaluation",
     "evaluation": "files results networks data runtimes",
+    "bulk": "files runtimes",
     "runtimes": "files results networks graphs engines",
     "engines": "files graphs",
     "pretrained": "files networks",
@@ -86,6 +88,8 @@ OF_CLIENT = {
     "files": "errors",
     "training": "pictures",
     "evaluation": "errors formats pictures",
+    "bulk": "errors formats image_bytes in_flight pose_client wire",
+    "runtimes": "errors in_flight",
 }
 FREE_OF_CLIENT = "scoring progress files"
 
@@ -103,6 +107,8 @@ HEAVY = {
     "grpc",
     "pycocotools",
     "pydantic",
+    "pyarrow",
+    "ray",
 }
 
 

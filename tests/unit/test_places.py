@@ -62,6 +62,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         " benchmark.gpu benchmark.in_process benchmark.movenet benchmark.networks"
         " benchmark.plots benchmark.preprocessing benchmark.report benchmark.rivals"
         " benchmark.run benchmark.runtimes benchmark.serving data.photos",
+        "unit/tools/bulk/test_run.py": "bulk.commands bulk.jobs bulk.processes bulk.worker",
         "unit/tools/data/test_annotation_check.py": "data.skeletons",
         "unit/tools/engines/test_build.py": "engines.commands engines.options graphs.batch_norm"
         " graphs.contract graphs.float16",

@@ -12,6 +12,7 @@ import typer
 from bodypose_client.commands.entry import Version, run
 
 from .benchmark.commands import benchmark, benchmark_report, import_movenet_graph, tune
+from .bulk.commands import bulk
 from .engines.commands import build_engine
 from .evaluation.commands import evaluate, inference, oracle, tune_grouping
 from .experiments.commands import ablation, compare_modes, compare_sizes, data_scaling
@@ -41,7 +42,7 @@ COMMANDS: Final[Mapping[str, tuple[Callable[..., Any], ...]]] = {
         remove_pyramid,
         profile_input,
     ),
-    "Evaluate": (evaluate, inference, oracle, tune_grouping),
+    "Evaluate": (evaluate, inference, bulk, oracle, tune_grouping),
     "Make small": (prune, retrain, optimize),
     "Export": (export, sample_calibration_images, gate, compare, compare_speed, build_engine),
     "Serve": (build_repo, check_repo, serve, demo, promote, rollback),
@@ -79,8 +80,8 @@ for _panel, _commands in COMMANDS.items():
         app.command(_command.__name__.replace("_", "-"), rich_help_panel=_panel)(_command)
 
 
-# What a person is doing -> the extras for all of it, where a package alone does not tell.
-_EXTRAS: Final = {"Train": "train", "Make small": "train", "Export": "train,export"}
+# What a person is doing, or a command -> the extras for all of it, where a package does not tell.
+_EXTRAS: Final = {"bulk": "bulk", "Train": "train", "Make small": "train", "Export": "train,export"}
 _SERVING: Final = "embedded"
 _NOT_TELLING: Final = ("cv2", "onnx", "onnxruntime", "pycocotools", "pydantic", "yaml")
 
@@ -90,7 +91,7 @@ def extra_of(arguments: Sequence[str]) -> Mapping[str, str]:
     asked = next((each for each in arguments if not each.startswith("-")), "")
     for panel, commands in COMMANDS.items():
         if asked.replace("-", "_") in {command.__name__ for command in commands}:
-            return dict.fromkeys(_NOT_TELLING, _EXTRAS.get(panel, _SERVING))
+            return dict.fromkeys(_NOT_TELLING, _EXTRAS.get(asked) or _EXTRAS.get(panel, _SERVING))
     return dict.fromkeys(_NOT_TELLING, "tools")
 
 

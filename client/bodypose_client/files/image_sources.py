@@ -112,12 +112,13 @@ def _unused(name: str, names: Container[str]) -> str:
     return name
 
 
+def has_image_name(name: str) -> bool:
+    """Whether a file of this name, without its folders, is taken for an image."""
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(_APPLE_DOUBLE)
+
+
 def _is_image(path: Path) -> bool:
-    return (
-        path.suffix.lower() in IMAGE_SUFFIXES
-        and not path.name.startswith(_APPLE_DOUBLE)
-        and path.is_file()
-    )
+    return has_image_name(path.name) and path.is_file()
 
 
 def _fixed_part(pattern: Path) -> Path:

@@ -21,6 +21,7 @@ def test_taos_spelling_of_an_option_is_ours(option, tmp_path):
         ("train -e spec.yaml", "train"),
         ("export -m a.keras", "train,export"),
         ("build-repo", "embedded"),
+        ("bulk photos -o poses", "bulk"),
         ("--version", "tools"),
     ],
 )

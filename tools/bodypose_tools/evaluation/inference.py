@@ -6,18 +6,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from bodypose_client.errors import FileError
-from bodypose_client.files.image_sources import ImageFile, image_files
+from bodypose_client.files.image_sources import image_files
 from bodypose_client.files.picture_file import write_picture
 from bodypose_client.formats import DISPLAY_MIN_SCORE, ImageInfo, ServedModel, image_record
 from bodypose_client.pictures.drawing import draw_poses
 from bodypose_client.progress import with_progress
 from bodypose_tools.files.json_records import write_record
-from bodypose_tools.runtimes.predictor import Predictor
+from bodypose_tools.runtimes.people import people_in
 from bodypose_tools.runtimes.predictors import open_predictor
-from pose_runtime.errors import ImageError
-from pose_runtime.grouping import people_in_image
-from pose_runtime.images import decode_image, network_pixels
+from pose_runtime.images import decode_image
 from pose_runtime.poses import Poses
 from pose_runtime.spec import PipelineSpec
 
@@ -48,16 +45,14 @@ def infer_files(
     described = ServedModel(model.name, artifact.stage, artifact.sha256)
     records: list[dict[str, Any]] = []
     files = image_files(images)
-    for file in with_progress(files, len(files), "images"):
-        try:
-            data = file.read()
-            poses, info = _people(predict, spec, file, data)
-        except (FileError, ImageError) as error:
-            complain(f"{file.path}: {error}")
+    for found in with_progress(people_in(files, predict, spec), len(files), "images"):
+        if found.poses is None or found.image_hw is None:
+            complain(f"{found.name}: {found.error}")
             continue
-        records.append(image_record(poses, info, described, {}))
+        poses, (height, width) = found.poses.above(DISPLAY_MIN_SCORE), found.image_hw
+        records.append(image_record(poses, ImageInfo(found.name, width, height), described, {}))
         if draw is not None:
-            draw(out / "images_annotated" / file.name, data, poses, spec)
+            draw(out / "images_annotated" / found.name, found.data, poses, spec)
     write_record(out / DETECTIONS, records)
     return len(files) - len(records)
 
@@ -65,13 +60,3 @@ def infer_files(
 def draw_picture(path: Path, data: bytes, poses: Poses, spec: PipelineSpec) -> None:
     """The image with its people, at `path`."""
     write_picture(path, draw_poses(decode_image(data, spec.limits), poses, spec.skeleton))
-
-
-def _people(
-    predict: Predictor, spec: PipelineSpec, file: ImageFile, data: bytes
-) -> tuple[Poses, ImageInfo]:
-    pixels, letterbox = network_pixels(data, spec.network_hw, spec.limits)
-    peaks, limb_scores = predict(pixels[None])
-    poses = people_in_image(peaks[0], limb_scores[0], letterbox.to_geometry(), spec)
-    height, width = letterbox.image_hw
-    return poses.above(DISPLAY_MIN_SCORE), ImageInfo(file.name, width, height)

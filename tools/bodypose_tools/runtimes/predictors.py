@@ -43,7 +43,7 @@ def network_predictor(network: keras.Model, spec: PipelineSpec) -> Predictor:
 
 
 def open_predictor(
-    model: Path, runtime: GraphRuntime = GraphRuntime.ONNX_RUNTIME
+    model: Path, runtime: GraphRuntime = GraphRuntime.ONNX_RUNTIME, threads: int | None = None
 ) -> tuple[Predictor, PipelineSpec, Artifact]:
     """A predictor that runs a `.keras`, `.onnx` or `.plan` file, its pipeline, and the file.
 
@@ -51,6 +51,7 @@ def open_predictor(
         model: the file, with its record.
         runtime: runs an `.onnx` file. Layers that are not quantised compute in float32, except in
             `OPENVINO_BF16`.
+        threads: number of CPU threads that run an `.onnx` file; None: all cores.
 
     Raises:
         ModelFileError, OnnxError: the file is not a model of this project.
@@ -62,11 +63,11 @@ def open_predictor(
         spec = spec_in_onnx(model)
         match runtime:
             case GraphRuntime.ONNX_RUNTIME:
-                predictor = onnx_predictor(model, spec)
+                predictor = onnx_predictor(model, spec, threads or 0)
             case GraphRuntime.OPENVINO:
-                predictor = openvino_predictor(model, spec)
+                predictor = openvino_predictor(model, spec, threads=threads)
             case GraphRuntime.OPENVINO_BF16:
-                predictor = openvino_predictor(model, spec, "bf16")
+                predictor = openvino_predictor(model, spec, "bf16", threads)
             case GraphRuntime.CUDA:
                 predictor = cuda_predictor(model, spec, "f16")
             case GraphRuntime.CUDA_F32:
@@ -82,9 +83,9 @@ def open_predictor(
     return network_predictor(network, spec), spec, artifact
 
 
-def onnx_predictor(path: Path, spec: PipelineSpec) -> Predictor:
-    """A predictor that runs an exported graph in ONNX Runtime."""
-    session = onnx_session(path)
+def onnx_predictor(path: Path, spec: PipelineSpec, threads: int = 0) -> Predictor:
+    """A predictor that runs an exported graph in ONNX Runtime; `threads` as in `onnx_session`."""
+    session = onnx_session(path, threads)
     outputs = [spec.peaks.name, spec.limb_scores.name]
 
     def predict(batch: NDArray[np.uint8]) -> tuple[Floats, Floats]:
@@ -94,12 +95,14 @@ def onnx_predictor(path: Path, spec: PipelineSpec) -> Predictor:
     return predict
 
 
-def openvino_predictor(path: Path, spec: PipelineSpec, precision: str = "f32") -> Predictor:
+def openvino_predictor(
+    path: Path, spec: PipelineSpec, precision: str = "f32", threads: int | None = None
+) -> Predictor:
     """A predictor that runs an exported graph in OpenVINO, as the embedded server does.
 
     It runs image by image with fixed shapes: with free shapes OpenVINO fuses INT8 differently.
     """
-    compiled = openvino_model(path, precision, shapes=[[1, *spec.pixels.dims]])
+    compiled = openvino_model(path, precision, threads, [[1, *spec.pixels.dims]])
     request = compiled.create_infer_request()
     outputs = [compiled.output(tensor.name) for tensor in (spec.peaks, spec.limb_scores)]
 

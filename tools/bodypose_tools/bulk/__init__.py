@@ -1,0 +1,1 @@
+"""Many images without a server: parts of the input become Parquet files of poses."""
