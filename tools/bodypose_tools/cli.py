@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import typer
 
@@ -18,6 +17,7 @@ from .evaluation.commands import evaluate, inference, oracle, tune_grouping
 from .experiments.commands import ablation, compare_modes, compare_sizes, data_scaling
 from .export.commands import export
 from .files.commands import starter_files
+from .library_messages import leave_out_known, show_all
 from .pages.commands import app as results
 from .pretrained.commands import add_pyramid, import_backbone, interpolate, remove_pyramid
 from .pruning.commands import optimize, prune, retrain
@@ -25,17 +25,17 @@ from .quantisation.commands import compare, compare_speed, gate, sample_calibrat
 from .repository.commands import build_repo, check_repo
 from .server.commands import demo, promote, rollback, serve
 from .soak.commands import soak
-from .training.commands import profile_input, train
+from .tao_options import ToolsCommand
+from .training.commands import dataset_convert, import_tao_spec, profile_input, train
 
-# TensorFlow's start-up notes are about itself; set before anything imports it.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+leave_out_known()
 
 # What a person is doing -> the commands for it.
 COMMANDS: Final[Mapping[str, tuple[Callable[..., Any], ...]]] = {
     "Train": (
         starter_files,
         train,
+        import_tao_spec,
         import_backbone,
         interpolate,
         add_pyramid,
@@ -50,17 +50,10 @@ COMMANDS: Final[Mapping[str, tuple[Callable[..., Any], ...]]] = {
     "Compare runs": (ablation, data_scaling, compare_modes, compare_sizes),
 }
 
-# TAO's other names of our options.
-_OUR_NAMES: Final = {
-    "experiment-spec-file": "experiment-spec",
-    "dump-visualizations": "visualize",
-}
-
 
 def _our_spelling(token: str) -> str:
     """TAO writes `--results_dir` where we write `--results-dir`; both are understood."""
-    hyphenated = token.replace("_", "-")
-    return _OUR_NAMES.get(hyphenated, hyphenated)
+    return token.replace("_", "-")
 
 
 app = typer.Typer(
@@ -77,7 +70,10 @@ app = typer.Typer(
 app.add_typer(results, name="results", rich_help_panel="Measure")
 for _panel, _commands in COMMANDS.items():
     for _command in _commands:
-        app.command(_command.__name__.replace("_", "-"), rich_help_panel=_panel)(_command)
+        app.command(_command.__name__.replace("_", "-"), rich_help_panel=_panel, cls=ToolsCommand)(
+            _command
+        )
+app.command("dataset-convert", hidden=True, cls=ToolsCommand)(dataset_convert)
 
 
 # What a person is doing, or a command -> the extras for all of it, where a package does not tell.
@@ -96,7 +92,18 @@ def extra_of(arguments: Sequence[str]) -> Mapping[str, str]:
 
 
 @app.callback()
-def _options(version: Version = False) -> None: ...
+def _options(
+    version: Version = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose",
+            "-v",
+            help="Also show what libraries print about themselves.",
+            callback=show_all,
+        ),
+    ] = False,
+) -> None: ...
 
 
 def main() -> None:

@@ -11,16 +11,22 @@ if TYPE_CHECKING:
     from pose_runtime.skeleton import Skeleton
 
 
-KeyOption = Annotated[
-    str | None,
-    typer.Option("-k", "--key", help="Accepted as in TAO, and ignored: nothing is encrypted."),
-]
 SpecOption = Annotated[
     Path,
     typer.Option(
         "-e",
         "--experiment-spec",
         help="Training spec, a YAML file.",
+    ),
+]
+GpusOption = Annotated[
+    int | None,
+    typer.Option(
+        "--gpus",
+        min=0,
+        metavar="N",
+        help="GPUs that share each batch; 0: all.",
+        show_default="the spec's `devices`",
     ),
 ]
 SkeletonOption = Annotated[
@@ -83,12 +89,6 @@ JsonOption = Annotated[
         "--json", metavar="OUT", help="Also write the numbers as JSON.", callback=new_file
     ),
 ]
-
-
-def say_that_keys_do_nothing(key: str | None) -> None:
-    """Tell a person who gave a key, as in TAO, that it is not used."""
-    if key is not None:
-        typer.echo("-k/--key: nothing is encrypted here, the key is not used", err=True)
 
 
 def skeleton_of(file: Path | None) -> Skeleton:

@@ -20,6 +20,7 @@ from typing import Any, Final
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.files.atomic_files import atomic_path
 from bodypose_tools.graphs.contract import spec_in_onnx
+from bodypose_tools.library_messages import is_known
 from pose_runtime.extras import install_line
 
 from .inspector import int8_layers_that_fell_back, layer_counts
@@ -181,7 +182,7 @@ def _refuse_what_rtx_has_not(settings: EngineSettings) -> None:
 
 
 def logger_of(trt: Any, say: Callable[[str], None]) -> Any:
-    """NVIDIA's logger: `last` keeps the last error for our messages, `say` gets the warnings."""
+    """NVIDIA's logger: `last` keeps the last error for our messages, `say` gets warnings."""
 
     class Logger(trt.ILogger):
         def __init__(self) -> None:
@@ -191,7 +192,7 @@ def logger_of(trt: Any, say: Callable[[str], None]) -> Any:
         def log(self, severity: Any, message: str) -> None:
             if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
                 self.last = message
-            elif severity == trt.ILogger.Severity.WARNING:
+            elif severity == trt.ILogger.Severity.WARNING and not is_known(message):
                 say(f"{trt.__name__}: {message}")
 
     return Logger()

@@ -12,13 +12,11 @@ from bodypose_tools.options import (
     CheckImagesOption,
     ImagesOption,
     JsonOption,
-    KeyOption,
     LimitOption,
     SkeletonOption,
     network_hw_of,
     new_file,
     new_folder,
-    say_that_keys_do_nothing,
     skeleton_of,
 )
 
@@ -73,7 +71,6 @@ def evaluate(
     limit: LimitOption = None,
     check_images: CheckImagesOption = False,
     json_out: JsonOption = None,
-    key: KeyOption = None,
 ) -> None:
     """Score a model with COCO's ten keypoint numbers, without a server.
 
@@ -87,7 +84,6 @@ def evaluate(
     """
     if strict and (keep_aspect or multi_scale or flip):
         raise typer.BadParameter("--strict excludes --keep-aspect, --multi-scale and --flip")
-    say_that_keys_do_nothing(key)
     from bodypose_client.scoring.record import evaluation_record
     from bodypose_tools.results.record import Measurement
 
@@ -193,13 +189,11 @@ def inference(
             help="Also write pictures with the people drawn, to images_annotated/.",
         ),
     ] = False,
-    key: KeyOption = None,
 ) -> None:
     """Find the people in photos without a server: detections.json, and pictures if asked.
 
     Example: `tools inference MODEL.onnx photos/ -o found --visualize`
     """
-    say_that_keys_do_nothing(key)
     from .inference import DETECTIONS, draw_picture, infer_files
 
     refused = infer_files(

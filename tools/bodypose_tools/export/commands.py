@@ -11,7 +11,7 @@ from bodypose_tools.engines.options import (
     WorkspaceOption,
 )
 from bodypose_tools.engines.settings import EngineRuntime, EngineSettings
-from bodypose_tools.options import KeyOption, network_hw_of, say_that_keys_do_nothing
+from bodypose_tools.options import network_hw_of
 from bodypose_tools.quantisation.settings import (
     MAX_AP_DROP,
     MIN_AGREEMENT,
@@ -51,7 +51,6 @@ def export(
     max_batch_size: MaxBatchOption = 8,
     opt_batch_size: OptBatchOption = None,
     max_workspace_size: WorkspaceOption = 2 << 30,
-    key: KeyOption = None,
 ) -> None:
     """Write a network as ONNX, and refuse when it does not find the same joints as before.
 
@@ -64,7 +63,6 @@ def export(
     An INT8 graph again, from its record and the same images: `tools export -m model.onnx
     --data_type int8 --cal_image_dir calibration --layers-from int8.onnx.json`
     """
-    say_that_keys_do_nothing(key)
     options.refuse_contradictions(
         data_type,
         (gate_annotations, gate_images),

@@ -9,11 +9,10 @@ from typing import Annotated
 import typer
 
 from bodypose_tools.options import (
-    KeyOption,
+    GpusOption,
     SpecOption,
     new_file,
     new_folder,
-    say_that_keys_do_nothing,
 )
 
 from .settings import (
@@ -163,13 +162,11 @@ def prune(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Report what would be removed, and write nothing.")
     ] = False,
-    key: KeyOption = None,
 ) -> None:
     """Remove whole channels from a network. The output layers are never cut.
 
     Example: `tools prune -m best.keras -o pruned.keras -eq union --target-macs 0.5`
     """
-    say_that_keys_do_nothing(key)
     if (importance is Importance.TAYLOR) != (spec is not None):
         raise typer.BadParameter("expected -e with --importance taylor, and only with it")
     target = _target(target_macs, target_params)
@@ -238,7 +235,7 @@ def retrain(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the last checkpoint in --results-dir.")
     ] = False,
-    key: KeyOption = None,
+    gpus: GpusOption = None,
 ) -> None:
     """Train a pruned network, starting from its graph and weights.
 
@@ -246,10 +243,8 @@ def retrain(
     """
     from bodypose_tools.training.spec import load_train_spec
 
-    checked = load_train_spec(spec).model_copy(
-        update={"pretrained_weights": model, "load_graph": True}
-    )
-    say_that_keys_do_nothing(key)
+    checked = load_train_spec(spec).on_devices(gpus)
+    checked = checked.model_copy(update={"pretrained_weights": model, "load_graph": True})
     from bodypose_tools.training import train as stage
 
     best = stage.train(checked, results, resume=resume, say=typer.echo, stage="retrain")

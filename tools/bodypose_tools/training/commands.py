@@ -1,4 +1,4 @@
-"""The commands that train: `train`, `profile-input`."""
+"""The commands that train: `train`, `profile-input`; and TAO's specs: `import-tao-spec`."""
 
 from __future__ import annotations
 
@@ -9,12 +9,14 @@ import typer
 
 from bodypose_tools.options import (
     CheckImagesOption,
+    GpusOption,
     JsonOption,
-    KeyOption,
     SpecOption,
+    new_file,
     new_folder,
-    say_that_keys_do_nothing,
 )
+
+from .settings import DatasetMode
 
 
 def train(
@@ -39,7 +41,7 @@ def train(
         ),
     ] = None,
     check_images: CheckImagesOption = False,
-    key: KeyOption = None,
+    gpus: GpusOption = None,
 ) -> None:
     """Train a network, keeping the checkpoint with the best AP on the validation split.
 
@@ -47,10 +49,9 @@ def train(
     """
     from .spec import load_train_spec, on_fraction
 
-    checked = load_train_spec(spec)
+    checked = load_train_spec(spec).on_devices(gpus)
     if fraction is not None:
         checked = on_fraction(checked, fraction)
-    say_that_keys_do_nothing(key)
     from . import train as stage
 
     best = stage.train(checked, results, resume=resume, say=typer.echo, check_images=check_images)
@@ -84,3 +85,85 @@ def profile_input(
     typer.echo(f"{'share':18} {record['share']:8.3f}  of {record['device']}")
     if json_out:
         measurement.write(json_out, record, repeats={"rounds": 3, "order": "in turn"})
+
+
+def import_tao_spec(
+    spec: Annotated[
+        Path,
+        typer.Argument(
+            metavar="TAO.yaml", help="Training or inference spec of TAO.", dir_okay=False
+        ),
+    ],
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", help="Spec to write, a YAML file.", callback=new_file),
+    ] = None,
+    dataset_spec: Annotated[
+        Path | None,
+        typer.Option(
+            "-d",
+            "--dataset-spec",
+            help="Data-set spec of TAO, such as coco_spec.json.",
+            show_default="as TAO.yaml names it",
+            dir_okay=False,
+        ),
+    ] = None,
+) -> None:
+    """Translate a spec of TAO's BodyPoseNet, and list what has no meaning here.
+
+    Example: `tools import-tao-spec bpnet_train_m1_coco.yaml -d coco_spec.json -o spec.yaml`
+
+    An inference spec becomes options of `tools evaluate`, which are printed.
+    """
+    from bodypose_tools.data.yaml_files import read_yaml
+
+    from . import tao_spec
+    from .spec import checked_spec
+
+    raw = read_yaml(spec)
+    if tao_spec.is_inference_spec(raw):
+        options, dropped = tao_spec.evaluation_options(spec)
+        typer.echo(" ".join(["tools evaluate MODEL -a ANNOTATIONS -i IMAGES", *options]))
+    else:
+        translation = tao_spec.translate(raw, spec, dataset_spec)
+        checked_spec(translation.spec, spec)
+        dropped = translation.dropped
+        if output is None:
+            typer.echo(translation.as_yaml(), nl=False)
+        else:
+            translation.write(output)
+            typer.echo(str(output))
+    for path, why in dropped.items():
+        typer.echo(f"left out: {path}: {why}", err=True)
+
+
+def dataset_convert(
+    dataset_spec: Annotated[
+        Path, typer.Option("-d", "--dataset-spec", help="Data-set spec of TAO.", dir_okay=False)
+    ],
+    mode: Annotated[
+        DatasetMode, typer.Option("-m", "--mode", help="Part of the data set.")
+    ] = DatasetMode.TRAIN,
+    output_filename: Annotated[
+        str | None, typer.Option("-o", "--output-filename", help="Not used.")
+    ] = None,
+    num_partitions: Annotated[
+        int, typer.Option("-p", "--num-partitions", min=1, help="Not used.")
+    ] = 1,
+    num_shards: Annotated[int, typer.Option("-s", "--num-shards", min=0, help="Not used.")] = 0,
+    generate_masks: Annotated[bool, typer.Option("--generate-masks", help="Not used.")] = False,
+    check_files: Annotated[bool, typer.Option("--check-files", help="Not used.")] = False,
+) -> None:
+    """Answer TAO's `dataset_convert`: training reads the COCO files themselves.
+
+    Example: `tools dataset-convert -m train -o data/train --dataset_spec coco_spec.json`
+    """
+    from .tao_spec import read_splits
+
+    splits = read_splits(dataset_spec)
+    annotations, images = splits.train if mode is DatasetMode.TRAIN else splits.test
+    typer.echo(
+        f"nothing to convert: `tools train` reads {splits.root / annotations} and the images in"
+        f" {splits.root / images}, and masks come from the annotations",
+        err=True,
+    )

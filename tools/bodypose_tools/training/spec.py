@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import copy
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from bodypose_tools.data.skeletons import ConfigError, load_skeleton, small_text
+from bodypose_tools.data.skeletons import ConfigError, load_skeleton
+from bodypose_tools.data.yaml_files import read_yaml
 from bodypose_tools.networks.fields import SIDE_MULTIPLE, STRIDE
 from bodypose_tools.networks.settings import NetworkConfig, Section
 from pose_runtime.skeleton import BODYPOSE_18, Skeleton
+
+from .tao_spec import is_tao_spec, nearest, translate
 
 _LOG = logging.getLogger(__name__)
 
@@ -194,6 +196,10 @@ class TrainSpec(Section):
             return self.validates_after(epoch)
         return self.draw_every_n_epoch > 0 and (epoch + 1) % self.draw_every_n_epoch == 0
 
+    def on_devices(self, count: int | None) -> TrainSpec:
+        """The same spec on so many GPUs; None: on as many as it says."""
+        return self if count is None else self.model_copy(update={"devices": count})
+
     @property
     def skeleton(self) -> Skeleton:
         """The skeleton of `pose_config_path`, or the default one.
@@ -219,52 +225,43 @@ def without_removed_keys(raw: Any) -> tuple[Any, list[str]]:
     return kept, found
 
 
-_MOST_NODES = 10_000
-
-
 def load_train_spec(path: Path) -> TrainSpec:
     """Read and check a YAML spec. Relative paths in it count from the current folder.
 
-    A key of `REMOVED_KEYS` is logged as a warning and left out.
+    A key of `REMOVED_KEYS` is logged as a warning and left out. A spec of TAO's is translated.
 
     Raises:
         ConfigError: naming the key's path, what was expected and what came.
     """
-    if not path.is_file():
-        raise ConfigError(f"{path}: expected a YAML spec, got nothing there")
+    raw = read_yaml(path)
+    if is_tao_spec(raw):
+        translation = translate(raw, path, None)
+        _LOG.warning(
+            "%s: a TAO spec; `tools import-tao-spec` writes it as one of ours and lists the %d keys"
+            " that have no meaning here",
+            path,
+            len(translation.dropped),
+        )
+        raw = translation.spec
+    raw, removed = without_removed_keys(raw)
+    for key in removed:
+        _LOG.warning("%s: %s is no longer used: %s", path, key, REMOVED_KEYS[key])
+    return checked_spec(raw, path)
+
+
+def checked_spec(raw: Any, origin: Path) -> TrainSpec:
+    """A spec as it was read, checked.
+
+    Raises:
+        ConfigError: naming `origin`, the key's path, what was expected and what came.
+    """
     try:
-        raw, removed = without_removed_keys(_bounded_yaml(small_text(path)))
-        for key in removed:
-            _LOG.warning("%s: %s is no longer used: %s", path, key, REMOVED_KEYS[key])
         return TrainSpec.model_validate(raw)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: expected YAML, got {' '.join(str(error).split())}") from error
     except ValidationError as error:
         problems = "; ".join(map(_problem, error.errors()))
-        raise ConfigError(f"{path}: {problems}") from error
-    except (OSError, ValueError, RecursionError, OverflowError) as error:
-        raise ConfigError(f"{path}: expected YAML, got {str(error)[:200]}") from error
-
-
-def _bounded_yaml(text: str) -> Any:
-    """YAML's values. Raises: ValueError: with its aliases written out it would be too large."""
-    sizes: dict[int, int] = {}
-
-    def size(node: yaml.Node) -> int:
-        if id(node) not in sizes:
-            sizes[id(node)] = _MOST_NODES  # of a node that holds itself
-            children: list[yaml.Node] = []
-            if isinstance(node, yaml.MappingNode):
-                children = [each for pair in node.value for each in pair]
-            elif isinstance(node, yaml.SequenceNode):
-                children = node.value
-            sizes[id(node)] = 1 + sum(map(size, children))
-        return sizes[id(node)]
-
-    root = yaml.compose(text, yaml.SafeLoader)
-    if root is not None and size(root) >= _MOST_NODES:
-        raise ValueError(f"more than {_MOST_NODES} values, with aliases written out")
-    return yaml.safe_load(text)
+        raise ConfigError(f"{origin}: {problems}") from error
+    except (ValueError, RecursionError, OverflowError) as error:
+        raise ConfigError(f"{origin}: expected a spec, got {str(error)[:200]}") from error
 
 
 def _problem(error: Mapping[str, Any]) -> str:
@@ -272,7 +269,22 @@ def _problem(error: Mapping[str, Any]) -> str:
     path = "".join(f"{key}." for key in error["loc"]).removesuffix(".")
     if error["type"] == "value_error":
         return ": ".join(filter(None, [path, str(error["ctx"]["error"])]))
+    if error["type"] == "extra_forbidden":
+        *sections, key = error["loc"]
+        return f"{path}: unknown key{nearest(key, _keys_of(sections))}"
     return f"{path}: {error['msg']}, got {error['input']!r:.60}"
+
+
+def _keys_of(sections: Sequence[int | str]) -> list[str]:
+    """The keys that the section at a path of `TrainSpec` has."""
+    section: Any = TrainSpec
+    for name in sections:
+        kinds = [section.model_fields[name].annotation] if name in section.model_fields else []
+        kinds += [each for kind in kinds for each in get_args(kind)]
+        section = next((each for each in kinds if hasattr(each, "model_fields")), None)
+        if section is None:
+            return []
+    return list(section.model_fields)
 
 
 def on_fraction(spec: TrainSpec, fraction: float) -> TrainSpec:

@@ -1,0 +1,59 @@
+"""A program's options work before and after the command."""
+
+from typing import Annotated
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from bodypose_client.commands.shared_options import Command
+
+app = typer.Typer()
+
+
+@app.callback()
+def _program(
+    place: Annotated[str, typer.Option(envvar="PLACE", help="Where.")] = "here",
+    loud: Annotated[bool, typer.Option("--loud", "-l", help="How.")] = False,
+) -> None: ...
+
+
+@app.command(cls=Command)
+def say(ctx: typer.Context, word: str) -> None:
+    typer.echo(f"{word} {ctx.parent.params['place']} {ctx.parent.params['loud']}")
+
+
+@app.command(cls=Command)
+def other(place: str = "own") -> None:
+    typer.echo(place)
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("say a", "a here False"),
+        ("--place there say a", "a there False"),
+        ("say a --place there -l", "a there True"),
+        ("--place before say a --place after", "a after False"),
+        ("--loud say --place there a", "a there True"),
+        ("other --place mine", "mine"),  # a command's own option of the name
+    ],
+)
+def test_an_option_works_on_either_side(line, said):
+    result = CliRunner().invoke(app, line.split())
+
+    assert result.stdout.strip() == said, result.output
+
+
+def test_the_environment_counts_less_than_the_line():
+    runner = CliRunner(env={"PLACE": "environment"})
+
+    assert runner.invoke(app, ["say", "a"]).stdout.strip() == "a environment False"
+    assert runner.invoke(app, ["--place", "x", "say", "a"]).stdout.strip() == "a x False"
+
+
+def test_the_help_of_a_command_shows_them():
+    page = CliRunner().invoke(app, ["say", "--help"]).output
+
+    assert "--place" in page
+    assert "--loud" in page
