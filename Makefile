@@ -16,7 +16,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 
 .PHONY: demo test test-long check results-check mutants bench fuzz audit clean
 
-demo: .venv/.demo  ## people found in a photo by a real Triton: make demo PHOTO=mine.jpg
+demo: .venv/.demo  ## people found in a picture by a real Triton: make demo PHOTO=mine.jpg
 	$(BIN)/tools demo $(PHOTO) --output $(OUT)
 
 test: .venv/.dev  ## every test that a change can break: seven minutes on 2 cores
@@ -61,7 +61,7 @@ clean:
 	$(PYTHON) -m venv .venv
 
 .venv/.demo: .venv/bin/python pyproject.toml constraints.txt
-	$(PIP) -e ".[embedded,demo]"
+	$(PIP) -e ".[embedded]"
 	touch $@
 
 .venv/.dev: .venv/bin/python pyproject.toml constraints.txt

@@ -22,7 +22,7 @@ FLOORS = (
     ("make small", ("pruning", "export", "quantisation")),
     ("train, evaluate", ("training", "evaluation", "bulk")),
     ("run a model", ("runtimes", "engines")),
-    ("data, weights", ("data", "pretrained")),
+    ("data, weights", ("data", "scenes", "pretrained")),
     ("ground", ("networks", "graphs", "results", "files")),
 )
 COMMAND = ("cli.py", "which commands there are; each room's commands.py speaks and decides nothing")

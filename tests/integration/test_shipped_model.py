@@ -72,12 +72,12 @@ def test_keras_onnx_and_server_find_the_same_people(shipped, coco):
         assert_same_people(one, other, scale)
 
 
-def test_the_demo_finds_the_astronaut_and_stops_its_server(tmp_path, monkeypatch):
+def test_the_demo_finds_four_drawn_people_and_stops_its_server(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, ["demo", "-o", "people.png"])
     assert result.exit_code == 0, result.output
-    assert "1 person in" in result.output
-    assert "nose" in result.output
+    assert "4 people in" in result.output
+    assert result.output.count("all 18 joints") == 4
     assert (tmp_path / "people.png").stat().st_size > 10_000
 
 

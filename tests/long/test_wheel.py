@@ -169,7 +169,7 @@ def base(install, request) -> Environment:
 
 @pytest.fixture(scope="module")
 def embedded(install) -> Environment:
-    return install(sys.executable, "embedded", "demo")
+    return install(sys.executable, "embedded")
 
 
 @pytest.fixture(scope="module")

@@ -73,6 +73,7 @@ MAY_IMPORT = {
     "engines": "files graphs",
     "pretrained": "files networks",
     "data": "files networks",
+    "scenes": "files",
     "graphs": "",
     "networks": "files",
     "results": "files",

@@ -23,6 +23,7 @@ from .pretrained.commands import add_pyramid, import_backbone, interpolate, remo
 from .pruning.commands import optimize, prune, retrain
 from .quantisation.commands import compare, compare_speed, gate, sample_calibration_images
 from .repository.commands import build_repo, check_repo
+from .scenes.commands import draw_people
 from .server.commands import demo, promote, rollback, serve
 from .soak.commands import soak
 from .tao_options import ToolsCommand
@@ -34,6 +35,7 @@ leave_out_known()
 COMMANDS: Final[Mapping[str, tuple[Callable[..., Any], ...]]] = {
     "Train": (
         starter_files,
+        draw_people,
         train,
         import_tao_spec,
         import_backbone,

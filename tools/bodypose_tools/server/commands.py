@@ -150,7 +150,7 @@ def demo(
         typer.Argument(
             metavar="PHOTO",
             help="Photo in JPEG, PNG, WebP or BMP.",
-            show_default="an astronaut from scikit-image",
+            show_default="a drawn scene",
         ),
     ] = None,
     output: Annotated[
@@ -167,8 +167,8 @@ def demo(
     count = len(shown.poses)
     typer.echo(f"{count} {'person' if count == 1 else 'people'} in {shown.request_ms:.0f} ms:")
     for score, found in zip(shown.poses.scores, shown.poses.found, strict=True):
-        names = itertools.compress(shown.skeleton.joints, found)
-        typer.echo(f"  score {score:.2f}: {', '.join(names).replace('_', ' ')}")
+        names = ", ".join(itertools.compress(shown.skeleton.joints, found)).replace("_", " ")
+        typer.echo(f"  score {score:.2f}: {f'all {len(found)} joints' if found.all() else names}")
     typer.echo(f"drawn in {shown.picture}; the server is stopped")
 
 

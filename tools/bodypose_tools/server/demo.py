@@ -7,13 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
-
 from bodypose_client.files.picture_file import write_picture
 from bodypose_client.formats import DISPLAY_MIN_SCORE
 from bodypose_client.image_bytes import read_image_file
 from bodypose_client.pictures.drawing import draw_poses
+from bodypose_client.pictures.examples import EXAMPLES
 from bodypose_client.pose_client import PoseClient
 from bodypose_tools.files.shipped import SHIPPED_MODEL
 from bodypose_tools.repository.build import build_repository
@@ -41,7 +39,7 @@ def show_people(photo: Path | None, picture: Path, say: Callable[[str], None]) -
     """Build a repository from the shipped model, serve it, find the people of a photo, draw them.
 
     Args:
-        photo: an image file; None: scikit-image's photo of an astronaut.
+        photo: an image file; None: an example picture of the package.
         picture: image file to write.
         say: gets a line before each step.
 
@@ -49,23 +47,17 @@ def show_people(photo: Path | None, picture: Path, say: Callable[[str], None]) -
         FileError, ImageError: the photo cannot be read.
         RepositoryError, ServerError: a part is missing; the message says what to run.
     """
-    data = _packaged_photo() if photo is None else read_image_file(photo)
+    photo = photo or EXAMPLES["friends"]
+    data = read_image_file(photo)
     pixels = decode_image(data, ImageLimits())
     say(f"building {REPOSITORY} from {SHIPPED_MODEL.name}")
     build_repository(SHIPPED_MODEL, REPOSITORY)
     say("starting tritonserver on loopback")
     with embedded_server(REPOSITORY) as server, PoseClient(f"grpc://{server.grpc_url}") as client:
-        say(f"sending {len(data)} bytes of {photo or 'an astronaut'} to grpc://{server.grpc_url}")
+        say(f"sending {len(data)} bytes of {photo.name} to grpc://{server.grpc_url}")
         started = time.perf_counter()
         poses = client.infer(data).above(DISPLAY_MIN_SCORE)
         request_ms = (time.perf_counter() - started) * 1000
         skeleton = client.skeleton
     write_picture(picture, draw_poses(pixels, poses, skeleton, min_score=0))
     return Shown(poses, skeleton, picture, request_ms)
-
-
-def _packaged_photo() -> bytes:
-    from skimage import data
-
-    photo = cv2.cvtColor(np.asarray(data.astronaut()), cv2.COLOR_RGB2BGR)
-    return bytes(cv2.imencode(".jpg", photo, [cv2.IMWRITE_JPEG_QUALITY, 95])[1].tobytes())

@@ -1,0 +1,1 @@
+"""Drawn people: example pictures and COCO-format sets without anybody's photo."""
