@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).parents[1] / "deploy" / "gateway"
-_HTTP_PORTS, _GRPC_PORTS = ("8000", "8100", "8200"), ("8001", "8101", "8201")
+from bodypose_tools.deploying.files import write_gateway
+from bodypose_tools.deploying.settings import Access
+from bodypose_tools.deploying.values import Gateway, Server
 
 
 def envoy() -> str:
@@ -32,35 +33,34 @@ def haproxy() -> str:
 
 
 @contextmanager
-def gateway(name: str, servers: Sequence[dict[str, str]], folder: Path) -> Iterator[str]:
+def gateway(
+    name: str,
+    servers: Sequence[dict[str, str]],
+    repository: Path,
+    folder: Path,
+    access: Access = Access.OPEN,
+) -> Iterator[str]:
     """The gateway `envoy` or `haproxy`, running; gives its host:port.
 
     Args:
         name: of the gateway.
-        servers: `gRPC` and `HTTP` of each, host:port; three.
-        folder: for its files.
+        servers: `gRPC` and `HTTP` of each, host:port.
+        repository: that they serve, whose limits the gateway holds.
+        folder: for its files; with tokens it has the certificate and access.yaml.
+        access: who may ask.
     """
     program = {"envoy": envoy, "haproxy": haproxy}[name]()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    shutil.copytree(FOLDER, folder, dirs_exist_ok=True)
+    behind = tuple(_server(each) for each in servers)
+    write_gateway(repository, folder, Gateway(behind, access, host="127.0.0.1", port=port))
     file = folder / {"envoy": "envoy.yaml", "haproxy": "haproxy.cfg"}[name]
-    text = file.read_text().replace("0.0.0.0:8080", f"127.0.0.1:{port}")
-    text = text.replace(
-        "{address: 0.0.0.0, port_value: 8080}", f"{{address: 127.0.0.1, port_value: {port}}}"
-    )
-    for ports, kind in ((_HTTP_PORTS, "HTTP"), (_GRPC_PORTS, "gRPC")):
-        for known, server in zip(ports, servers, strict=True):
-            actual = server[kind].rsplit(":", 1)[1]
-            for before in ("port_value: ", "127.0.0.1:", "port "):
-                text = text.replace(f"{before}{known}", f"{before}{actual}")
-    file.write_text(text)
     command = {
         "envoy": [
             program,
             "-c",
             file.name,
-            "--use-dynamic-base-id",
+            "--disable-hot-restart",
             "--log-level",
             "error",
             "--concurrency",
@@ -77,6 +77,11 @@ def gateway(name: str, servers: Sequence[dict[str, str]], folder: Path) -> Itera
     finally:
         process.kill()
         process.wait()
+
+
+def _server(urls: dict[str, str]) -> Server:
+    http, grpc = (int(urls[kind].rsplit(":", 1)[1]) for kind in ("HTTP", "gRPC"))
+    return Server("127.0.0.1", http, grpc)
 
 
 def _wait_until_listening(port: int, process: subprocess.Popen[bytes], log: Path) -> None:

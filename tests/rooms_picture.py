@@ -18,7 +18,7 @@ PICTURE = Path(__file__).parents[1] / "docs" / "rooms.svg"
 FLOORS = (
     ("show numbers", ("pages",)),
     ("measure", ("experiments", "benchmark", "soak")),
-    ("serve", ("server", "repository")),
+    ("serve", ("deploying", "server", "repository")),
     ("make small", ("pruning", "export", "quantisation")),
     ("train, evaluate", ("training", "evaluation", "bulk")),
     ("run a model", ("runtimes", "engines")),

@@ -1,8 +1,8 @@
--- Lets requests of the model `bodypose` through, and of no other: over gRPC the name is in the body.
+-- Lets requests of the model `@{name}` through, and of no other: over gRPC the name is in the body.
 -- Every field of the message is looked at, since the last of several names is the one that counts.
 -- A batch of 0 or of more images than any server takes is refused: Triton takes some of them for 1.
 
-local MODEL = "bodypose"
+local MODEL = "@{name}"
 local MAX_SIDE = 65535
 
 -- A number of protobuf's, from the first byte of `bytes` at `at`; nil when it is cut off or too long.

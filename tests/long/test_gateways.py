@@ -40,10 +40,11 @@ def servers(serve) -> list[tuple[subprocess.Popen[str], dict[str, str]]]:
 
 
 @pytest.fixture(params=["envoy", "haproxy"])
-def balanced(request, servers, tmp_path_factory) -> Iterator[tuple[str, str]]:
+def balanced(request, servers, repository, tmp_path_factory) -> Iterator[tuple[str, str]]:
     """The gateway's name and its host:port."""
     folder = tmp_path_factory.mktemp(request.param)
-    with gateway(request.param, [urls for _, urls in servers], folder) as netloc:
+    urls = [urls for _, urls in servers]
+    with gateway(request.param, urls, repository, folder) as netloc:
         yield request.param, netloc
 
 

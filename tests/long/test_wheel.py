@@ -223,6 +223,7 @@ def test_the_wheel_holds_what_its_users_start_from(wheel):
     assert {Path(name).suffix for name in models} >= {".keras", ".onnx", ".json"}
     assert models <= names
     assert shipped(ROOT / "specs", "specs") <= names
+    assert shipped(ROOT / "deploy", "deploy") <= names
     assert shipped(ROOT / "model_repository", "model_repository") <= names
     assert {f"{package}/py.typed" for package in OURS} <= names
     assert wheel.stat().st_size <= MAX_WHEEL_BYTES

@@ -61,6 +61,7 @@ MAY_IMPORT = {
     "benchmark": "files results networks graphs data pretrained runtimes evaluation export"
     " repository server",
     "soak": "files results runtimes repository server",
+    "deploying": "files repository server",
     "server": "files runtimes repository",
     "repository": "files graphs engines runtimes",
     "pruning": "files results networks data runtimes evaluation training export",

@@ -58,6 +58,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "integration/test_own_skeleton.py": "training.commands",
         "long/test_soak.py": "soak.run",
         "unit/client/commands/test_entry.py": "soak.commands",
+        "unit/tools/deploying/test_files.py": "deploying.commands deploying.values",
         "unit/tools/benchmark/test_benchmark.py": "options benchmark.client_side"
         " benchmark.commands benchmark.conditions benchmark.crowds benchmark.decoding"
         " benchmark.gpu benchmark.in_process benchmark.movenet benchmark.networks"

@@ -12,6 +12,7 @@ from bodypose_client.commands.entry import Version, run
 
 from .benchmark.commands import benchmark, benchmark_report, import_movenet_graph, tune
 from .bulk.commands import bulk
+from .deploying.commands import deploy_files
 from .engines.commands import build_engine
 from .evaluation.commands import evaluate, inference, oracle, tune_grouping
 from .experiments.commands import ablation, compare_modes, compare_sizes, data_scaling
@@ -47,7 +48,7 @@ COMMANDS: Final[Mapping[str, tuple[Callable[..., Any], ...]]] = {
     "Evaluate": (evaluate, inference, bulk, oracle, tune_grouping),
     "Make small": (prune, retrain, optimize),
     "Export": (export, sample_calibration_images, gate, compare, compare_speed, build_engine),
-    "Serve": (build_repo, check_repo, serve, demo, promote, rollback),
+    "Serve": (build_repo, check_repo, serve, demo, promote, rollback, deploy_files),
     "Measure": (benchmark, benchmark_report, tune, soak, import_movenet_graph),
     "Compare runs": (ablation, data_scaling, compare_modes, compare_sizes),
 }

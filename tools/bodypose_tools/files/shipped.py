@@ -26,6 +26,7 @@ def _folder(name: str) -> Path:
 
 MODEL_SOURCES: Final = _folder("model_repository")
 SPECS: Final = _folder("specs")
+DEPLOY: Final = _folder("deploy")
 MODELS: Final = _PACKAGE / "models"
 SHIPPED_MODEL: Final = MODELS / "bodypose-s.onnx"
 

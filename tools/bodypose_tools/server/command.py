@@ -15,6 +15,12 @@ from .settings import Outside, Ports, ServerError
 HOST = "127.0.0.1"
 # Shared memory of one Python model: a batch of 8 network inputs takes 2.7 MB; it can grow.
 _SHM_BYTES = 8 * 2**20
+# Options of every server, embedded or in a container.
+COMMON_OPTIONS = (
+    "--disable-auto-complete-config",
+    "--exit-on-error=true",
+    "--strict-readiness=true",
+)
 # APIs with which a client could change the server; no client of this project needs them.
 CLOSED_APIS = ("shared-memory", "model-repository", "trace", "logging")
 
@@ -96,8 +102,7 @@ def server_command(
         f"--backend-directory={backends}",
         f"--model-repository={models}",
         *("--model-control-mode=poll", "--repository-poll-secs=1"),
-        "--disable-auto-complete-config",
-        *("--exit-on-error=true", "--strict-readiness=true", "--exit-timeout-secs=3"),
+        *(*COMMON_OPTIONS, "--exit-timeout-secs=3"),
         *(f"--http-address={http_host(outside)}", f"--http-port={ports.http}"),
         *(f"--grpc-address={grpc_host(outside)}", f"--grpc-port={ports.grpc}", *tls),
         *(f"--metrics-address={metrics_host(outside)}", f"--metrics-port={ports.metrics}"),

@@ -13,9 +13,9 @@ import typer
 from bodypose_tools.options import new_file
 from bodypose_tools.repository.settings import DEFAULT_REPOSITORY, ServerTarget
 
-from .settings import DRAIN_S, Outside, Ports, ServerError, ServerTls, Updates
+from .settings import DEFAULT_PORTS, DRAIN_S, Outside, Ports, ServerError, ServerTls, Updates
 
-DEFAULT_URL = "http://127.0.0.1:8000"
+DEFAULT_URL = f"http://127.0.0.1:{DEFAULT_PORTS.http}"
 _SERVER_URL = typer.Option(
     metavar="URL",
     help="HTTP address of the server that serves the folder in poll mode.",
@@ -30,13 +30,13 @@ def serve(
     ] = DEFAULT_REPOSITORY,
     http_port: Annotated[
         int, typer.Option(help="Port of the HTTP endpoint; 0: any free port.", **_PORTS)
-    ] = 8000,
+    ] = DEFAULT_PORTS.http,
     grpc_port: Annotated[
         int, typer.Option(help="Port of the gRPC endpoint; 0: any free port.", **_PORTS)
-    ] = 8001,
+    ] = DEFAULT_PORTS.grpc,
     metrics_port: Annotated[
         int, typer.Option(help="Port of the metrics; 0: any free port.", **_PORTS)
-    ] = 8002,
+    ] = DEFAULT_PORTS.metrics,
     host: Annotated[
         str,
         typer.Option(

@@ -25,6 +25,9 @@ class Ports:
     metrics: int = 0
 
 
+DEFAULT_PORTS = Ports(http=8000, grpc=8001, metrics=8002)
+
+
 @dataclass(frozen=True, slots=True)
 class ServerTls:
     """PEM files of an encrypted gRPC endpoint; Triton's HTTP endpoint has no encryption."""
