@@ -19,6 +19,7 @@ FLOORS = (
     ("show numbers", ("pages",)),
     ("measure", ("experiments", "benchmark", "soak")),
     ("serve", ("deploying", "server", "repository")),
+    ("adopt", ("adoption",)),
     ("make small", ("pruning", "export", "quantisation")),
     ("train, evaluate", ("training", "evaluation", "bulk")),
     ("run a model", ("runtimes", "engines")),

@@ -65,6 +65,7 @@ MAY_IMPORT = {
     "server": "files runtimes repository",
     "repository": "files graphs engines runtimes",
     "pruning": "files results networks data runtimes evaluation training export",
+    "adoption": "files networks graphs data runtimes export",
     "export": "files networks graphs data runtimes engines quantisation",
     "quantisation": "files results graphs data runtimes evaluation",
     "training": "files results networks data pretrained runtimes evaluation",

@@ -56,6 +56,9 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
     "bodypose_tools": {
         "integration/test_shipped_model.py": "server.demo",
         "integration/test_own_skeleton.py": "training.commands",
+        "unit/tools/adoption/test_adopt.py": "adoption.commands adoption.foreign_graph"
+        " adoption.options adoption.presets adoption.skeletons export.decoding_graph"
+        " graphs.constants",
         "long/test_soak.py": "soak.run",
         "unit/client/commands/test_entry.py": "soak.commands",
         "unit/tools/deploying/test_files.py": "deploying.commands deploying.values",

@@ -10,6 +10,7 @@ import typer
 
 from bodypose_client.commands.entry import Version, run
 
+from .adoption.commands import adopt
 from .benchmark.commands import benchmark, benchmark_report, import_movenet_graph, tune
 from .bulk.commands import bulk
 from .deploying.commands import deploy_files
@@ -47,7 +48,15 @@ COMMANDS: Final[Mapping[str, tuple[Callable[..., Any], ...]]] = {
     ),
     "Evaluate": (evaluate, inference, bulk, oracle, tune_grouping),
     "Make small": (prune, retrain, optimize),
-    "Export": (export, sample_calibration_images, gate, compare, compare_speed, build_engine),
+    "Export": (
+        export,
+        adopt,
+        sample_calibration_images,
+        gate,
+        compare,
+        compare_speed,
+        build_engine,
+    ),
     "Serve": (build_repo, check_repo, serve, demo, promote, rollback, deploy_files),
     "Measure": (benchmark, benchmark_report, tune, soak, import_movenet_graph),
     "Compare runs": (ablation, data_scaling, compare_modes, compare_sizes),

@@ -7,7 +7,7 @@ The graph takes uint8 `pixels` (B, H, W, 3) and carries the `PipelineSpec` in it
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,8 @@ def export_onnx(
         out: file to write.
         network_hw: input size; None: the size that the network was trained with.
         decode: settings of the decoding layers to append; None: no such layers, and the outputs are
-            `heatmaps` (B, h, w, J + 1) and `affinity` (B, h, w, 2L).
+            `heatmaps` (B, h, w, J + 1), `affinity` (B, h, w, 2L) and, where the network predicts
+            person centres, `centre` and `offsets`, see `Fields`.
         samples: makes images (B, H, W, 3) uint8 of the size given.
 
     Returns:
@@ -88,7 +89,8 @@ def export_onnx(
         pipeline = replace(pipeline, max_peaks=decode.max_peaks)
     served, names = _served_model(network, pipeline, decode)
     with atomic_path(out) as temporary:
-        graph = _convert(served, names, pipeline)
+        graph = converted(served, names)
+        helper.set_model_props(graph, {PIPELINE_KEY: pipeline.to_json()})
         onnx.save(graph, temporary)
         images = samples(pipeline.network_hw)
         session = onnx_session(temporary)
@@ -112,28 +114,34 @@ def export_onnx(
 
 def _served_model(
     network: keras.Model, pipeline: PipelineSpec, decode: DecodeSettings | None
-) -> tuple[keras.Model, tuple[str, str]]:
+) -> tuple[keras.Model, tuple[str, ...]]:
     pixels = keras.Input(pipeline.pixels.dims, dtype="uint8", name=pipeline.pixels.name)
     fields = Fields.of(network(pixels, training=False))
     if decode is None:
-        last = [fields.heatmaps[-1], fields.affinity[-1]]
-        return keras.Model(pixels, last), ("heatmaps", "affinity")
+        last = fields.last_stage()
+        return keras.Model(pixels, list(last.values())), tuple(last)
     decoded = decode_fields(fields, pipeline.skeleton, decode, pipeline.network_hw)
     return keras.Model(pixels, list(decoded)), (pipeline.peaks.name, pipeline.limb_scores.name)
 
 
-def _convert(
-    served: keras.Model, names: tuple[str, str], pipeline: PipelineSpec
-) -> onnx.ModelProto:
-    """ONNX of a two-output model: named outputs, dynamic batch, float16 storage, our metadata."""
+def converted(served: keras.Model, names: Sequence[str]) -> onnx.ModelProto:
+    """ONNX of a Keras model whose inputs have names: dynamic batch, float16 storage.
+
+    Args:
+        served: every side of its inputs is fixed, but for the batch.
+        names: of its outputs, in their order.
+    """
     import tensorflow as tf
     import tf2onnx
 
-    signature = tf.TensorSpec((None, *pipeline.pixels.dims), tf.uint8, name=pipeline.pixels.name)
+    signature = [
+        tf.TensorSpec(tensor.shape, tensor.dtype, name=tensor.name) for tensor in served.inputs
+    ]
     function = tf.function(
-        lambda pixels: served(pixels, training=False), input_signature=[signature]
+        lambda *inputs: served(inputs if len(inputs) > 1 else inputs[0], training=False),
+        input_signature=signature,
     )
-    graph, _ = tf2onnx.convert.from_function(function, input_signature=[signature], opset=OPSET)
+    graph, _ = tf2onnx.convert.from_function(function, input_signature=signature, opset=OPSET)
     graph = rename_outputs(graph, names)
     for rewrite in (
         store_as_float16,
@@ -143,7 +151,6 @@ def _convert(
         name_by_place,
     ):
         graph = rewrite(graph)
-    helper.set_model_props(graph, {PIPELINE_KEY: pipeline.to_json()})
     graph.producer_name, graph.producer_version = "bodypose-triton", ""
     onnx.checker.check_model(graph, full_check=True)
     return graph

@@ -204,6 +204,7 @@ def decode_fields(
         settings.num_samples,
         settings.min_affinity,
         settings.min_on_limb,
+        network_hw[0] // affinity.shape[1],
         name="limb_scores",
     )
     if fields.centre is None:

@@ -36,3 +36,10 @@ class Fields:
             tuple(outputs[stages : 2 * stages]),
             *(outputs[-2:] if has_centres else ()),
         )
+
+    def last_stage(self) -> dict[str, Any]:
+        """The last stage's outputs by their names in graphs without decoding layers."""
+        last = {"heatmaps": self.heatmaps[-1], "affinity": self.affinity[-1]}
+        if self.centre is not None:
+            last |= {"centre": self.centre, "offsets": self.offsets}
+        return last

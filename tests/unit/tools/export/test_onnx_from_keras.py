@@ -87,8 +87,12 @@ def test_any_batch_gives_what_single_images_give(exported):
 
 def test_without_decoding_layers_the_fields_come_out(tiny_keras, tmp_path):
     made, difference = export(tiny_keras, tmp_path / "model.onnx", network_hw=HW, decode=None)
-    fields = onnx_session(made.path).run(None, {"pixels": packaged_images(HW)[:1]})
-    assert [field.shape for field in fields] == [(1, 24, 32, 19), (1, 12, 16, 38)]
+    session = onnx_session(made.path)
+    fields = session.run(None, {"pixels": packaged_images(HW)[:1]})
+    shapes = [(1, 24, 32, 19), (1, 12, 16, 38), (1, 24, 32, 1), (1, 24, 32, 36)]
+    assert [field.shape for field in fields] == shapes
+    names = ["heatmaps", "affinity", "centre", "offsets"]
+    assert [output.name for output in session.get_outputs()] == names
     assert difference < 1e-2
 
 
@@ -98,7 +102,7 @@ def test_another_input_size_is_exported_for_that_size(tiny_keras, tmp_path):
 
 
 def test_a_graph_that_says_something_else_is_not_written(tiny_keras, tmp_path, monkeypatch):
-    honest = stage._convert
+    honest = stage.converted
 
     def shifted(*arguments):
         graph = honest(*arguments)
@@ -109,7 +113,7 @@ def test_a_graph_that_says_something_else_is_not_written(tiny_keras, tmp_path, m
                 initializer.CopyFrom(wrong)
         return graph
 
-    monkeypatch.setattr(stage, "_convert", shifted)
+    monkeypatch.setattr(stage, "converted", shifted)
     with pytest.raises(ExportError, match="nothing was written"):
         export(tiny_keras, tmp_path / "model.onnx", decode=None)
     assert list(tmp_path.iterdir()) == []

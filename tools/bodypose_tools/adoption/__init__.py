@@ -1,0 +1,1 @@
+"""Networks trained elsewhere: conventions, our decoding layers behind them, channels checked."""
