@@ -11,12 +11,17 @@ import os
 import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from .errors import PoseError
+from .card_jpeg import CardJpeg, unpack
+from .card_pixels import CardPixels
+from .decode_process import BoundedDecoder
+from .errors import BadImages, PoseError
 from .extras import install_line
+from .letterbox_in_torch import letterbox
+from .nvjpeg import HardwareDecoder, Plane
 from .onnx_in_torch import torch_function
 from .spec import PipelineSpec
 
@@ -36,8 +41,12 @@ def cuda_network(
     precision: str = "f16",
     batches: Sequence[int] = BATCHES,
     instance: int = 0,
+    *,
+    decodes: bool = False,
 ) -> Callable[[Any], list[Any]]:
     """The network as a function: pixels (B, H, W, 3) uint8 to peaks and limb scores, for any B.
+
+    Where the card decodes, in the place of pixels: what `card_jpeg` packs, (B, 1) of bytes.
 
     Args:
         model: ONNX file from `tools export`, float32 or float16.
@@ -46,10 +55,12 @@ def cuda_network(
             no TF32.
         batches: sizes that are compiled; of larger batches the largest is computed at a time.
         instance: number of this process; instances are dealt to the GPUs in turn.
+        decodes: whether the card decodes the JPEGs, too.
 
     Raises:
         CudaError: no PyTorch with CUDA, no GPU or one that is too old, no C compiler, or too little
             memory on the card.
+        JpegHardwareError: the card is to decode, and cannot.
     """
     torch = _torch_with_cuda()
     device = f"cuda:{instance % torch.cuda.device_count()}"
@@ -59,8 +70,11 @@ def cuda_network(
     # "f32" means it.
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     try:
+        source: _Source = _Pixels(torch, spec, max(batches), device)
+        if decodes:
+            source = _Encoded(torch, spec, max(batches), device)
         sizes = {
-            batch: _compiled(torch, model, spec, batch, device, precision)
+            batch: _compiled(torch, model, source, batch, device, precision)
             for batch in sorted(batches)
         }
     except torch.cuda.OutOfMemoryError as error:
@@ -72,19 +86,97 @@ def cuda_network(
         ) from error
     largest = max(sizes)
 
-    def run(pixels: Any) -> list[Any]:
+    def run(images: Any) -> list[Any]:
+        images = source.read(images)
         outputs = [
-            np.empty((len(pixels), *tensor.dims), np.float32)
+            np.empty((len(images), *tensor.dims), np.float32)
             for tensor in (spec.peaks, spec.limb_scores)
         ]
-        for first in range(0, len(pixels), largest):
-            part = pixels[first : first + largest]
+        for first in range(0, len(images), largest):
+            part = images[first : first + largest]
             size = min(size for size in sizes if size >= len(part))
-            for whole, made in zip(outputs, sizes[size](part), strict=True):
-                whole[first : first + len(part)] = made[: len(part)]
+            try:
+                made = sizes[size](part)
+            except BadImages as error:
+                raise BadImages({first + at: each for at, each in error.errors.items()}) from error
+            for whole, each in zip(outputs, made, strict=True):
+                whole[first : first + len(part)] = each[: len(part)]
         return outputs
 
     return run
+
+
+class _Source(Protocol):
+    """Images of a batch on their way to the card's memory."""
+
+    def read(self, images: Any) -> Sequence[Any]:
+        """The images of a call, one by one."""
+
+    def load(self, images: Any, stream: Any) -> None:
+        """Put at most a batch into the card's memory, on a stream."""
+
+    def inputs(self, batch: int) -> tuple[Any, ...]:
+        """The memory that a batch of this size is computed from."""
+
+    def pixels(self, *inputs: Any) -> Any:
+        """(B, H, W, 3) uint8, of `inputs`; traced."""
+
+
+class _Pixels:
+    """Pixels come as they are."""
+
+    def __init__(self, torch: Any, spec: PipelineSpec, batch: int, device: str) -> None:
+        shape = (batch, *spec.pixels.dims)
+        self._memory = torch.zeros(shape, dtype=torch.uint8, device=device)
+        self._staged = torch.zeros(shape, dtype=torch.uint8).pin_memory()
+
+    def read(self, images: Any) -> Any:
+        return images
+
+    def load(self, images: Any, stream: Any) -> None:
+        count = len(images)
+        self._staged.numpy()[:count] = images
+        self._memory[:count].copy_(self._staged[:count], non_blocking=True)
+
+    def inputs(self, batch: int) -> tuple[Any, ...]:
+        return (self._memory[:batch],)
+
+    def pixels(self, *inputs: Any) -> Any:
+        return inputs[0]
+
+
+class _Encoded:
+    """JPEGs are decoded by the card, and become pixels in the network's own graph."""
+
+    def __init__(self, torch: Any, spec: PipelineSpec, batch: int, device: str) -> None:
+        self._spec = spec
+        self._decoder = HardwareDecoder(torch.version.cuda)
+        self._on_cpu = BoundedDecoder(spec.network_hw, spec.limits)
+        self._stream = 0
+        self._card = CardPixels(spec, batch, device, self._decode, self._decode_on_cpu)
+
+    def _decode(
+        self, jpegs: Sequence[CardJpeg], places: Sequence[Sequence[Plane]]
+    ) -> Sequence[bool]:
+        return self._decoder.decode(jpegs, places, self._stream)
+
+    def _decode_on_cpu(self, jpeg: bytes) -> Any:
+        return self._on_cpu.network_pixels(jpeg)[0]
+
+    def read(self, images: Any) -> Sequence[Any]:
+        spec = self._spec
+        return [unpack(packed, spec.network_hw, spec.limits) for (packed,) in images]
+
+    def load(self, images: Any, stream: Any) -> None:
+        self._stream = stream.cuda_stream
+        self._card.load(images)
+
+    def inputs(self, batch: int) -> tuple[Any, ...]:
+        return self._card.planes, self._card.facts[:batch]
+
+    def pixels(self, *inputs: Any) -> Any:
+        planes, facts = inputs
+        return letterbox(planes, facts, self._spec.network_hw)
 
 
 def _torch_with_cuda() -> Any:
@@ -118,31 +210,30 @@ def _refuse_old(torch: Any, device: str) -> None:
 
 
 def _compiled(
-    torch: Any, model: Path, spec: PipelineSpec, batch: int, device: str, precision: str
+    torch: Any, model: Path, source: _Source, batch: int, device: str, precision: str
 ) -> Callable[[Any], list[Any]]:
     """One batch size: at most `batch` images in, as many rows out as the batch has."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    pixels = torch.zeros((batch, *spec.pixels.dims), dtype=torch.uint8, device=device)
-    staged = torch.zeros((batch, *spec.pixels.dims), dtype=torch.uint8).pin_memory()
+    inputs = source.inputs(batch)
+    network = torch_function(model, batch, device, precision == "f16")
     stream = torch.cuda.Stream(device)
     with torch.inference_mode(), torch.cuda.stream(stream):
         # Flat, the graph is followed by the compiler in a fraction of the time.
-        flat = make_fx(torch_function(model, batch, device, precision == "f16"))(pixels)
+        flat = make_fx(lambda *given: network(source.pixels(*given)))(*inputs)
         function = torch.compile(flat, fullgraph=True, dynamic=False)
         for _ in range(3):  # compiles, and lets cuDNN choose, before the graph is captured
-            function(pixels)
+            function(*inputs)
         stream.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=stream):
-            made = function(pixels)
+            made = function(*inputs)
         results = [torch.empty(each.shape, dtype=torch.float32).pin_memory() for each in made]
     arrays = [each.numpy() for each in results]
 
     def run(images: Any) -> list[Any]:
-        staged.numpy()[: len(images)] = images
         with torch.inference_mode(), torch.cuda.stream(stream):
-            pixels.copy_(staged, non_blocking=True)
+            source.load(images, stream)
             graph.replay()
             for result, each in zip(results, made, strict=True):
                 result.copy_(each, non_blocking=True)

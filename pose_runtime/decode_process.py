@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 
+from .card_jpeg import for_card, pack_pixels
 from .errors import BeyondLimit, DamagedImage, ImageError, PoseError
 from .image_headers import EncodedImage, checked_image
 from .images import Pixels, checked_pixels, network_pixels
@@ -70,11 +71,26 @@ class BoundedDecoder:
             ImageError: as there, or decoding took longer than `max_decode_ms`.
             DecodeProcessError: the process that was started anew does not start.
         """
-        image = checked_image(data, self._limits)
+        return self.checked_pixels(checked_image(data, self._limits))
+
+    def checked_pixels(self, image: EncodedImage) -> tuple[Pixels, Letterbox]:
+        """`network_pixels` of an image whose limits were checked."""
         if image.is_quick:
             return checked_pixels(image, self._network_hw)
         letterbox = Letterbox.fit(image.header.upright_hw, self._network_hw)
         return self._decode_elsewhere(image), letterbox
+
+    def packed_for_card(self, data: bytes) -> tuple[bytes, Letterbox]:
+        """What a network that decodes on a GPU takes: a JPEG for it, else `network_pixels`.
+
+        Raises:
+            ImageError, DecodeProcessError: as `network_pixels`.
+        """
+        image = checked_image(data, self._limits)
+        if jpeg := for_card(image, self._network_hw):
+            return jpeg.pack(), Letterbox.fit(jpeg.upright_hw, self._network_hw)
+        pixels, letterbox = self.checked_pixels(image)
+        return pack_pixels(pixels), letterbox
 
     def close(self) -> None:
         self._process.kill()

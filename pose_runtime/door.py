@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import (
+    BadImages,
     Cancelled,
     ContractError,
     ImageError,
@@ -106,6 +107,13 @@ class Door:
             cuts = np.cumsum([len(arrays[0]) for arrays in batches.values()])[:-1]
             parts = zip(*(np.split(output, cuts) for output in outputs), strict=True)
             tensors = [self._checked(arrays) for arrays in parts]
+        except BadImages as error:
+            good, responses = dict(batches), {}
+            for index, first in error.by_request([len(arrays[0]) for arrays in batches.values()]):
+                number = list(batches)[index]
+                responses[number] = self._refuse(visits[number], first)
+                del good[number]
+            return responses | self._run_once(good, visits, work)
         except Exception as error:  # a border, as above
             if len(batches) == 1:
                 return {index: self._refuse(visits[index], error) for index in batches}

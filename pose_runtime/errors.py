@@ -6,6 +6,7 @@ PoseError
 │   ├── UnknownFormat    no format that we accept
 │   ├── DamagedImage     of such a format, but cut short or damaged
 │   └── BeyondLimit      beyond one of `spec.ImageLimits`
+├── BadImages            some images of a batch have an `ImageError` each
 ├── ServerFull           too many images under way (nobody's mistake; ask again)
 ├── ServerStopping       the server takes no more images (nobody's mistake; ask another)
 ├── Cancelled            nobody waits for the answer any more
@@ -16,6 +17,8 @@ PoseError
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
 
 
 class PoseError(Exception):
@@ -59,6 +62,30 @@ class BeyondLimit(ImageError):
     def __init__(self, limit: str, expected: str, got: str) -> None:
         super().__init__(f"{expected} ({limit})", got)
         self.reason = limit
+
+
+class BadImages(PoseError):
+    """Images of a batch that nothing decodes; the others are sound."""
+
+    def __init__(self, errors: Mapping[int, ImageError]) -> None:
+        super().__init__("; ".join(f"image {at}: {error}" for at, error in errors.items()))
+        self.errors = errors
+
+    def by_request(self, images: Sequence[int]) -> Iterator[tuple[int, ImageError]]:
+        """The first error of each request that has one, with the request's number.
+
+        Args:
+            images: of each request, in the order of the batch.
+        """
+        first = 0
+        for request, count in enumerate(images):
+            for at in range(count):
+                if error := self.errors.get(first + at):
+                    if count > 1:
+                        error.args = (f"batch index {at} (of 0..{count - 1}): {error}",)
+                    yield request, error
+                    break
+            first += count
 
 
 class ServerFull(PoseError):

@@ -50,6 +50,9 @@ _BASE64_LOOK = 128  # characters
 _SHORTEST_TEXT = 4
 _START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN, _END_OF_IMAGE, _EXIF = 0xDA, 0xD9, 0xE1
+_BASELINE, _JFIF, _ADOBE = 0xC0, 0xE0, 0xEE
+# Grey; 4:4:4, 4:2:2, 4:2:0: samples of Y for one of Cb and Cr, by rows and columns.
+SAMPLINGS = ((0, 0), (1, 1), (1, 2), (2, 2))
 _SHORT, _LONG = 3, 4  # TIFF's types
 
 
@@ -151,6 +154,69 @@ def has_end(jpeg: bytes) -> bool:
 def count_scans(jpeg: bytes) -> int:
     """How often libjpeg may walk over a JPEG's pixels."""
     return sum(marker == _START_OF_SCAN for marker, _, _ in _segments(jpeg))
+
+
+@dataclass(frozen=True, slots=True)
+class JpegFrame:
+    """What hardware needs to know of a plain JPEG.
+
+    hw: height and width.
+    sampling: samples of Y for one of Cb and Cr, by rows and columns; (0, 0) for a grey picture.
+    """
+
+    hw: tuple[int, int]
+    sampling: tuple[int, int]
+
+
+def jpeg_frame(jpeg: bytes) -> JpegFrame | None:
+    """The frame of a plain JPEG, which decoders in hardware take; None for any other.
+
+    Plain: baseline, 8 bits, one scan of all components, grey or YCbCr in 4:4:4, 4:2:2 or 4:2:0, and
+    nothing behind its end.
+
+    Source: ITU-T T.81, B.2; which colours are meant: libjpeg-turbo, jdapimin.c.
+    """
+    if not jpeg.endswith(b"\xff\xd9"):
+        return None
+    frame, is_jfif, transform = None, False, 1
+    for marker, start, end in _segments(jpeg):
+        if marker == _JFIF and jpeg.startswith(b"JFIF\0", start):
+            is_jfif = True
+        elif marker == _ADOBE and jpeg.startswith(b"Adobe", start) and end - start >= 12:
+            transform = jpeg[start + 11]
+        elif marker == _START_OF_SCAN:
+            break
+        elif marker in _START_OF_FRAME:
+            if frame is not None or marker != _BASELINE:
+                return None
+            frame = _plain_frame(jpeg[start:end])
+            if frame is None:
+                return None
+    else:
+        return None
+    components = 1 if frame is None or frame.sampling == (0, 0) else 3
+    scan = jpeg[start:end]
+    if frame is None or len(scan) != 4 + 2 * components or scan[0] != components:
+        return None
+    if scan[-3:] != b"\0\x3f\0" or (components == 3 and not is_jfif and transform != 1):
+        return None
+    if _most_scans(jpeg) > 1 and count_scans(jpeg) > 1:
+        return None
+    return frame
+
+
+def _plain_frame(content: bytes) -> JpegFrame | None:
+    if len(content) < 9 or content[0] != 8 or len(content) != 6 + 3 * content[5]:
+        return None
+    height, width, count = struct.unpack_from(">HHB", content, 1)
+    factors = [content[7 + 3 * i] for i in range(count)]
+    if count == 1 and factors == [0x11]:
+        return JpegFrame((height, width), SAMPLINGS[0])
+    identities = bytes(content[6 + 3 * i] for i in range(count))
+    if count != 3 or factors[1:] != [0x11, 0x11] or identities == b"RGB":
+        return None
+    sampling = factors[0] & 15, factors[0] >> 4
+    return JpegFrame((height, width), sampling) if sampling in SAMPLINGS[1:] else None
 
 
 def _without_base64(data: bytes, formats: tuple[str, ...]) -> tuple[bytes, str]:

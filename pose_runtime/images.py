@@ -120,12 +120,7 @@ def _decode_jpeg(
     (0, 0) asks for the whole size, which is also the answer when no scale below half would do.
     With a `buffer` of enough bytes, the pixels may lie in it.
     """
-    height, width = enough_hw[::-1] if header.orientation >= 5 else enough_hw
-    size = {
-        "min_height": height,
-        "min_width": width,
-        "min_factor": 1 if enough_hw == (0, 0) else _MIN_JPEG_FACTOR,
-    }
+    size = _size_asked(header, enough_hw)
     if buffer is None:
         buffer = np.empty(3 * header.hw[0] * header.hw[1], np.uint8)
     try:
@@ -135,6 +130,20 @@ def _decode_jpeg(
             return _decode_other(data, header)
         image = _in_spite_of(error, data, size, buffer)
     return upright(image, header.orientation)
+
+
+def _size_asked(header: Header, enough_hw: tuple[int, int]) -> dict[str, int]:
+    height, width = enough_hw[::-1] if header.orientation >= 5 else enough_hw
+    factor = 1 if enough_hw == (0, 0) else _MIN_JPEG_FACTOR
+    return {"min_height": height, "min_width": width, "min_factor": factor}
+
+
+def decoded_hw(jpeg: bytes, header: Header, enough_hw: tuple[int, int]) -> tuple[int, int]:
+    """Height and width, as stored, at which a JPEG is decoded where `enough_hw` is enough."""
+    height, width, _, _ = simplejpeg.decode_jpeg_header(
+        jpeg, **_size_asked(header, enough_hw), strict=False
+    )
+    return height, width
 
 
 def _is_cmyk(jpeg: bytes) -> bool:

@@ -155,6 +155,11 @@ class PipelineSpec:
         return TensorSpec("pixels", "UINT8", (*self.network_hw, 3))
 
     @property
+    def encoded(self) -> TensorSpec:
+        """In the place of `pixels` where a GPU decodes: what `card_jpeg` packs."""
+        return TensorSpec("encoded", "BYTES", (1,))
+
+    @property
     def geometry(self) -> TensorSpec:
         """The image's `Letterbox`: height, width, scale, x offset, y offset."""
         return TensorSpec("geometry", "FP32", (5,))

@@ -32,6 +32,8 @@ MAY_IMPORT_PACKAGES = {
     "pose_runtime.openvino_network": "openvino",
     "pose_runtime.cuda_network": "numpy torch",
     "pose_runtime.onnx_in_torch": "numpy onnx torch",
+    "pose_runtime.letterbox_in_torch": "numpy torch",
+    "pose_runtime.card_pixels": "numpy torch",
     "bodypose_client": "bodypose_client pose_runtime numpy aiohttp cv2 grpc google pycocotools rich"
     " simplejpeg skimage supervision tritonclient typer",
     "bodypose_client.commands.evaluate": "bodypose_client bodypose_tools pose_runtime typer",

@@ -24,7 +24,9 @@ class TritonPythonModel:
         metrics = StageMetrics(pb_utils, "network")
         outputs = (spec.peaks, spec.limb_scores)
         passage = Between(Admission.of_this_server(), spec.place)
-        self.door = Door(pb_utils, metrics, (spec.pixels,), outputs, passage=passage)
+        decodes = parameter(args["model_config"], "decodes_on", "cpu") == "cuda"
+        source = spec.encoded if decodes else spec.pixels
+        self.door = Door(pb_utils, metrics, (source,), outputs, passage=passage)
         self.door.check_config(args["model_config"])
         self.run = load_network(spec, args["model_config"], args["model_instance_name"])
 
@@ -45,7 +47,9 @@ def load_network(spec, config, instance):
         from .pose_runtime.cuda_network import cuda_network
 
         batches = [int(size) for size in parameter(config, "batches").split(",")]
-        return cuda_network(MODEL, spec, precision, batches, int(instance.rpartition("_")[2]))
+        number = int(instance.rpartition("_")[2])
+        decodes = parameter(config, "decodes_on", "cpu") == "cuda"
+        return cuda_network(MODEL, spec, precision, batches, number, decodes=decodes)
     raise SpecError(f"runtime: expected openvino or cuda, got {runtime}; run `tools build-repo`")
 
 

@@ -1,4 +1,7 @@
-"""Triton's door to preprocessing: an encoded image in, network pixels and their geometry out."""
+"""Triton's door to preprocessing: an encoded image in, network pixels and their geometry out.
+
+Where a GPU decodes, JPEGs for it go on as they are.
+"""
 
 from pathlib import Path
 
@@ -23,9 +26,11 @@ class TritonPythonModel:
         self.spec = spec = PipelineSpec.load(Path(__file__).with_name("pipeline.json"))
         metrics = StageMetrics(pb_utils, "preprocess")
         limit = check_limit(int(parameter(args["model_config"], "max_images_under_way")))
-        asked = frozenset(tensor.name for tensor in (spec.pixels, spec.geometry, spec.place))
+        self.for_card = parameter(args["model_config"], "decodes_on", "cpu") == "cuda"
+        made = spec.encoded if self.for_card else spec.pixels
+        asked = frozenset(tensor.name for tensor in (made, spec.geometry, spec.place))
         passage = Entrance(Admission.of_this_server(), limit, asked)
-        outputs = (spec.pixels, spec.geometry, spec.image_hw)
+        outputs = (made, spec.geometry, spec.image_hw)
         self.door = Door(
             pb_utils, metrics, (spec.image,), outputs, passage=passage, place=spec.place
         )
@@ -39,5 +44,9 @@ class TritonPythonModel:
         return self.door.answer_each(requests, self._place)
 
     def _place(self, image):
-        pixels, letterbox = self.decoder.network_pixels(image[0])
-        return pixels, letterbox.to_geometry(), np.array(letterbox.image_hw, np.int32)
+        if self.for_card:
+            packed, letterbox = self.decoder.packed_for_card(image[0])
+            made = np.array([packed], np.object_)
+        else:
+            made, letterbox = self.decoder.network_pixels(image[0])
+        return made, letterbox.to_geometry(), np.array(letterbox.image_hw, np.int32)

@@ -15,7 +15,14 @@ import numpy as np
 import pytest
 
 from pose_runtime.door import Door
-from pose_runtime.errors import BeyondLimit, ContractError, DamagedImage, NotFinite, ServerFull
+from pose_runtime.errors import (
+    BadImages,
+    BeyondLimit,
+    ContractError,
+    DamagedImage,
+    NotFinite,
+    ServerFull,
+)
 from pose_runtime.metrics import StageMetrics
 from pose_runtime.passage import EVERYONE, Passage, Visit
 from pose_runtime.spec import TensorSpec
@@ -278,3 +285,26 @@ def test_a_batch_is_cut_by_the_images_of_its_requests(pb_utils):
 
     assert [answer_of(response) for response in responses] == [[2, 4, 6], [8], [10, 12]]
     assert seen == [6]  # once, with all images: nobody was tried alone
+
+
+def test_images_that_do_not_decode_cost_their_batch_one_more_run(pb_utils):
+    seen = []
+
+    def work(numbers: np.ndarray) -> Any:
+        seen.append(len(numbers))
+        bad = {at: DamagedImage("a whole JPEG", "half") for at in np.flatnonzero(numbers == 13)}
+        if bad:
+            raise BadImages(bad)
+        return doubled(numbers)
+
+    requests = [asking(pb_utils, *numbers) for numbers in ((1,), (13,), (4,), (5, 13))]
+    responses = a_door(pb_utils).answer_batch(requests, work)
+
+    error = "image: expected a whole JPEG, got half"
+    assert [answer_of(response) for response in responses] == [
+        [2],
+        ("INVALID_ARG", error),
+        [8],
+        ("INVALID_ARG", f"batch index 1 (of 0..1): {error}"),
+    ]
+    assert seen == [5, 2]

@@ -22,10 +22,12 @@ from bodypose_tools.files.atomic_files import disk_errors
 from bodypose_tools.files.json_records import RecordError, read_record, write_record
 from bodypose_tools.files.shipped import MODEL_SOURCES
 from bodypose_tools.graphs.contract import spec_in_onnx
+from pose_runtime.card_jpeg import for_card
 from pose_runtime.errors import PoseError
+from pose_runtime.image_headers import checked_image
 from pose_runtime.integrity import changes, listing, write_manifest
 from pose_runtime.letterbox import Letterbox
-from pose_runtime.spec import PipelineSpec
+from pose_runtime.spec import ImageLimits, PipelineSpec
 
 from .lock import RepositoryInUse, is_served, writing
 from .pbtxt import ENSEMBLE, NETWORK, ensemble_of, read_config, render_config
@@ -82,7 +84,7 @@ def build_repository(
         with disk_errors(output), _replacing(output) as folder:
             write_version(folder, FIRST_VERSION, model, spec, serving)
             write_configs(folder, spec, serving)
-            _write_warmup(folder, spec)
+            _write_warmup(folder, spec, serving)
         return write_repository_record(output, _record_of(output, network, serving))
 
 
@@ -253,26 +255,33 @@ def _copy_python(package: Path, copy: Path) -> None:
         shutil.copyfile(source, copy / source.name)
 
 
-def _write_warmup(folder: Path, spec: PipelineSpec) -> None:
+def _write_warmup(folder: Path, spec: PipelineSpec, serving: Serving) -> None:
+    jpeg = _warmup_image(spec.network_hw)
+    image = for_card(checked_image(jpeg, ImageLimits()), spec.network_hw)
     data = {
-        spec.image.name: _warmup_image(spec.network_hw),
+        spec.image.name: _serialised(jpeg),
+        spec.encoded.name: _serialised(image.pack() if image else jpeg),
         spec.geometry.name: Letterbox.fit(spec.network_hw, spec.network_hw).to_geometry().tobytes(),
     }
-    for model in ensemble_of(spec).steps:
-        for name in model.warmup_files:
+    for model in ensemble_of(spec, serving).steps:
+        for name in {tensor.name for tensor in model.inputs} & set(model.warmup_files):
             path = folder / model.name / "warmup" / name
             path.parent.mkdir()
             path.write_bytes(data[name])
 
 
 def _warmup_image(network_hw: tuple[int, int]) -> bytes:
-    """A JPEG twice the network's size as a serialised string of Triton: length, then bytes."""
+    """A JPEG nearly twice the network's size, which is decoded whole."""
     import simplejpeg
 
-    rows, columns = np.mgrid[: 2 * network_hw[0], : 2 * network_hw[1]]
+    rows, columns = np.mgrid[: 2 * network_hw[0] - 8, : 2 * network_hw[1] - 8]
     pixels = np.stack([rows, columns, rows + columns], axis=2).astype(np.uint8)
-    jpeg = bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=90))
-    return len(jpeg).to_bytes(4, "little") + jpeg
+    return bytes(simplejpeg.encode_jpeg(np.ascontiguousarray(pixels), quality=90))
+
+
+def _serialised(text: bytes) -> bytes:
+    """A string as Triton serialises it: length, then bytes."""
+    return len(text).to_bytes(4, "little") + text
 
 
 def _record_of(repository: Path, model: Artifact, serving: Serving) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from google.protobuf import text_format
 
 from bodypose_tools.files.artifacts import sha256_of
 from bodypose_tools.graphs.contract import spec_in_onnx
+from bodypose_tools.runtimes.settings import Device
 from pose_runtime.errors import PoseError
 from pose_runtime.integrity import MANIFEST
 from pose_runtime.spec import ModelSpec, PipelineSpec
@@ -21,6 +22,7 @@ from .plans import plan_problems
 from .releases import TritonVersion, knows
 from .settings import NetworkBackend
 from .targets import Serving
+from .tuning import UNTUNED, UNTUNED_CUDA_DECODING
 
 REBUILD = "run `tools build-repo`"
 Signature = dict[str, tuple[str, tuple[int, ...]]]  # tensor -> dtype, dims
@@ -175,9 +177,12 @@ def _version_problems(
 
 
 def _serving_in(configs: dict[str, Any]) -> Serving:
-    """With the network's backend, since one that is not ours has no place for images' places."""
+    """With what decides the steps' tensors: the network's backend, and where JPEGs are decoded."""
     with contextlib.suppress(KeyError, ValueError):
-        return Serving(backend=NetworkBackend(configs[NETWORK].backend))
+        network = configs[NETWORK]
+        decodes = network.parameters["decodes_on"].string_value == Device.CUDA
+        tuning = UNTUNED_CUDA_DECODING if decodes else UNTUNED
+        return Serving(backend=NetworkBackend(network.backend), tuning=tuning)
     return Serving()
 
 

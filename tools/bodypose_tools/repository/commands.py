@@ -84,6 +84,20 @@ def build_repo(
             show_default="that of --tuning, or cpu",
         ),
     ] = None,
+    preprocess: Annotated[
+        Device | None,
+        typer.Option(
+            help="Processor that decodes JPEGs; cuda is the GPU's own decoder (A100, H100 and"
+            " newer), with --device cuda.",
+            show_default="that of --tuning, or cpu",
+        ),
+    ] = None,
+    gpus: Annotated[
+        int,
+        typer.Option(
+            min=1, max=64, help="GPUs of the server: each gets instances of its own of every step."
+        ),
+    ] = 1,
     max_image_bytes: Annotated[
         int | None,
         typer.Option(min=1, help="Largest encoded image, in bytes.", show_default="16777216"),
@@ -128,6 +142,8 @@ def build_repo(
 
     Example: `tools build-repo --device cuda`
 
+    Example: `tools build-repo --device cuda --preprocess cuda --gpus 2`
+
     Example: `tools build-repo --max-image-pixels 8000000 --image-formats JPEG,PNG`
     """
     from pose_runtime.spec import PipelineSpec
@@ -140,7 +156,13 @@ def build_repo(
         return
     limits = _limits(max_image_bytes, max_image_pixels, max_decode_ms, image_formats)
     if version is not None:
-        if target is not ServerTarget.EMBEDDED or triton_version or tuning or precision:
+        if (
+            target is not ServerTarget.EMBEDDED
+            or triton_version
+            or tuning
+            or precision
+            or preprocess
+        ):
             raise typer.BadParameter(
                 "expected no target, release, tuning or precision: the repository has them",
                 param_hint="--version",
@@ -150,7 +172,7 @@ def build_repo(
         versions.add_version(model or SHIPPED_MODEL, output, version, limits)
         typer.echo(f"{output}  version {version} is there; `tools promote {version}` starts it")
         return
-    settings = _settings(tuning, precision, device)
+    settings = _settings(tuning, precision, device, preprocess).on_gpus(gpus)
     serving = _serving(target, model, triton_version, network_backend, settings)
     if (tuning or precision) and serving.backend is not NetworkBackend.PYTHON:
         raise typer.BadParameter(
@@ -164,11 +186,16 @@ def build_repo(
         typer.echo(f"for {serving.triton.image}; the line that starts it is in docs/deploying.md")
 
 
-def _settings(tuning: Path | None, precision: Precision | None, device: Device | None) -> Tuning:
+def _settings(
+    tuning: Path | None,
+    precision: Precision | None,
+    device: Device | None,
+    preprocess: Device | None,
+) -> Tuning:
     """Those of the file, or the defaults of the device; `precision` counts more than either."""
     from dataclasses import replace
 
-    from .tuning import UNTUNED, UNTUNED_CUDA, Tuning
+    from .tuning import UNTUNED, UNTUNED_CUDA, UNTUNED_CUDA_DECODING, Tuning
 
     if tuning:
         settings = Tuning.load(tuning)
@@ -179,6 +206,16 @@ def _settings(tuning: Path | None, precision: Precision | None, device: Device |
             )
     else:
         settings = UNTUNED_CUDA if device is Device.CUDA else UNTUNED
+        if preprocess is Device.CUDA and device is Device.CUDA:
+            settings = UNTUNED_CUDA_DECODING
+    if preprocess is Device.CUDA and settings.device != Device.CUDA:
+        raise typer.BadParameter(
+            "expected --device cuda with it: pixels stay on the GPU until the network has read"
+            " them",
+            param_hint="--preprocess",
+        )
+    if preprocess is not None:
+        settings = replace(settings, decodes_on=str(preprocess))
     return replace(settings, precision=str(precision)) if precision else settings
 
 

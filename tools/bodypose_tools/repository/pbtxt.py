@@ -12,6 +12,7 @@ from typing import Any
 from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as triton
 
+from bodypose_tools.runtimes.settings import Device
 from pose_runtime.spec import ModelSpec, PipelineSpec, TensorSpec
 
 from .releases import EMBEDDED, TritonVersion, knows
@@ -49,12 +50,13 @@ def ensemble_of(spec: PipelineSpec, serving: Serving | None = None, version: int
     python, batch = NetworkBackend.PYTHON, serving.max_batch_size
     image, geometry = (spec.image.name,), (spec.geometry.name,)
     fields, people = (spec.peaks, spec.limb_scores), (spec.keypoints, spec.scores, spec.num_people)
-    placed = (spec.pixels, spec.geometry, spec.image_hw, spec.place)
+    made = spec.encoded if decodes_on_gpu(serving) else spec.pixels
+    placed = (made, spec.geometry, spec.image_hw, spec.place)
     # A network that is not ours takes pixels only: places go past it to grouping.
-    pixels = (spec.pixels, spec.place) if serving.backend is python else (spec.pixels,)
+    taken = (made, spec.place) if serving.backend is python else (made,)
     steps = (
         _step(PREPROCESS, python, batch, (spec.image,), placed, image),
-        _step(NETWORK, serving.backend, batch, pixels, fields, ()),
+        _step(NETWORK, serving.backend, batch, taken, fields, (spec.encoded.name,)),
         _step(GROUPING, python, batch, (*fields, spec.geometry, spec.place), people, geometry),
     )
     return ModelSpec(
@@ -67,6 +69,12 @@ def ensemble_of(spec: PipelineSpec, serving: Serving | None = None, version: int
         steps=tuple(replace(_tuned(step, serving), versions=(version,)) for step in steps),
         versions=(version,),
     )
+
+
+def decodes_on_gpu(serving: Serving) -> bool:
+    """Whether JPEGs go to the network's step as they are."""
+    is_ours = serving.backend is NetworkBackend.PYTHON
+    return is_ours and serving.tuning.decodes_on == Device.CUDA
 
 
 def ensemble_parameters(spec: PipelineSpec) -> dict[str, str]:
@@ -158,8 +166,10 @@ def _tuned(step: ModelSpec, serving: Serving) -> ModelSpec:
             GROUPING: tuning.grouping_instances,
         }
         step = replace(step, instances=instances[step.name])
-        if step.name == PREPROCESS and tuning.device == "cuda":
+        if step.name == PREPROCESS and tuning.device == Device.CUDA:
             step = replace(step, parameters={"max_images_under_way": str(_ON_A_GPU)})
+        if step.name == PREPROCESS and decodes_on_gpu(serving):
+            step = replace(step, parameters={**step.parameters, "decodes_on": Device.CUDA})
         return step
     step = replace(
         step, instances=tuning.network_instances, max_queue_delay_us=tuning.queue_delay_us
@@ -176,9 +186,10 @@ def _tuned(step: ModelSpec, serving: Serving) -> ModelSpec:
 
 def _runtime_parameters(tuning: Tuning) -> dict[str, str]:
     """The parameters of the network's Python model: its runtime, and that runtime's settings."""
-    if tuning.device == "cuda":
+    if tuning.device == Device.CUDA:
         batches = ",".join(map(str, tuning.fixed_batches))
-        return {"runtime": "cuda", "precision": tuning.precision, "batches": batches}
+        decoding = {} if tuning.decodes_on == Device.CPU else {"decodes_on": tuning.decodes_on}
+        return {"runtime": "cuda", "precision": tuning.precision, "batches": batches, **decoding}
     return {
         "runtime": "openvino",
         "threads": str(tuning.threads),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 from bodypose_client.scoring.json_file import read_json
@@ -29,6 +29,7 @@ class Tuning:
     threads: of each process of the network; 0: an equal share of the cores.
     precision: arithmetic of the network: "f32" or "bf16" on a CPU, "f16" or "f32" on a GPU.
     device: processor of the network, "cpu" or "cuda".
+    decodes_on: "cuda": the GPU's own decoder takes the JPEGs that it can, see `card_jpeg`.
     """
 
     preprocess_instances: int = 1
@@ -39,6 +40,7 @@ class Tuning:
     threads: int = 0
     precision: str = "f32"
     device: str = "cpu"
+    decodes_on: str = "cpu"
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
@@ -56,10 +58,29 @@ class Tuning:
                 f" {self.precision!r:.60}"
             )
 
+        if self.decodes_on not in ("cpu", self.device):
+            raise TuningFileError(
+                f"decodes_on: expected {' or '.join(dict.fromkeys(('cpu', self.device)))} where the"
+                f" device is {self.device}, got {self.decodes_on!r:.60}"
+            )
+
     @property
     def fixed_batches(self) -> tuple[int, ...]:
         """Batch sizes that are compiled for a GPU."""
         return (*(size for size in _FIXED_BATCHES if size < self.network_batch), self.network_batch)
+
+    def on_gpus(self, count: int) -> Tuning:
+        """The settings for that many GPUs, from those for one: processes are dealt to them."""
+        if count > 1 and self.device != "cuda":
+            raise TuningFileError(
+                f"gpus: expected 1 where the device is {self.device}, got {count}"
+            )
+        return replace(
+            self,
+            preprocess_instances=count * self.preprocess_instances,
+            network_instances=count * self.network_instances,
+            grouping_instances=count * self.grouping_instances,
+        )
 
     def to_json(self) -> str:
         """The text of a settings file."""
@@ -101,4 +122,8 @@ UNTUNED = Tuning()
 # A GPU computes thousands of images a second, a core decodes a few hundred JPEGs.
 UNTUNED_CUDA = Tuning(
     preprocess_instances=8, grouping_instances=2, network_batch=32, precision="f16", device="cuda"
+)
+# Where the GPU decodes, a core reads headers, and decodes what is left to it.
+UNTUNED_CUDA_DECODING = replace(
+    UNTUNED_CUDA, network_instances=2, grouping_instances=4, decodes_on="cuda"
 )

@@ -195,6 +195,7 @@ def test_the_embedded_server_does_not_serve_it(repository):
     [
         (("--target", "cpu", "--precision", "bf16"), "expected a network that model.py runs"),
         (("--triton-version", "26.07"), "the embedded server has one"),
+        (("--preprocess", "cuda"), "expected --device cuda with it"),
     ],
 )
 def test_what_does_not_go_together_is_a_usage_error(arguments, said):
@@ -217,3 +218,27 @@ def test_an_onnx_file_goes_to_a_gpu_without_tensorrt(options, tmp_path, tiny_onn
     assert (network.backend, network.max_batch_size) == ("python", 32)
     assert network.HasField("dynamic_batching")
     assert problems_of(tmp_path / "r") == []
+
+
+def test_jpegs_go_to_the_network_where_a_gpu_decodes(tmp_path, tiny_onnx):
+    model = tiny_onnx(tmp_path / "tiny.onnx", PipelineSpec())
+    options = ["--device", "cuda", "--preprocess", "cuda", "--gpus", "2"]
+
+    built = CliRunner().invoke(app, ["build-repo", str(model), *options, "-o", str(tmp_path / "r")])
+
+    network, preprocess = config(tmp_path / "r", NETWORK), config(tmp_path / "r", PREPROCESS)
+    assert built.exit_code == 0, built.output
+    assert network.parameters["decodes_on"].string_value == "cuda"
+    assert preprocess.parameters["decodes_on"].string_value == "cuda"
+    assert [tensor.name for tensor in network.input] == ["encoded", "place"]
+    assert network.instance_group[0].count == 4  # two on each GPU
+    assert network.model_warmup[0].inputs["encoded"].input_data_file == "encoded"
+    assert problems_of(tmp_path / "r") == []
+
+
+def test_several_gpus_need_a_network_on_gpus(tmp_path, tiny_onnx):
+    model = tiny_onnx(tmp_path / "tiny.onnx", PipelineSpec())
+
+    built = CliRunner().invoke(app, ["build-repo", str(model), "--gpus", "2"])
+
+    assert "gpus: expected 1 where the device is cpu, got 2" in str(built.exception)
