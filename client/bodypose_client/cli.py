@@ -9,7 +9,7 @@ from bodypose_client.commands import describe as cli_describe
 from bodypose_client.commands import evaluate as cli_evaluate
 from bodypose_client.commands import infer as cli_infer
 from bodypose_client.commands import video as cli_video
-from bodypose_client.commands.connection import remember_access
+from bodypose_client.commands.connection import access
 from bodypose_client.commands.entry import run
 
 app = typer.Typer(
@@ -20,9 +20,9 @@ app = typer.Typer(
 )
 app.callback(
     help="Find people in photos through a running pose server (`tools serve` starts one)."
-    "\n\nExample: `pose-client --token T infer photo.jpg`"
-    "\n\nThe options here go before the command."
-)(remember_access)
+    "\n\nExample: `pose-client infer photo.jpg --url grpc://host:8001`"
+    "\n\nThe options here go before the command or after it."
+)(access)
 for module in (cli_infer, cli_evaluate, cli_video, cli_describe, cli_demo):
     module.add_commands(app)
 

@@ -40,8 +40,19 @@ app = typer.Typer(
 _EXTRA_OF = dict.fromkeys(("cv2", "matplotlib", "psutil"), "loadtest")
 
 
+Url = Annotated[
+    str | None,
+    typer.Option(
+        help="Server to load, such as grpc://host:8001.",
+        show_default="an embedded server of its own",
+        envvar="POSE_CLIENT_URL",
+    ),
+]
+
+
 @app.callback()
-def _options(version: Version = False) -> None: ...
+def _options(ctx: typer.Context, url: Url = None, version: Version = False) -> None:
+    ctx.default_map = {"run": {"url": url}}
 
 
 Duration = Annotated[
@@ -85,13 +96,7 @@ def run(
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the report.")] = Path(
         "build/loadtest"
     ),
-    url: Annotated[
-        str | None,
-        typer.Option(
-            help="Server to load, such as grpc://host:8001.",
-            show_default="an embedded server of its own",
-        ),
-    ] = None,
+    url: Url = None,
     protocol: Annotated[
         Protocol, typer.Option(help="Protocol of the requests, where --url is not given.")
     ] = Protocol.GRPC,

@@ -1,4 +1,4 @@
-"""The options for reaching a server, which every command shares."""
+"""The options for reaching a server, which work before and after each command."""
 
 from __future__ import annotations
 
@@ -17,20 +17,24 @@ from bodypose_client.wire.shared_memory import SharedMemory
 
 from .entry import Verbose, Version
 
-_META = "bodypose_client.wire.access"
+PANEL = "Connection"  # of the help of each command
 
 Url = Annotated[
     str | None,
     typer.Option(
         help="Server, and model if it has another name, such as grpc://host:8001/bodypose; grpcs"
         " and https are encrypted.",
-        show_default=f"{DEFAULT_URLS[Protocol.GRPC]}, or {DEFAULT_URLS[Protocol.HTTP]}",
+        show_default=DEFAULT_URLS[Protocol.GRPC],
+        envvar="POSE_CLIENT_URL",
+        rich_help_panel=PANEL,
     ),
 ]
 ProtocolOption = Annotated[
     Protocol | None,
     typer.Option(
-        help="Protocol of the requests, where --url is not given.", show_default=Protocol.GRPC.value
+        help="Protocol of the requests, where --url is not given.",
+        show_default=Protocol.GRPC.value,
+        rich_help_panel=PANEL,
     ),
 ]
 Timeout = Annotated[
@@ -39,59 +43,72 @@ Timeout = Annotated[
 InFlight = Annotated[int, typer.Option(min=1, metavar="N", help="Number of requests sent at once.")]
 
 
-def remember_access(
-    ctx: typer.Context,
+def access(
+    url: Url = None,
+    protocol: ProtocolOption = None,
     token: Annotated[
         str | None,
         typer.Option(
-            envvar="POSE_CLIENT_TOKEN", help="Token, sent as `authorization: Bearer TOKEN`."
+            envvar="POSE_CLIENT_TOKEN",
+            help="Token, sent as `authorization: Bearer TOKEN`.",
+            rich_help_panel=PANEL,
         ),
     ] = None,
     header: Annotated[
         list[str] | None,
-        typer.Option(metavar="NAME:VALUE", help="Header of every request; may be repeated."),
+        typer.Option(
+            metavar="NAME:VALUE",
+            help="Header of every request; may be repeated.",
+            rich_help_panel=PANEL,
+        ),
     ] = None,
     ca_file: Annotated[
         Path | None,
         typer.Option(
             envvar="POSE_CLIENT_CA_FILE",
             help="PEM file of the authority to trust, for grpcs and https.",
+            rich_help_panel=PANEL,
         ),
     ] = None,
     cert_file: Annotated[
         Path | None,
-        typer.Option(envvar="POSE_CLIENT_CERT_FILE", help="PEM file of your certificate."),
+        typer.Option(
+            envvar="POSE_CLIENT_CERT_FILE",
+            help="PEM file of your certificate.",
+            rich_help_panel=PANEL,
+        ),
     ] = None,
     key_file: Annotated[
         Path | None,
         typer.Option(
-            envvar="POSE_CLIENT_KEY_FILE", help="PEM file of your certificate's private key."
+            envvar="POSE_CLIENT_KEY_FILE",
+            help="PEM file of your certificate's private key.",
+            rich_help_panel=PANEL,
         ),
     ] = None,
     shared_memory: Annotated[
         SharedMemory,
         typer.Option(
             help="How images reach the server: `system` is for a Triton on this host that reads"
-            " shared memory, which `tools serve` never does."
+            " shared memory, which `tools serve` never does.",
+            rich_help_panel=PANEL,
         ),
     ] = SharedMemory.OFF,
     verbose: Verbose = False,
     version: Version = False,
 ) -> None:
-    tls = Tls(ca_file, cert_file, key_file)
-    ctx.meta[_META] = {
-        "token": token,
-        "headers": dict(map(_name_and_value, header or [])),
-        "tls": None if tls == Tls() else tls,
-        "shared_memory": shared_memory,
-    }
+    """The options of `pose-client` itself; `open_client` reads them."""
 
 
-def open_client(
-    ctx: typer.Context, url: str | None, protocol: Protocol | None, timeout_s: float
-) -> PoseClient:
-    """The client for the options; `ctx.obj` replaces `connect` in a test."""
-    url = url or DEFAULT_URLS[protocol or Protocol.GRPC]
+def address_of(ctx: typer.Context) -> Address:
+    """The server that the options name.
+
+    Raises:
+        typer.BadParameter: no such address, or of another protocol than `--protocol`.
+    """
+    given = _given(ctx)
+    protocol = Protocol(given["protocol"]) if given.get("protocol") else None
+    url = given.get("url") or DEFAULT_URLS[protocol or Protocol.GRPC]
     try:
         address = Address.parse(url)
     except AddressError as error:
@@ -100,10 +117,28 @@ def open_client(
         raise typer.BadParameter(
             f"expected a {protocol} URL as --protocol says, got {url}", param_hint="--url"
         )
-    access: dict[str, Any] = ctx.meta.get(_META, {})
+    return address
+
+
+def open_client(ctx: typer.Context, timeout_s: float) -> PoseClient:
+    """The client for the options; `ctx.obj` replaces `connect` in a test."""
+    address, given = address_of(ctx), _given(ctx)
+    files = (given.get(f"{name}_file") for name in ("ca", "cert", "key"))
+    tls = Tls(*(None if file is None else Path(file) for file in files))
     return PoseClient(
-        url, timeout_s=timeout_s, retries=PATIENT, connect=ctx.obj or connect, **access
+        str(address),
+        timeout_s=timeout_s,
+        retries=PATIENT,
+        connect=ctx.obj or connect,
+        token=given.get("token"),
+        headers=dict(map(_name_and_value, given.get("header") or [])),
+        tls=None if tls == Tls() else tls,
+        shared_memory=SharedMemory(given.get("shared_memory") or SharedMemory.OFF),
     )
+
+
+def _given(ctx: typer.Context) -> dict[str, Any]:
+    return ctx.parent.params if ctx.parent else {}
 
 
 def _name_and_value(text: str) -> tuple[str, str]:

@@ -11,17 +11,17 @@ import typer
 from bodypose_client.demo.link import ServerLink
 from bodypose_client.errors import ClientError
 from bodypose_client.session import DEFAULT_TIMEOUT_S
-from bodypose_client.wire.address import DEFAULT_URLS, Address, Protocol
 
-from .connection import ProtocolOption, Timeout, Url, open_client
+from .connection import Timeout, address_of, open_client
 from .interrupt import until_interrupt
+from .shared_options import Command
 
 DEFAULT_PORT = 8088
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add the command `demo` to `pose-client`."""
-    app.command()(demo)
+    app.command(cls=Command)(demo)
 
 
 def demo(
@@ -32,8 +32,6 @@ def demo(
             min=0, max=65535, metavar="PORT", help="Port of the page; 0 takes any free one."
         ),
     ] = DEFAULT_PORT,
-    url: Url = None,
-    protocol: ProtocolOption = None,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
     open_browser: Annotated[
         bool, typer.Option("--open", help="Open the page in the browser at once.")
@@ -47,10 +45,10 @@ def demo(
     """
     from bodypose_client.demo.server import HOST, DemoApi, demo_server
 
-    link = ServerLink(lambda: open_client(ctx, url, protocol, timeout))
+    link = ServerLink(lambda: open_client(ctx, timeout))
     with contextlib.closing(link):
         problem = _problem(link)  # or a usage error
-        address = str(Address.parse(url or DEFAULT_URLS[protocol or Protocol.GRPC]))
+        address = str(address_of(ctx))
         with demo_server(DemoApi(link, address), port) as server:
             page = f"http://{HOST}:{server.server_address[1]}"
             typer.echo(f"page    {page}")

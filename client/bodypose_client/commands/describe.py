@@ -14,7 +14,8 @@ from bodypose_client.session import DEFAULT_TIMEOUT_S
 from bodypose_client.wire.connection import ServerInfo
 from pose_runtime.poses import FOUND_JOINT_SCORE
 
-from .connection import ProtocolOption, Timeout, Url, open_client
+from .connection import Timeout, open_client
+from .shared_options import Command
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -25,13 +26,11 @@ _WIDTH = 120  # where there is no terminal to ask
 
 def add_commands(app: typer.Typer) -> None:
     """Add the command `describe` to `pose-client`."""
-    app.command()(describe)
+    app.command(cls=Command)(describe)
 
 
 def describe(
     ctx: typer.Context,
-    url: Url = None,
-    protocol: ProtocolOption = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
 ) -> None:
@@ -39,7 +38,7 @@ def describe(
 
     Example: `pose-client describe --url grpc://127.0.0.1:8001`
     """
-    with open_client(ctx, url, protocol, timeout) as client:
+    with open_client(ctx, timeout) as client:
         server = client.inspect()
     if as_json:
         typer.echo(json.dumps(_record(client, server), indent=2))

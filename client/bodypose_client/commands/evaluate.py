@@ -15,9 +15,10 @@ from bodypose_client.files.run import INTERRUPTED
 from bodypose_client.session import DEFAULT_IN_FLIGHT, DEFAULT_TIMEOUT_S
 from pose_runtime.extras import require
 
-from .connection import InFlight, ProtocolOption, Timeout, Url, open_client
+from .connection import InFlight, Timeout, open_client
 from .entry import complain
 from .interrupt import stop_on_interrupt
+from .shared_options import Command
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,7 +31,7 @@ DEFAULT_WORST = 12
 
 def add_commands(app: typer.Typer) -> None:
     """Add the command `evaluate` to `pose-client`."""
-    app.command()(evaluate)
+    app.command(cls=Command)(evaluate)
 
 
 def evaluate(
@@ -44,8 +45,6 @@ def evaluate(
             "--images", "-i", help="Folder of the annotated images.", exists=True, file_okay=False
         ),
     ] = None,
-    url: Url = None,
-    protocol: ProtocolOption = None,
     limit: Annotated[
         int | None,
         typer.Option(min=1, metavar="N", help="Number of images to use, from the file's start."),
@@ -113,7 +112,7 @@ def evaluate(
     measurement = Measurement()
     split = open_split(annotations, images, limit, _checked if check_images else None)
     progress = partial(with_progress, total=len(split.images), name="images")
-    with open_client(ctx, url, protocol, timeout) as client, stop_on_interrupt() as stop:
+    with open_client(ctx, timeout) as client, stop_on_interrupt() as stop:
         scored = evaluate_server(client, split, in_flight, progress, stop.until)
         spec = client.spec
     for answer in scored.refused:

@@ -21,14 +21,15 @@ from pose_runtime.extras import require
 from pose_runtime.poses import Poses
 from pose_runtime.skeleton import Skeleton
 
-from .connection import InFlight, ProtocolOption, Timeout, Url, open_client
+from .connection import InFlight, Timeout, open_client
 from .entry import complain
 from .interrupt import stop_on_interrupt
+from .shared_options import Command
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add the command `infer` to `pose-client`."""
-    app.command()(infer)
+    app.command(cls=Command)(infer)
 
 
 def infer(
@@ -42,8 +43,6 @@ def infer(
             show_default=False,
         ),
     ],
-    url: Url = None,
-    protocol: ProtocolOption = None,
     min_score: Annotated[
         float,
         typer.Option(min=0, max=1, metavar="SCORE", help="Leave out people below this score."),
@@ -96,7 +95,7 @@ def infer(
     todo = [job for job in jobs if overwrite or not job.is_done]
     if len(todo) < len(jobs):
         _note(f"skipped {len(jobs) - len(todo)} images whose results are there (--overwrite)")
-    with open_client(ctx, url, protocol, timeout) as client, stop_on_interrupt() as stop:
+    with open_client(ctx, timeout) as client, stop_on_interrupt() as stop:
         draw = _draw_with_boxes if boxes else _draw
         run = InferRun(client, todo, form or Format.JSON, draw, min_score, complain)
         files = stop.until(job.file for job in todo)

@@ -19,9 +19,10 @@ from bodypose_client.pose_client import PoseClient
 from bodypose_client.session import DEFAULT_IN_FLIGHT, DEFAULT_TIMEOUT_S
 from pose_runtime.extras import require
 
-from .connection import InFlight, ProtocolOption, Timeout, Url, open_client
+from .connection import InFlight, Timeout, open_client
 from .entry import complain
 from .interrupt import Stop, stop_on_interrupt
+from .shared_options import Command
 
 if TYPE_CHECKING:  # PyAV and OpenCV load when a video is opened
     from bodypose_client.video.files import Source
@@ -33,7 +34,7 @@ _STDOUT = Path("-")
 
 def add_commands(app: typer.Typer) -> None:
     """Add the command `video` to `pose-client`."""
-    app.command()(video)
+    app.command(cls=Command)(video)
 
 
 def video(
@@ -59,8 +60,6 @@ def video(
         float,
         typer.Option(min=0, max=1, metavar="SCORE", help="Leave out people below this score."),
     ] = DISPLAY_MIN_SCORE,
-    url: Url = None,
-    protocol: ProtocolOption = None,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
     in_flight: InFlight = DEFAULT_IN_FLIGHT,
 ) -> None:
@@ -77,7 +76,7 @@ def video(
     _check_outputs(source, output, jsonl)
     with (
         open_source(source) as opened,
-        open_client(ctx, url, protocol, timeout) as client,
+        open_client(ctx, timeout) as client,
         stop_on_interrupt() as stop,
         _report_of(opened, output, jsonl) as report,
         _writers(opened, client, output, jsonl) as writers,
