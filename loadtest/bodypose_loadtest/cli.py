@@ -92,7 +92,13 @@ Repository = Annotated[
 
 @app.command()
 def run(
-    scenario: Annotated[Scenario, typer.Option(help="Course of the load over time.")],
+    scenario: Annotated[
+        Scenario,
+        typer.Option(
+            metavar="NAME",
+            help=f"Course of the load over time: {', '.join(Scenario)}.",
+        ),
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the report.")] = Path(
         "build/loadtest"
     ),

@@ -35,8 +35,27 @@ def test_nothing_is_cut_off(page):
     assert "…" not in page
 
 
+def test_no_type_is_broken_over_two_lines(page):
+    assert not re.findall(r"^│[ *]+--.*<[a-z][a-z|-]*(?=\s|│)", page, re.M)
+
+
 def test_there_is_an_example(page):
     assert re.search("Example: (pose-|tools)", page)
+
+
+def _options():
+    for name, app in APPS.items():
+        for command, each in get_command(app).commands.items():
+            for option in each.params:
+                yield f"{name} {command}", option.opts
+
+
+@pytest.mark.parametrize(("place", "names"), list(_options()))
+def test_an_option_has_one_spelling_and_one_letter(place, names):
+    long = [name for name in names if name.startswith("--")]
+    assert len(long) <= 1, place
+    assert len(names) - len(long) <= 1, place
+    assert not any("_" in name for name in long)
 
 
 def _help_texts():

@@ -131,6 +131,7 @@ TAO_OPTIONS: Final[Mapping[str, tuple[TaoOption, ...]]] = {
     "inference": (
         _MODEL,
         TaoOption(("-i", "--inference-spec"), words=_noted_inference_spec),
+        _renamed("-r", ours="-o"),
         TaoOption(("--input",), words=lambda path: (path,)),
         _ignored("--input-type", why="the input is seen for itself",
                  allowed=("image", "dir", "json")),
@@ -155,6 +156,7 @@ TAO_OPTIONS: Final[Mapping[str, tuple[TaoOption, ...]]] = {
         _RESULTS,
         _KEY,
     ),
+    "build-engine": (_renamed("--engine-file", ours="-o"),),
     "dataset-convert": (_KEY, _RESULTS),
 }  # fmt: skip
 

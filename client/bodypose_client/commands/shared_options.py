@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import copy
+from enum import EnumType
 from typing import Any
 
 from typer.core import TyperCommand
 
 _PANEL = "Of every command"
+_WIDEST_CHOICES = 20  # columns of `a|b|c` in a page of 80
 
 
 class Command(TyperCommand):
@@ -26,8 +28,23 @@ class Command(TyperCommand):
                 _shared(each) for each in program if each.expose_value and not each.is_eager
             ]
         own = super().get_params(ctx)
+        for each in own:
+            _shorten_type(each)
         taken = {name for each in own for name in each.opts}
         return [*own, *(each for each in self._shared if not taken & {*each.opts})]
+
+
+def _shorten_type(option: Any) -> None:
+    """Keep the column of types narrow: `N` for numbers with bounds, `NAME` for many choices."""
+    if option.metavar is not None or option.param_type_name == "argument":
+        return
+    kind = getattr(getattr(option, "type_descriptor", None), "annotation", None)
+    choices = [str(each.value) for each in kind] if isinstance(kind, EnumType) else []
+    if any(getattr(option, bound, None) is not None for bound in ("min", "max")):
+        option.metavar = "N"
+    elif len("|".join(choices)) > _WIDEST_CHOICES:
+        option.metavar = "NAME"
+        option.help = f"{option.help} One of {', '.join(choices)}."
 
 
 def _shared(option: Any) -> Any:

@@ -33,7 +33,7 @@ LINES = {
     " --max_batch_size 1 --data_format channels_last --sdk_compatible_model": "package tensorrt",
     "export -m $M -o $W/model.onnx --backend onnx -i channels_last -s --static_batch_size -1"
     " --force_ptq -u 4 --opt_batch_size 1 --max_workspace_size 2147483648 -r $W -v": "model.keras",
-    "export -m $M --strict_type_constraints --upsample_ratio=4 --data_type fp16": "--sdk_comp",
+    "export -m $M --strict_type_constraints --upsample_ratio=4 --data_type fp16": "--sdk-comp",
     "sample_calibration_images -a $W/none.json -i $W -o $W/cal -n 2000 -pth 1 --randomize": "none",
     "sample_calibration_images -a $W/none.json -i $W -o $W/cal -kth 5 -r": "none",
 }
@@ -120,7 +120,7 @@ def test_an_option_without_a_meaning_is_named_in_one_line(work):
     [
         ("prune", "-el a b -pg 8 -el c", "-el a -el b -pg 8 -el c"),
         ("prune", "-m -k -o x", "-m -k -o x"),  # the value of -m
-        ("inference", "--input photos -m a.onnx -r out", "a.onnx photos -r out"),
+        ("inference", "--input photos -m a.onnx -r out", "a.onnx photos -o out"),
         ("inference", "--results_dir=out --model_filename=a", "a --results_dir=out"),
         ("evaluate", "-i images -m a.onnx", "a.onnx --images images"),
         ("train", "-ll DEBUG -e a.yaml", "--verbose -e a.yaml"),

@@ -38,8 +38,9 @@ def deploy_files(
     server: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="HOST[:HTTP_PORT:GRPC_PORT]",
-            help="Server behind the gateway; give it once for each.",
+            metavar="HOST[:PORTS]",
+            help="Server behind the gateway, such as 10.0.0.1:8000:8001 (HTTP, gRPC); give it once"
+            " for each.",
             show_default="127.0.0.1, or the servers of compose.yaml",
         ),
     ] = None,

@@ -97,7 +97,7 @@ def build_engine(
     if has_unsigned_activations(onnx.load(onnx_path, load_external_data=False)):
         raise EngineError(
             f"{onnx_path}: expected signed INT8, got unsigned activations, which are for CPUs; run"
-            " `tools export --data_type int8` without --unsigned_activations"
+            " `tools export --data-type int8` without --unsigned-activations"
         )
     profile = settings.profile(spec)
     trt, logger, builder = builder_for(settings, say)
@@ -150,7 +150,7 @@ def _inspect(trt: Any, logger: Any, plan: Any, convolutions: Convolutions) -> di
     if fell_back := int8_layers_that_fell_back(text, convolutions.int8):
         raise EngineError(
             f"expected INT8 weights in {len(convolutions.int8)} convolutions, got float in"
-            f" {', '.join(fell_back)}; keep them out with `tools export --float_layer NAME`"
+            f" {', '.join(fell_back)}; keep them out with `tools export --float-layer NAME`"
         )
     return layer_counts(text)
 

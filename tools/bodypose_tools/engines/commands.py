@@ -27,9 +27,7 @@ def build_engine(
     ],
     output: Annotated[
         Path,
-        typer.Option(
-            "-o", "--output", "--engine-file", help="Engine file to write.", callback=new_file
-        ),
+        typer.Option("-o", "--output", help="Engine file to write.", callback=new_file),
     ] = Path("build/model.plan"),
     runtime: RuntimeOption = EngineRuntime.TENSORRT,
     max_batch_size: MaxBatchOption = 8,
@@ -41,7 +39,7 @@ def build_engine(
 ) -> None:
     """Build a TensorRT engine in the precision of the ONNX graph.
 
-    Example: `tools build-engine int8.onnx -o model.plan --max_batch_size 8`
+    Example: `tools build-engine int8.onnx -o model.plan --max-batch-size 8`
     """
     from . import build as stage
 

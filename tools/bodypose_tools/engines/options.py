@@ -35,7 +35,7 @@ OptBatchOption = Annotated[
         "--opt-batch-size",
         min=1,
         help="Batch size that TensorRT optimises for.",
-        show_default="as --max_batch_size",
+        show_default="as --max-batch-size",
         rich_help_panel=PANEL,
     ),
 ]

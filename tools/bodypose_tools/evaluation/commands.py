@@ -76,7 +76,7 @@ def evaluate(
 
     Example: `tools evaluate MODEL.onnx -a person_keypoints_val.json -i val --json scores.json`
 
-    Example: `tools evaluate MODEL.plan -a val.json -i val --float_model MODEL.onnx`
+    Example: `tools evaluate MODEL.plan -a val.json -i val --float-model MODEL.onnx`
 
     By default images are processed as a server does, and `pose-client evaluate` gives the same
     numbers. Other modes need a .keras file, whose input has no fixed size:
@@ -179,7 +179,7 @@ def inference(
     results: Annotated[
         Path,
         typer.Option(
-            "-o", "-r", "--results-dir", help="Folder to write the results to.", callback=new_folder
+            "-o", "--results-dir", help="Folder to write the results to.", callback=new_folder
         ),
     ],
     visualize: Annotated[

@@ -54,14 +54,14 @@ def export(
 ) -> None:
     """Write a network as ONNX, and refuse when it does not find the same joints as before.
 
-    Example: `tools export -m best.keras -o model.onnx -d 288,384,3 --sdk_compatible_model`
+    Example: `tools export -m best.keras -o model.onnx -d 288,384,3 --sdk-compatible-model`
 
-    Example: `tools export -m model.onnx -o int8.onnx --data_type int8 --cal_image_dir calibration`
+    Example: `tools export -m model.onnx -o int8.onnx --data-type int8 --cal-image-dir calibration`
 
-    Example: `tools export -m best.keras --sdk_compatible_model --engine_file model.plan`
+    Example: `tools export -m best.keras --sdk-compatible-model --engine-file model.plan`
 
     An INT8 graph again, from its record and the same images: `tools export -m model.onnx
-    --data_type int8 --cal_image_dir calibration --layers-from int8.onnx.json`
+    --data-type int8 --cal-image-dir calibration --layers-from int8.onnx.json`
     """
     options.refuse_contradictions(
         data_type,

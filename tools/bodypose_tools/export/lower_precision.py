@@ -1,4 +1,4 @@
-"""`tools export --data_type int8|fp16`: a float graph, made or given, in lower precision."""
+"""`tools export --data-type int8|fp16`: a float graph, made or given, in lower precision."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def float_layers_in(record: Path) -> tuple[str, ...]:
     if not isinstance(layers, list) or not all(isinstance(name, str) for name in layers):
         raise RecordError(
             f"{record}: expected a record with the float layers of an INT8 graph, got none; run"
-            " `tools export --data_type int8 --auto_mixed`, which writes one"
+            " `tools export --data-type int8 --auto-mixed`, which writes one"
         )
     return tuple(layers)
 
@@ -205,7 +205,7 @@ def _float_graph(source: ExportSource) -> Iterator[tuple[Path, Artifact]]:
         return
     if source.decode is None:
         raise PrecisionError(
-            "expected --sdk_compatible_model with int8 and fp16, because their gate compares joints"
+            "expected --sdk-compatible-model with int8 and fp16, because their gate compares joints"
         )
     from .onnx_from_keras import export_onnx
 

@@ -232,7 +232,7 @@ def refuse_contradictions(
         raise typer.BadParameter("expected both or none", param_hint="--gate-annotations/-images")
     if data_type is not DataType.INT8 and (unsigned or any(int8_only)):
         raise typer.BadParameter(
-            "calibration and layers left in float are for --data_type int8", param_hint=data_type
+            "calibration and layers left in float are for --data-type int8", param_hint=data_type
         )
     if unsigned and with_engine:
         raise typer.BadParameter(

@@ -74,5 +74,5 @@ def refuse_what_has_no_engine(
     from bodypose_tools.engines.build import builder_for
 
     if not source.has_decoding_layers:
-        raise EngineError("expected --sdk_compatible_model with --engine_file: engines decode, too")
+        raise EngineError("expected --sdk-compatible-model with --engine-file: engines decode, too")
     builder_for(settings, say)

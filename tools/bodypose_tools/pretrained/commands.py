@@ -47,7 +47,7 @@ def import_backbone(
 
 ModelOption = Annotated[
     Path,
-    typer.Option("-m", "--model-filename", help="Trained network, a .keras file."),
+    typer.Option("-m", "--model", help="Trained network, a .keras file."),
 ]
 
 

@@ -35,7 +35,7 @@ def images_of(folder: Path, count: int, network_hw: tuple[int, int]) -> Iterator
     if len(paths) < count:
         raise CalibrationError(
             f"{folder}: expected batches x batch_size = {count} images, got {len(paths)}; lower"
-            f" --batches or --batch_size, or run `tools sample-calibration-images -n {count}`"
+            f" --batches or --batch-size, or run `tools sample-calibration-images -n {count}`"
         )
     for path in paths[:count]:
         try:
@@ -79,12 +79,12 @@ def images_in_data_file(path: Path, count: int, network_hw: tuple[int, int]) -> 
             height, width = network_hw
             raise CalibrationError(
                 f"{path}: expected pixels (N, {height}, {width}, 3), got {shape}; delete it, and"
-                " give --cal_image_dir to make it again"
+                " give --cal-image-dir to make it again"
             )
         if shape[0] < count:
             raise CalibrationError(
                 f"{path}: expected batches x batch_size = {count} images, got {shape[0]}; delete"
-                " it and give --cal_image_dir to make it again, or lower --batches"
+                " it and give --cal-image-dir to make it again, or lower --batches"
             )
         for row in range(count):
             yield stored[row]

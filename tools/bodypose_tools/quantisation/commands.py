@@ -150,7 +150,7 @@ def gate(
     if not record["verdict"]["passed"]:
         raise stage.AccuracyGateError(
             f"{candidate}: expected an AP drop of at most {max_ap_drop:g}, got {said}; run `tools"
-            " export --data_type int8 --auto-mixed` with this split as its gate"
+            " export --data-type int8 --auto-mixed` with this split as its gate"
         )
     typer.echo(f"{candidate}  {said}, at most {max_ap_drop:g}")
 

@@ -77,7 +77,7 @@ def calibration_images(
         return lambda: images_in_data_file(data_file, count, network_hw)
     if folder is None:
         raise CalibrationError(
-            "expected --cal_image_dir with training images, or an existing --cal_data_file, got"
+            "expected --cal-image-dir with training images, or an existing --cal-data-file, got"
             " neither (a cache is not enough: the gate compares joints on the images); run `tools"
             " sample-calibration-images` for a folder"
         )
@@ -224,7 +224,7 @@ def quantise(
     raise AccuracyGateError(
         f"expected {made.verdicts[-1].measure} within {made.verdicts[-1].limit:g}, got"
         f" {made.verdicts[-1].value:.4f}; most sensitive layers: {report}; try --auto-mixed or"
-        " another --cal_method"
+        " another --cal-method"
     )
 
 

@@ -156,7 +156,7 @@ def dataset_convert(
 ) -> None:
     """Answer TAO's `dataset_convert`: training reads the COCO files themselves.
 
-    Example: `tools dataset-convert -m train -o data/train --dataset_spec coco_spec.json`
+    Example: `tools dataset-convert -m train -o data/train --dataset-spec coco_spec.json`
     """
     from .tao_spec import read_splits
 

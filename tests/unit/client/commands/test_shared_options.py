@@ -6,7 +6,9 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
+from bodypose_client.cli import app as client_app
 from bodypose_client.commands.shared_options import Command
+from bodypose_loadtest.cli import app as loadtest_app
 
 app = typer.Typer()
 
@@ -57,3 +59,34 @@ def test_the_help_of_a_command_shows_them():
 
     assert "--place" in page
     assert "--loud" in page
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "--url grpc://127.0.0.1:1 describe --timeout 1",
+        "describe --url grpc://127.0.0.1:1 --timeout 1",
+        "--token T describe --url grpc://127.0.0.1:1 --header a:b --timeout 1",
+        "--url http://127.0.0.1:9 describe --url grpc://127.0.0.1:1 --timeout 1",
+    ],
+)
+def test_the_clients_connection_is_named_on_either_side(line):
+    result = CliRunner().invoke(client_app, line.split())
+
+    assert "127.0.0.1:1" in str(result.exception)
+
+
+def test_the_server_is_named_by_a_variable():
+    runner = CliRunner(env={"POSE_CLIENT_URL": "http://127.0.0.1:1/other"})
+
+    result = runner.invoke(client_app, ["describe", "--timeout", "1"])
+
+    assert "127.0.0.1:1" in str(result.exception)
+
+
+@pytest.mark.parametrize("line", ["--url nowhere run", "run --url nowhere"])
+def test_the_load_tests_server_is_named_on_either_side(line):
+    result = CliRunner().invoke(loadtest_app, [*line.split(), "--scenario", "open", "--rate", "1"])
+
+    assert result.exit_code == 2
+    assert "nowhere" in result.output

@@ -53,14 +53,14 @@ def test_unsigned_activations_are_refused_before_anything_is_loaded(tmp_path):
     placement = place(prepared, unsigned=True)
     graph = insert_qdq(prepared, placement, dict.fromkeys(placement.tensors, 6 / 127))
     onnx.save(graph, tmp_path / "cpu.onnx")
-    with pytest.raises(EngineError, match=r"expected signed INT8.* without --unsigned_activations"):
+    with pytest.raises(EngineError, match=r"expected signed INT8.* without --unsigned-activations"):
         build_engine(tmp_path / "cpu.onnx", tmp_path / "model.plan", RTX, quiet)
 
 
 def test_an_engine_without_decoding_layers_is_refused_at_once(tmp_path):
     files = ("-m", str(tmp_path / "net.keras"), "--engine_file", str(tmp_path / "net.plan"))
     result = CliRunner().invoke(app, ["export", *files])
-    assert "expected --sdk_compatible_model" in str(result.exception)
+    assert "expected --sdk-compatible-model" in str(result.exception)
 
 
 @needs_rtx
