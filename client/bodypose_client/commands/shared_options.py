@@ -38,13 +38,13 @@ def _shorten_type(option: Any) -> None:
     """Keep the column of types narrow: `N` for numbers with bounds, `NAME` for many choices."""
     if option.metavar is not None or option.param_type_name == "argument":
         return
-    kind = getattr(getattr(option, "type_descriptor", None), "annotation", None)
-    choices = [str(each.value) for each in kind] if isinstance(kind, EnumType) else []
+    kind: Any = getattr(getattr(option, "type_descriptor", None), "annotation", None)
+    choices = list(kind.__members__.values()) if isinstance(kind, EnumType) else []
     if any(getattr(option, bound, None) is not None for bound in ("min", "max")):
         option.metavar = "N"
-    elif len("|".join(choices)) > _WIDEST_CHOICES:
+    elif len("|".join(map(str, choices))) > _WIDEST_CHOICES:
         option.metavar = "NAME"
-        option.help = f"{option.help} One of {', '.join(choices)}."
+        option.help = f"{option.help} One of {', '.join(map(str, choices))}."
 
 
 def _shared(option: Any) -> Any:
