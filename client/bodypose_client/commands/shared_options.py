@@ -39,7 +39,7 @@ def _shorten_type(option: Any) -> None:
     if option.metavar is not None or option.param_type_name == "argument":
         return
     kind: Any = getattr(getattr(option, "type_descriptor", None), "annotation", None)
-    choices = list(kind.__members__.values()) if isinstance(kind, EnumType) else []
+    choices: list[Any] = list(kind.__members__.values()) if isinstance(kind, EnumType) else []
     if any(getattr(option, bound, None) is not None for bound in ("min", "max")):
         option.metavar = "N"
     elif len("|".join(map(str, choices))) > _WIDEST_CHOICES:
