@@ -22,24 +22,33 @@ def places(value: object, path: tuple = ()) -> list[tuple]:
 @st.composite
 def mutants(draw, content):
     """`content` with up to three values replaced, removed, doubled or put elsewhere."""
+    return _mutant(content, lambda choices: draw(st.sampled_from(choices)), draw(st.integers(1, 3)))
+
+
+def seeded_mutant(content, chance):
+    """The same, by a `random.Random`: for loops that count."""
+    return _mutant(content, chance.choice, chance.randint(1, 3))
+
+
+def _mutant(content, pick, times):
     changed = copy.deepcopy(content)
-    for _ in range(draw(st.integers(1, 3))):
-        *above, last = draw(st.sampled_from(places(changed)))
+    for _ in range(times):
+        *above, last = pick(places(changed))
         parent = changed
         for key in above:
             parent = parent[key]
-        how = draw(st.sampled_from(["odd", "odd", "remove", "double", "other"]))
+        how = pick(["odd", "odd", "remove", "double", "other"])
         if how == "remove":
             del parent[last]
         elif how == "double" and isinstance(parent, list):
             parent.append(copy.deepcopy(parent[last]))
         elif how == "other":
             other = changed
-            for key in draw(st.sampled_from(places(changed))):
+            for key in pick(places(changed)):
                 other = other[key]
             parent[last] = copy.deepcopy(other)
         else:
-            parent[last] = copy.deepcopy(draw(st.sampled_from(ODD)))
+            parent[last] = copy.deepcopy(pick(ODD))
         if not places(changed):
             break
     return changed

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from bodypose_client.image_check import image_problem, size_problem
+from bodypose_client.image_check import size_problem
 from bodypose_client.scoring.annotations import load_coco, people_of
 from bodypose_client.scoring.coco_eval import (
     CocoMetrics,
@@ -132,25 +132,21 @@ class Evaluation:
 
 
 Progress = Callable[[Iterable[Answer]], Iterable[Answer]]
-Checks = Callable[[Iterable[SplitImage]], Iterable[SplitImage]]
 Until = Callable[[Iterable[SplitImage]], Iterable[SplitImage]]
 
 
-def open_split(
-    annotations: Path, folder: Path, limit: int | None, progress: Checks | None = None
-) -> Split:
+def open_split(annotations: Path, folder: Path, limit: int | None) -> Split:
     """The images of a COCO file.
 
     Args:
         annotations: the file.
         folder: where its images are.
         limit: only so many, from the start; None: all.
-        progress: decode every image, and show each as it is done; None: read its size only.
 
     Raises:
         FileError: the annotations cannot be read.
-        AnnotationError: they are no COCO keypoints, or an image file is missing, has another size
-            or does not decode.
+        AnnotationError: they are no COCO keypoints, or an image file is missing or has another
+            size.
         ForeignPath: an image is not to lie in `folder`.
     """
     content = load_coco(annotations)
@@ -167,13 +163,8 @@ def open_split(
         )
     if not images:
         raise AnnotationError(f"{annotations}: expected at least one image, got none")
-    for image in progress(images) if progress else images:
-        problem = (
-            image_problem(image.path, image.hw, decode=True)
-            if progress
-            else size_problem(image.path, image.hw)
-        )
-        if problem:
+    for image in images:
+        if problem := size_problem(image.path, image.hw):
             raise AnnotationError(f"image {image.id} ({image.path}): {problem}")
     return Split(annotations.name, content, images)
 

@@ -1,20 +1,55 @@
-"""The check of an annotated image before work starts: it is there, readable, and of its size."""
+"""The check of annotated images before work starts: they are there, readable, of their sizes."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
+from bodypose_client.errors import AnnotationError
 from bodypose_client.image_bytes import read_image_file
+from bodypose_client.progress import with_progress
+from bodypose_client.scoring.annotations import load_coco
 from pose_runtime.errors import ImageError, PoseError
 from pose_runtime.image_headers import Header, read_header
 from pose_runtime.images import decode_image
+from pose_runtime.paths import Inside
 from pose_runtime.spec import ImageLimits
 
 _HEAD_BYTES = 256 * 2**10  # a header with its EXIF thumbnail and colour profile
 _TAIL_BYTES = 64
 # What the last bytes of a whole file hold. Where it is absent, the file is decoded.
 _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND"}
+
+
+def check_split(
+    annotations: Path, images_dir: Path, limit: int | None = None, *, decode: bool = False
+) -> None:
+    """Refuse a COCO file, or images that no network could see, before work starts.
+
+    Args:
+        annotations: the file.
+        images_dir: where its images are.
+        limit: only the first images, so many; None: all.
+        decode: decode every image, with a bar, as `--check-images` asks; else headers and ends
+            are looked at.
+
+    Raises:
+        FileError, AnnotationError: the file is no COCO keypoints, or images are missing, of
+            another size or not readable: how many, and the first of them.
+        ForeignPath: an image is not to lie in `images_dir`.
+    """
+    images = load_coco(annotations)["images"][:limit]
+    folder = Inside(images_dir)
+    problems = []
+    for image in with_progress(images, len(images), "images checked") if decode else images:
+        path = folder.path(image["file_name"])
+        if problem := image_problem(path, (image["height"], image["width"]), decode=decode):
+            problems.append(f"image {image['id']} ({path}): {problem}")
+    if problems:
+        raise AnnotationError(
+            f"{annotations}: expected {len(images)} images that can be used, got {len(problems)}"
+            f" that cannot; first {problems[0]}"
+        )
 
 
 def image_problem(

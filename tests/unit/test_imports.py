@@ -89,14 +89,13 @@ OF_CLIENT = {
     "benchmark": "",
     "soak": "errors pose_client wire",
     "server": "formats image_bytes pictures pose_client",
-    "data": "image_check",
     "files": "errors",
     "training": "pictures",
     "evaluation": "errors formats pictures",
     "bulk": "errors formats image_bytes in_flight pose_client wire",
     "runtimes": "errors in_flight",
 }
-FREE_OF_CLIENT = "scoring progress files"
+FREE_OF_CLIENT = "scoring progress files image_check"
 
 # What `tools --help` must not wait for.
 HEAVY = {

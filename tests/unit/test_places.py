@@ -26,8 +26,8 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
     "bodypose_client": {
         "integration/test_grpc_channels.py": "wire.grpc_channels",
         "unit/client/commands/test_describe.py": "blocking wire.statistics",
-        "unit/client/commands/test_evaluate.py": "commands.interrupt evaluation"
-        " pictures.contact_sheet pictures.worst_cases",
+        "unit/client/commands/test_evaluate.py": "commands.check_images commands.interrupt"
+        " evaluation pictures.contact_sheet pictures.worst_cases",
         "unit/client/commands/test_infer.py": "commands.connection files.inference"
         " files.result_text files.run",
         "unit/client/demo/test_server.py": "commands.demo demo.link demo.steps",

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from bodypose_client.commands import check_images
+
 if TYPE_CHECKING:
     from pose_runtime.skeleton import Skeleton
 
@@ -57,13 +59,7 @@ ImagesOption = Annotated[
 LimitOption = Annotated[
     int | None, typer.Option(min=1, help="Use only the first N images.", metavar="N")
 ]
-CheckImagesOption = Annotated[
-    bool,
-    typer.Option(
-        "--check-images",
-        help="Decode every image before the work starts; else headers, sizes and ends are checked.",
-    ),
-]
+CheckImagesOption = check_images.CheckImagesOption
 
 
 def new_file(path: Path | None) -> Path | None:

@@ -15,15 +15,14 @@ from bodypose_client.files.run import INTERRUPTED
 from bodypose_client.session import DEFAULT_IN_FLIGHT, DEFAULT_TIMEOUT_S
 from pose_runtime.extras import require
 
+from .check_images import CheckImagesOption
 from .connection import InFlight, Timeout, open_client
 from .entry import complain
 from .interrupt import stop_on_interrupt
 from .shared_options import Command
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from bodypose_client.evaluation import Evaluation, Split, SplitImage
+    from bodypose_client.evaluation import Evaluation, Split
     from pose_runtime.spec import PipelineSpec
 
 DEFAULT_WORST = 12
@@ -79,13 +78,7 @@ def evaluate(
     seed: Annotated[
         int, typer.Option(metavar="N", help="Random seed of --compare's bootstrap.")
     ] = 0,
-    check_images: Annotated[
-        bool,
-        typer.Option(
-            "--check-images",
-            help="Decode every image before the first is sent; else only sizes are checked.",
-        ),
-    ] = False,
+    check_images: CheckImagesOption = False,
     timeout: Timeout = DEFAULT_TIMEOUT_S,
     in_flight: InFlight = DEFAULT_IN_FLIGHT,
 ) -> None:
@@ -106,11 +99,14 @@ def evaluate(
             f"expected a name that ends in {', '.join(SUFFIXES)}, got {sheet}", param_hint="--sheet"
         )
     from bodypose_client.evaluation import evaluate_server, open_split
+    from bodypose_client.image_check import check_split
     from bodypose_client.progress import with_progress
     from bodypose_tools.results.record import Measurement
 
     measurement = Measurement()
-    split = open_split(annotations, images, limit, _checked if check_images else None)
+    if check_images:
+        check_split(annotations, images, limit, decode=True)
+    split = open_split(annotations, images, limit)
     progress = partial(with_progress, total=len(split.images), name="images")
     with open_client(ctx, timeout) as client, stop_on_interrupt() as stop:
         scored = evaluate_server(client, split, in_flight, progress, stop.until)
@@ -175,13 +171,6 @@ def _draw_sheet(
     )
     if cases:
         write_picture(sheet, contact_sheet(cases, spec.skeleton))
-
-
-def _checked(images: Iterable[SplitImage]) -> Iterable[SplitImage]:
-    from bodypose_client.progress import with_progress
-
-    every = list(images)
-    return with_progress(every, len(every), "images checked")
 
 
 def _compare(

@@ -1,10 +1,12 @@
 import io
+import json
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from bodypose_client.image_check import image_problem
+from bodypose_client.errors import AnnotationError
+from bodypose_client.image_check import check_split, image_problem
 
 
 @pytest.fixture
@@ -64,3 +66,31 @@ def test_damage_within_is_found_when_the_image_is_decoded(tmp_path, picture):
 
 def test_a_file_that_cannot_be_opened_is_a_problem(tmp_path):
     assert "No such file" in image_problem(tmp_path / "1.jpg", None)
+
+
+def test_a_split_is_refused_with_how_many_images_and_the_first(tmp_path, picture):
+    for name in ("1.jpg", "2.jpg", "3.jpg"):
+        (tmp_path / name).write_bytes(picture("JPEG"))
+    damaged = bytearray(picture("PNG"))
+    damaged[2000:9000] = bytes(7000)
+    (tmp_path / "2.jpg").write_bytes(damaged)
+    (tmp_path / "3.jpg").write_bytes(picture("JPEG")[:3000])
+    content = {
+        "images": [
+            {"id": number, "file_name": f"{number}.jpg", "height": 120, "width": 160}
+            for number in (1, 2, 3)
+        ],
+        "annotations": [
+            {"id": 1, "image_id": 1, "category_id": 1, "keypoints": [5, 5, 2] * 17,
+             "num_keypoints": 17, "bbox": [0, 0, 9, 9], "area": 81}
+        ],
+        "categories": [{"id": 1, "name": "person"}],
+    }  # fmt: skip
+    annotations = tmp_path / "people.json"
+    annotations.write_text(json.dumps(content))
+
+    with pytest.raises(AnnotationError, match=r"got 1 that cannot; first image 3 \("):
+        check_split(annotations, tmp_path)
+    check_split(annotations, tmp_path, limit=2)
+    with pytest.raises(AnnotationError, match=r"got 2 that cannot; first image 2 \("):
+        check_split(annotations, tmp_path, decode=True)

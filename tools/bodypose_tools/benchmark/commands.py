@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bodypose_tools.options import new_file
+from bodypose_tools.options import CheckImagesOption, new_file
 from bodypose_tools.runtimes.settings import Device, Precision
 
 from .settings import Objective
@@ -70,6 +70,7 @@ def benchmark(
             dir_okay=False,
         ),
     ] = None,
+    check_images: CheckImagesOption = False,
     threads: Annotated[
         int | None,
         typer.Option(
@@ -91,6 +92,7 @@ def benchmark(
     """
     import os
 
+    from bodypose_client.image_check import check_split
     from bodypose_tools.files.shipped import SHIPPED_MODEL
     from bodypose_tools.results.record import Measurement
 
@@ -118,6 +120,8 @@ def benchmark(
         )
     if annotations and not images:
         raise typer.BadParameter("expected --images with --annotations, got none")
+    if annotations and images:
+        check_split(annotations, images, decode=check_images)
     contest = Contest(movenet, int8, annotations)
     known = read_results(output) if subject and output.exists() else None
     measurement = Measurement(timed=True)

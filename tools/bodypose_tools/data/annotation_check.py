@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from bodypose_client.image_check import image_problem
+from bodypose_client.progress import with_progress
 from bodypose_client.scoring.annotations import PIXEL_CENTRE
 from bodypose_tools.files.atomic_files import atomic_path
 from pose_runtime.paths import Inside
 from pose_runtime.skeleton import Skeleton
 
-from .coco import DatasetError, ImageRecord, image_record_from_coco, looked_at, open_coco
+from .coco import DatasetError, ImageRecord, image_record_from_coco, open_coco
 
 # Kinds of problems, and what training does about each.
 NO_IMAGE = "image missing"
@@ -58,7 +59,7 @@ def checked_coco(
     problems: list[Problem] = []
     records = []
     folder = Inside(images_dir)
-    for image in looked_at(images, check_images):
+    for image in with_progress(images, len(images), "images checked") if check_images else images:
         people = by_image.pop(image["id"], [])
         path = folder.path(image["file_name"])
         if not path.is_file():

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bodypose_client.image_check import image_problem
-from bodypose_client.progress import with_progress
 from bodypose_client.scoring.annotations import PIXEL_CENTRE, people_of
 from pose_runtime.errors import ImageError, PoseError
 from pose_runtime.images import network_pixels
@@ -21,7 +20,6 @@ from pose_runtime.skeleton import Skeleton
 from pose_runtime.spec import ImageLimits
 
 Floats = NDArray[np.float32]
-Item = TypeVar("Item")
 _ADVICE = "; give the matching pose_config_path in a spec, or --skeleton"
 
 
@@ -51,8 +49,6 @@ def read_coco(
     images_dir: Path,
     skeleton: Skeleton,
     limit: int | None = None,
-    *,
-    check_images: bool = False,
 ) -> list[ImageRecord]:
     """Every image of a COCO keypoint file, in the file's order, people or not.
 
@@ -63,7 +59,6 @@ def read_coco(
         images_dir: the folder of its images.
         skeleton: its annotated joints are expected.
         limit: only the first images, so many; None: all.
-        check_images: decode every image, too.
 
     Raises:
         FileError, AnnotationError: no such file, not COCO, or keypoints of another skeleton.
@@ -77,13 +72,13 @@ def read_coco(
         image_record_from_coco(image, by_image.get(image["id"], []), folder, skeleton)
         for image in images[:limit]
     ]
-    for record in looked_at(records, check_images):
+    for record in records:
         if not record.path.is_file():
             raise DatasetError(
                 f"{images_dir}: expected the images of {annotations.name}, got no"
                 f" {record.path.relative_to(images_dir)} there"
             )
-        if problem := image_problem(record.path, record.image_hw, decode=check_images):
+        if problem := image_problem(record.path, record.image_hw):
             raise DatasetError(f"image {record.image_id} ({record.path}): {problem}")
     if not any(len(record.joints) for record in records):
         raise DatasetError(
@@ -91,11 +86,6 @@ def read_coco(
             " images"
         )
     return records
-
-
-def looked_at(records: Sequence[Item], check_images: bool) -> Iterable[Item]:
-    """`records`, with a bar where each image is decoded."""
-    return with_progress(records, len(records), "images") if check_images else records
 
 
 def network_view(

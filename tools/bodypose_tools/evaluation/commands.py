@@ -84,6 +84,7 @@ def evaluate(
     """
     if strict and (keep_aspect or multi_scale or flip):
         raise typer.BadParameter("--strict excludes --keep-aspect, --multi-scale and --flip")
+    from bodypose_client.image_check import check_split
     from bodypose_client.scoring.record import evaluation_record
     from bodypose_tools.results.record import Measurement
 
@@ -91,9 +92,8 @@ def evaluate(
 
     measurement = Measurement()
     mode = EvaluationMode(MULTI_SCALES if multi_scale else (1.0,), keep_aspect, flip)
-    metrics, described = evaluate_in_mode(
-        model, annotations, images, mode, grouping, limit, check_images=check_images
-    )
+    check_split(annotations, images, limit, decode=check_images)
+    metrics, described = evaluate_in_mode(model, annotations, images, mode, grouping, limit)
     _say_metrics(metrics, annotations)
     if float_model is not None:
         float_metrics, _ = evaluate_in_mode(float_model, annotations, images, mode, grouping, limit)
@@ -144,6 +144,7 @@ def tune_grouping(
     With `--keep` later commands use them: `tools export` writes them into the ONNX file, and
     `tools build-repo` into the server's repository.
     """
+    from bodypose_client.image_check import check_split
     from bodypose_tools.files.json_records import write_record
     from bodypose_tools.runtimes.predictors import open_predictor
 
@@ -152,10 +153,9 @@ def tune_grouping(
 
     if keep:
         check_can_keep(model)
+    check_split(annotations, images, decode=check_images)
     predict, spec, _ = open_predictor(model)
-    tuning = tune(
-        predict, spec, annotations, images, limit, seed, typer.echo, check_images=check_images
-    )
+    tuning = tune(predict, spec, annotations, images, limit, seed, typer.echo)
     typer.echo(f"AP {tuning.ap_before:.4f} -> {tuning.ap:.4f} on {tuning.images} images")
     for name, value in tuning.person_scores.items():
         typer.echo(f"person score {name}: AP {value:.4f}")
@@ -229,6 +229,7 @@ def oracle(
         typer.Option("-d", "--input-dims", metavar="H,W,3", help="Input size of the network."),
     ] = "288,384,3",
     skeleton: SkeletonOption = None,
+    check_images: CheckImagesOption = False,
     json_out: JsonOption = None,
 ) -> None:
     """Score the decoder on fields drawn from the labels: an upper bound of any network's AP.
@@ -237,6 +238,7 @@ def oracle(
     """
     from dataclasses import asdict, replace
 
+    from bodypose_client.image_check import check_split
     from bodypose_client.scoring.record import evaluation_record
     from bodypose_tools.data.labels import LabelSettings
     from bodypose_tools.networks.decoding import DecodeSettings
@@ -253,6 +255,7 @@ def oracle(
     )
     if min_joints is not None:
         spec = replace(spec, grouping=replace(spec.grouping, min_joints=min_joints))
+    check_split(annotations, images, decode=check_images)
     labels, decode = LabelSettings(sigma), DecodeSettings(max_peaks)
     metrics = oracle_metrics(annotations, images, spec, labels, decode)
     _say_metrics(metrics, annotations)

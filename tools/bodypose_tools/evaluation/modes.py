@@ -73,8 +73,6 @@ def evaluate_in_mode(
     mode: EvaluationMode,
     grouping: Path | None = None,
     limit: int | None = None,
-    *,
-    check_images: bool = False,
 ) -> tuple[CocoMetrics, dict[str, Any]]:
     """COCO's ten numbers of a file in a mode, and a description of file, mode and thresholds.
 
@@ -85,7 +83,6 @@ def evaluate_in_mode(
         mode: which views of an image are used.
         grouping: thresholds that `tools tune-grouping` wrote; None: the file's own.
         limit: only the first images, so many; None: all.
-        check_images: decode every image before the network runs.
 
     Raises:
         ModeError: a mode that needs a .keras file.
@@ -100,7 +97,7 @@ def evaluate_in_mode(
     predict, spec, artifact = open_predictor(model)
     if grouping is not None:
         spec = replace(spec, grouping=read_grouping(grouping))
-    records = read_coco(annotations, images, spec.skeleton, limit, check_images=check_images)
+    records = read_coco(annotations, images, spec.skeleton, limit)
     if mode.is_strict:
         found = find_people(predict, records, spec)
     else:

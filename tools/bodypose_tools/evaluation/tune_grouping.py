@@ -102,8 +102,6 @@ def tune_grouping(
     limit: int,
     seed: int,
     say: Say,
-    *,
-    check_images: bool = False,
 ) -> Tuning:
     """The thresholds with the best AP on `limit` images, taken at random by `seed`.
 
@@ -112,7 +110,7 @@ def tune_grouping(
         AnnotationError, FileError: the annotations are missing or of another skeleton.
         DatasetError: the images are missing.
     """
-    every = read_coco(annotations, images_dir, spec.skeleton, check_images=check_images)
+    every = read_coco(annotations, images_dir, spec.skeleton)
     order = np.random.default_rng(seed).permutation(len(every))[:limit]
     records = [every[index] for index in sorted(order)]
     if not any(len(record.joints) for record in records):

@@ -10,6 +10,7 @@ import typer
 
 from bodypose_tools.options import (
     AnnotationsOption,
+    CheckImagesOption,
     ImagesOption,
     JsonOption,
     LimitOption,
@@ -113,6 +114,7 @@ def compare_modes(
     annotations: AnnotationsOption,
     images: ImagesOption,
     limit: LimitOption = None,
+    check_images: CheckImagesOption = False,
     json_out: JsonOption = None,
     picture: PictureOption = None,
 ) -> None:
@@ -122,12 +124,14 @@ def compare_modes(
 
     Example: `tools compare-modes best.keras -a person_keypoints_val.json -i val --json modes.json`
     """
+    from bodypose_client.image_check import check_split
     from bodypose_tools.results.record import Measurement
 
     from .charts import draw_points
     from .views import compare_modes as compare
     from .views import modes_table
 
+    check_split(annotations, images, limit, decode=check_images)
     measurement = Measurement(timed=True)
     record = compare(model, annotations, images, limit, typer.echo)
     made = {"models": [model], "data": [annotations, images], "repeats": _IN_TURN}
@@ -150,6 +154,7 @@ def compare_sizes(
         ),
     ],
     limit: LimitOption = None,
+    check_images: CheckImagesOption = False,
     json_out: JsonOption = None,
     picture: PictureOption = None,
 ) -> None:
@@ -162,8 +167,10 @@ def compare_sizes(
     from .views import modes_table
 
     wanted = [network_hw_of(size) for size in sizes]
+    from bodypose_client.image_check import check_split
     from bodypose_tools.results.record import Measurement
 
+    check_split(annotations, images, limit, decode=check_images)
     measurement = Measurement(timed=True)
     record = compare(model, wanted, annotations, images, limit, typer.echo)
     made = {"models": [model], "data": [annotations, images], "repeats": _IN_TURN}

@@ -11,7 +11,7 @@ from bodypose_tools.engines.options import (
     WorkspaceOption,
 )
 from bodypose_tools.engines.settings import EngineRuntime, EngineSettings
-from bodypose_tools.options import network_hw_of
+from bodypose_tools.options import CheckImagesOption, network_hw_of
 from bodypose_tools.quantisation.settings import (
     MAX_AP_DROP,
     MIN_AGREEMENT,
@@ -44,6 +44,7 @@ def export(
     auto_mixed: options.AutoMixedOption = False,
     gate_annotations: options.GateAnnotationsOption = None,
     gate_images: options.GateImagesOption = None,
+    check_images: CheckImagesOption = False,
     max_ap_drop: options.MaxApDropOption = MAX_AP_DROP,
     min_agreement: options.MinAgreementOption = MIN_AGREEMENT,
     engine_file: options.EngineFileOption = None,
@@ -80,10 +81,14 @@ def export(
     network_hw = None if input_dims is None else network_hw_of(input_dims)
     engine = EngineSettings(runtime, max_batch_size, opt_batch_size, max_workspace_size >> 20)
 
+    from bodypose_client.image_check import check_split
+
     from . import run as stage
     from .lower_precision import Gates, float_layers_in
     from .source import ExportSource
 
+    if gate_annotations is not None and gate_images is not None:
+        check_split(gate_annotations, gate_images, decode=check_images)
     decoded_peaks = max_peaks if sdk_compatible_model else None
     source = ExportSource.open(model, network_hw, decoded_peaks, sample_images)
     if engine_file is not None:

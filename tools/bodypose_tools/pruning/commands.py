@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from bodypose_tools.options import (
+    CheckImagesOption,
     GpusOption,
     SpecOption,
     new_file,
@@ -156,6 +157,7 @@ def prune(
         ),
     ] = None,
     taylor_batches: BatchesOption = 32,
+    check_images: CheckImagesOption = False,
     picture: Annotated[
         Path | None, typer.Option(metavar="OUT", help="Also draw the filters of each layer, a PNG.")
     ] = None,
@@ -180,11 +182,14 @@ def prune(
     if spec is not None:
         from functools import partial
 
+        from bodypose_tools.training.setup import training_records
         from bodypose_tools.training.spec import load_train_spec
 
         from .taylor import taylor_stats
 
-        measured = partial(taylor_stats, spec=load_train_spec(spec), num_batches=taylor_batches)
+        checked = load_train_spec(spec)
+        records = training_records(checked, check_images=check_images)
+        measured = partial(taylor_stats, spec=checked, records=records, num_batches=taylor_batches)
     made, report = stage.prune(
         model,
         _settings(normalizer, equalization, granularity, min_filters, excluded, importance),
@@ -235,6 +240,7 @@ def retrain(
     resume: Annotated[
         bool, typer.Option("--resume", help="Continue from the last checkpoint in --results-dir.")
     ] = False,
+    check_images: CheckImagesOption = False,
     gpus: GpusOption = None,
 ) -> None:
     """Train a pruned network, starting from its graph and weights.
@@ -247,7 +253,14 @@ def retrain(
     checked = checked.model_copy(update={"pretrained_weights": model, "load_graph": True})
     from bodypose_tools.training import train as stage
 
-    best = stage.train(checked, results, resume=resume, say=typer.echo, stage="retrain")
+    best = stage.train(
+        checked,
+        results,
+        resume=resume,
+        say=typer.echo,
+        stage="retrain",
+        check_images=check_images,
+    )
     typer.echo(f"{best.path}  {best.sha256[:12]}")
 
 
@@ -332,6 +345,7 @@ def optimize(
     excluded: ExcludedOption = None,
     importance: ImportanceOption = _DEFAULT.importance,
     taylor_batches: BatchesOption = 32,
+    check_images: CheckImagesOption = False,
     json_out: Annotated[
         Path | None,
         typer.Option("--json", metavar="OUT", help="Results file to which the run is added."),
@@ -376,7 +390,7 @@ def optimize(
         Work.TRAINING if no_export else Work.TIMING if no_train else Work.ALL,
     )
     measurement = Measurement(timed=not no_export)
-    trade_off = run(plan, model, results, limits, say=typer.echo)
+    trade_off = run(plan, model, results, limits, typer.echo, check_images=check_images)
     for line in trade_off.table():
         typer.echo(line)
     best = trade_off.best

@@ -27,8 +27,9 @@ from bodypose_tools.networks.keras_files import load_network
 from bodypose_tools.runtimes.network_speed import speed_up_record
 from bodypose_tools.runtimes.predictors import open_predictor
 from bodypose_tools.training.checkpoint import STATE_FILE
+from bodypose_tools.training.setup import training_records
 from bodypose_tools.training.spec import without_removed_keys
-from bodypose_tools.training.train import train
+from bodypose_tools.training.train import check_data, train
 from pose_runtime.errors import PoseError
 from pose_runtime.extras import install_line
 
@@ -49,7 +50,15 @@ class OptimizeError(PoseError):
     """The loop cannot start or go on; the message names what to change."""
 
 
-def optimize(plan: PruningPlan, model: Path, folder: Path, limits: Limits, say: Say) -> TradeOff:
+def optimize(
+    plan: PruningPlan,
+    model: Path,
+    folder: Path,
+    limits: Limits,
+    say: Say,
+    *,
+    check_images: bool = False,
+) -> TradeOff:
     """Prune, retrain, evaluate, export and time, step by step, until AP drops too far.
 
     Args:
@@ -58,6 +67,7 @@ def optimize(plan: PruningPlan, model: Path, folder: Path, limits: Limits, say: 
         folder: of the run; holds `pareto.json`, `pareto.md` and `pareto.png` afterwards.
         limits: when to stop.
         say: gets a line for each thing done.
+        check_images: decode every image before the first network runs, and before each retraining.
 
     Returns:
         The trade-off; not `finished` when the time was up first.
@@ -71,7 +81,7 @@ def optimize(plan: PruningPlan, model: Path, folder: Path, limits: Limits, say: 
             f"export: expected Keras on TensorFlow, got {keras.backend.backend()}; add --no-export"
             " here, and run the same command with --no-train where TensorFlow is"
         )
-    run = _Run(plan, model, folder, limits, say)
+    run = _Run(plan, model, folder, limits, say, check_images)
     run.complete()
     try:
         while limits.work is not Work.TIMING and run.needs_step():
@@ -91,10 +101,16 @@ class _OutOfTime(Exception):
 
 class _Run:
     def __init__(
-        self, plan: PruningPlan, model: Path, folder: Path, limits: Limits, say: Say
+        self,
+        plan: PruningPlan,
+        model: Path,
+        folder: Path,
+        limits: Limits,
+        say: Say,
+        check_images: bool,
     ) -> None:
         self._plan, self._model, self._folder, self._limits = plan, model, folder, limits
-        self._say = say
+        self._say, self._check_images = say, check_images
         self._clock = _Clock(limits.seconds, say)
         data = plan.training.dataloader.dataset_config
         if data.val_data is None:
@@ -102,6 +118,8 @@ class _Run:
         self._annotations = data.root_data_path / data.val_data.annotation_path
         self._images = data.root_data_path / data.val_data.images_root_dir_path
         self._exhausted = False
+        if limits.work is not Work.TIMING:
+            check_data(plan.training, check_images)
         self.trade_off = self._opened()
 
     def _opened(self) -> TradeOff:
@@ -156,7 +174,14 @@ class _Run:
                 return
         spec = self._plan.training.model_copy(update={"pretrained_weights": pruned.path})
         watched = self._clock.watching(folder / "run" / STATE_FILE, name)
-        best = train(spec, folder / "run", resume=True, say=watched, stage="retrain")
+        best = train(
+            spec,
+            folder / "run",
+            resume=True,
+            say=watched,
+            stage="retrain",
+            check_images=self._check_images,
+        )
         keras.mixed_precision.set_dtype_policy("float32")  # training sets the spec's
         point = self._measured(name, best.path)
         self._kept(self.trade_off.with_point(point))
@@ -209,7 +234,12 @@ class _Run:
         measured = None
         if self._plan.pruning.importance is Importance.TAYLOR:
             batches = self._plan.taylor_batches
-            measured = partial(taylor_stats, spec=self._plan.training, num_batches=batches)
+            measured = partial(
+                taylor_stats,
+                spec=self._plan.training,
+                records=training_records(self._plan.training, check_images=self._check_images),
+                num_batches=batches,
+            )
         goal = self._plan.goal(number, *sizes)
         self._say(f"step_{number}: pruning to {goal.share:.1%} of {parent.name}'s {cost}")
         prune(self._path(parent), self._plan.pruning, goal, out=out, measured=measured)

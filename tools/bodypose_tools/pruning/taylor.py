@@ -16,10 +16,10 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from bodypose_tools.data.annotation_check import checked_coco
+from bodypose_tools.data.coco import ImageRecord
 from bodypose_tools.networks.network import heatmap_stride
 from bodypose_tools.training.loss import FieldTraining
-from bodypose_tools.training.setup import chosen_records, training_stream
+from bodypose_tools.training.setup import training_stream
 from bodypose_tools.training.spec import TrainSpec
 
 from .channel_graph import ChannelGraph, WeightedLayer
@@ -27,15 +27,19 @@ from .importance import Floats
 
 
 def taylor_stats(
-    network: keras.Model, graph: ChannelGraph, spec: TrainSpec, num_batches: int
+    network: keras.Model,
+    graph: ChannelGraph,
+    spec: TrainSpec,
+    records: list[ImageRecord],
+    num_batches: int,
 ) -> dict[str, Floats]:
     """Root mean square change of the loss per output channel, by layer name.
 
-    The network is not changed. Images are those that `spec` trains with, its augmentation
-    included; the loss is the one of the labels, without regularisers and teachers.
+    The network is not changed. Images are `records`, with the augmentation of `spec`; the loss is
+    the one of the labels, without regularisers and teachers.
 
     Raises:
-        DatasetError: the training images are missing or too few.
+        DatasetError: the training images are too few.
     """
     copy = keras.models.clone_model(network)
     copy.set_weights(network.get_weights())
@@ -47,12 +51,7 @@ def taylor_stats(
     model = _ServedLoss(copy, spec.model.heatmap_loss)
     model.compile(optimizer=recorder, jit_compile="auto")
     recorder.build(model.trainable_variables)
-    data = spec.dataloader.dataset_config
-    root, images = data.root_data_path, data.train_data
-    records, _ = checked_coco(
-        root / images.annotation_path, root / images.images_root_dir_path, spec.skeleton
-    )
-    stream = training_stream(spec, chosen_records(spec, records), heatmap_stride(network))
+    stream = training_stream(spec, records, heatmap_stride(network))
     with stream:
         model.fit(stream.batches(0), steps_per_epoch=num_batches, verbose=0, shuffle=False)
     return recorder.stats(num_batches)

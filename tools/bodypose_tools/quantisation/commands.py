@@ -129,16 +129,19 @@ def gate(
         GraphRuntime,
         typer.Option("--runtime", help="Runs the ONNX files; only CANDIDATE computes in bfloat16."),
     ] = GraphRuntime.ONNX_RUNTIME,
+    check_images: CheckImagesOption = False,
     json_out: JsonOption = None,
 ) -> None:
     """Refuse a model that loses more AP against its float version than --max-ap-drop allows.
 
     Example: `tools gate model.onnx int8.onnx -a val.json -i val --runtime openvino`
     """
+    from bodypose_client.image_check import check_split
     from bodypose_tools.results.record import Measurement
 
     from . import gate as stage
 
+    check_split(annotations, images, decode=check_images)
     measurement = Measurement()
     record = stage.compare_ap(float_model, candidate, annotations, images, max_ap_drop, runtime)
     if json_out:

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bodypose_client.image_check import check_split
 from bodypose_tools.data.coco import ImageRecord, read_coco
 from bodypose_tools.files.artifacts import sha256_of
 from bodypose_tools.files.json_records import write_record
@@ -64,7 +65,8 @@ def sample_calibration_images(
         raise CalibrationImagesError(
             f"{out}: expected an empty or new folder, got files there; give another -o"
         )
-    records = read_coco(annotations, images, skeleton, check_images=check_images)
+    check_split(annotations, images, decode=check_images)
+    records = read_coco(annotations, images, skeleton)
     chosen = choose(records, settings, skeleton)
     files = {}
     for record in chosen:

@@ -61,6 +61,7 @@ def train(
 def profile_input(
     spec: SpecOption,
     steps: Annotated[int, typer.Option(min=1, help="Training steps in each timed interval.")] = 60,
+    check_images: CheckImagesOption = False,
     json_out: JsonOption = None,
 ) -> None:
     """Measure whether training waits for its images.
@@ -79,7 +80,7 @@ def profile_input(
     checked = load_train_spec(spec)
     from .input_profile import profile_input as measure
 
-    record = measure(checked, steps, typer.echo)
+    record = measure(checked, steps, typer.echo, check_images=check_images)
     for name, rate in record["images_per_second"].items():
         typer.echo(f"{name:18} {rate:8.1f} images/s")
     typer.echo(f"{'share':18} {record['share']:8.3f}  of {record['device']}")

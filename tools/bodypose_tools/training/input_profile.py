@@ -11,17 +11,17 @@ from typing import Any
 import keras
 from keras import ops
 
-from bodypose_tools.data.annotation_check import checked_coco
-
 from .samples import Targets
-from .setup import TrainingSetup, chosen_records
+from .setup import TrainingSetup, training_records
 from .spec import TrainSpec
 
 _ROUNDS = 3
 _KEPT_BATCHES = 4  # on the device; more than one, so that no result is reused
 
 
-def profile_input(spec: TrainSpec, steps: int, say: Callable[[str], None]) -> dict[str, Any]:
+def profile_input(
+    spec: TrainSpec, steps: int, say: Callable[[str], None], *, check_images: bool = False
+) -> dict[str, Any]:
     """Images per second of a spec's training step with real data, and with batches that the
     device has already; also of the input alone.
 
@@ -32,16 +32,12 @@ def profile_input(spec: TrainSpec, steps: int, say: Callable[[str], None]) -> di
         spec: as for training; `num_epoch` does not matter.
         steps: batches in each timed interval.
         say: gets a line for each interval, and for each round's rates at the end.
+        check_images: decode every image before the first step.
 
     Raises:
         DatasetError, ConfigError, BackboneError, DeviceError: as `train`.
     """
-    data = spec.dataloader.dataset_config
-    root, split = data.root_data_path, data.train_data
-    records, _ = checked_coco(
-        root / split.annotation_path, root / split.images_root_dir_path, spec.skeleton
-    )
-    setup = TrainingSetup.of(spec, chosen_records(spec, records))
+    setup = TrainingSetup.of(spec, training_records(spec, check_images=check_images))
     size = spec.dataloader.batch_size
     with setup.stream as stream:
         real = stream.batches()

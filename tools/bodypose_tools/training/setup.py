@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from bodypose_tools.data.annotation_check import checked_coco
 from bodypose_tools.data.coco import ImageRecord
 from bodypose_tools.data.labels import LabelSettings
 from bodypose_tools.files.artifacts import Artifact
@@ -129,6 +130,23 @@ def _loaded(path: Path, spec: TrainSpec) -> tuple[keras.Model, GroupingSettings]
             f" got one of {pipeline.skeleton.name}"
         )
     return network, pipeline.grouping
+
+
+def train_files(spec: TrainSpec) -> tuple[Path, Path]:
+    """The annotations that a spec trains with, and the folder of their images."""
+    data = spec.dataloader.dataset_config
+    root, split = data.root_data_path, data.train_data
+    return root / split.annotation_path, root / split.images_root_dir_path
+
+
+def training_records(spec: TrainSpec, *, check_images: bool = False) -> list[ImageRecord]:
+    """Images that a spec trains with; what cannot be used is left out, as `train` does.
+
+    Raises:
+        DatasetError, AnnotationError, FileError: the annotations or all images are of no use.
+    """
+    records, _ = checked_coco(*train_files(spec), spec.skeleton, check_images=check_images)
+    return chosen_records(spec, records)
 
 
 def chosen_records(spec: TrainSpec, records: list[ImageRecord]) -> list[ImageRecord]:

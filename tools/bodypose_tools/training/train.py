@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from bodypose_client.image_check import check_split
 from bodypose_tools.data.annotation_check import checked_coco, summary, write_problems
 from bodypose_tools.data.coco import ImageRecord, read_coco
 from bodypose_tools.files.artifacts import Artifact
@@ -16,7 +17,7 @@ from pose_runtime.extras import install_line
 from .callbacks import Bar, EpochEnd, StopOnNaN, SwapToAverage
 from .checkpoint import STATE_FILE, Checkpoint, RunState, TrainingError, restore
 from .log import BEST_FILE
-from .setup import TrainingSetup, chosen_records
+from .setup import TrainingSetup, chosen_records, train_files, training_records
 from .spec import TrainSpec
 from .validation import BestNetwork, Validation
 
@@ -90,13 +91,22 @@ def train(
     return best.artifact
 
 
+def check_data(spec: TrainSpec, check_images: bool = False) -> None:
+    """Refuse a spec's annotations now, where training would meet them after other work.
+
+    Raises:
+        DatasetError, AnnotationError, FileError: as `train`; with `check_images` every image of
+            the validation split is decoded, while training leaves out what it cannot use.
+    """
+    _val_records(spec, check_images)
+    training_records(spec)
+
+
 def _checked_records(
     spec: TrainSpec, results_dir: Path, say: Say, check_images: bool = False
 ) -> list[ImageRecord]:
     """Images to train on; problems of the annotations are summarised, and listed in a file."""
-    data = spec.dataloader.dataset_config
-    annotations = data.root_data_path / data.train_data.annotation_path
-    images = data.root_data_path / data.train_data.images_root_dir_path
+    annotations, images = train_files(spec)
     records, problems = checked_coco(annotations, images, spec.skeleton, check_images=check_images)
     if problems:
         write_problems(problems, results_dir / _PROBLEMS)
@@ -117,4 +127,6 @@ def _val_records(spec: TrainSpec, check_images: bool) -> list[ImageRecord]:
         return []
     images = data.root_data_path / data.val_data.images_root_dir_path
     annotations = data.root_data_path / data.val_data.annotation_path
-    return read_coco(annotations, images, spec.skeleton, check_images=check_images)
+    if check_images:
+        check_split(annotations, images, decode=True)
+    return read_coco(annotations, images, spec.skeleton)

@@ -12,7 +12,7 @@ from bodypose_tools.networks.keras_files import save_network
 from bodypose_tools.pruning.channel_graph import trace_channels
 from bodypose_tools.pruning.taylor import taylor_stats
 from bodypose_tools.training.samples import Targets
-from bodypose_tools.training.setup import chosen_records, training_stream
+from bodypose_tools.training.setup import chosen_records, training_records, training_stream
 from pose_runtime.skeleton import BODYPOSE_18
 from pose_runtime.spec import PipelineSpec
 from tests.drawn import HEIGHT, WIDTH
@@ -46,7 +46,8 @@ def gated_network() -> keras.Model:
 def test_it_is_the_slope_of_the_loss_in_the_gate(drawn_coco):
     network, spec = gated_network(), spec_for(drawn_coco, 2)
     before = network.get_weights()
-    stats = taylor_stats(network, trace_channels(network, (HEIGHT, WIDTH)), spec, num_batches=1)
+    graph = trace_channels(network, (HEIGHT, WIDTH))
+    stats = taylor_stats(network, graph, spec, training_records(spec), num_batches=1)
     assert all(np.array_equal(a, b) for a, b in zip(before, network.get_weights(), strict=True))
     assert not network.get_layer("plain").trainable
     assert set(stats) == {"plain", "deep", "norm", "up", "heat_1", "paf_1"}
