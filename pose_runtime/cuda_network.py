@@ -46,7 +46,8 @@ def cuda_network(
 ) -> Callable[[Any], list[Any]]:
     """The network as a function: pixels (B, H, W, 3) uint8 to peaks and limb scores, for any B.
 
-    Where the card decodes, in the place of pixels: what `card_jpeg` packs, (B, 1) of bytes.
+    The pixels may also be a list of B images. Where the card decodes, they are what `card_jpeg`
+    packs, (B, 1) of bytes.
 
     Args:
         model: ONNX file from `tools export`, float32 or float16.
@@ -134,8 +135,9 @@ class _Pixels:
         return images
 
     def load(self, images: Any, stream: Any) -> None:
-        count = len(images)
-        self._staged.numpy()[:count] = images
+        count, staged = len(images), self._staged.numpy()
+        for at, image in enumerate(images):
+            staged[at] = image
         self._memory[:count].copy_(self._staged[:count], non_blocking=True)
 
     def inputs(self, batch: int) -> tuple[Any, ...]:

@@ -55,6 +55,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "unit/loadtest/test_verdict.py": "comparison knee plan slo",
     },
     "bodypose_tools": {
+        "integration/test_around.py": "benchmark.around benchmark.free_network",
         "integration/test_shipped_model.py": "server.demo",
         "integration/test_own_skeleton.py": "training.commands",
         "unit/tools/adoption/test_adopt.py": "adoption.commands adoption.foreign_graph"

@@ -7,7 +7,7 @@ from pathlib import Path
 import triton_python_backend_utils as pb_utils
 
 from .pose_runtime.admission import Admission  # pose_runtime/ is placed here by `tools build-repo`
-from .pose_runtime.door import Door, parameter
+from .pose_runtime.door import Door, joined, parameter
 from .pose_runtime.errors import SpecError
 from .pose_runtime.integrity import check_files
 from .pose_runtime.metrics import StageMetrics
@@ -42,14 +42,16 @@ def load_network(spec, config, instance):
         from .pose_runtime.openvino_network import openvino_network
 
         batch = int(parameter(config, "batch"))
-        return openvino_network(MODEL, spec, precision, threads_of(config), batch)
+        network = openvino_network(MODEL, spec, precision, threads_of(config), batch)
+        return lambda pixels: network(joined(pixels))
     if runtime == "cuda":
         from .pose_runtime.cuda_network import cuda_network
 
         batches = [int(size) for size in parameter(config, "batches").split(",")]
         number = int(instance.rpartition("_")[2])
         decodes = parameter(config, "decodes_on", "cpu") == "cuda"
-        return cuda_network(MODEL, spec, precision, batches, number, decodes=decodes)
+        network = cuda_network(MODEL, spec, precision, batches, number, decodes=decodes)
+        return lambda images: network([image for array in images for image in array])
     raise SpecError(f"runtime: expected openvino or cuda, got {runtime}; run `tools build-repo`")
 
 

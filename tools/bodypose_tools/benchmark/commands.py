@@ -35,7 +35,8 @@ def benchmark(
         typer.Option(
             "--subject",
             "-s",
-            help="Subject to measure: decoding, preprocessing, runtimes, serving or rivals; can be"
+            help="Subject to measure: decoding, preprocessing, runtimes, serving or rivals; with"
+            " --device cuda networks, profile, decoding, around, ensemble or cards; can be"
             " repeated. The others stay as they are in --output.",
             show_default="all",
         ),
@@ -90,11 +91,12 @@ def benchmark(
 
     Example: `tools benchmark --device cuda -o docs/results/gpu.json`
     """
+    import json
     import os
 
     from bodypose_client.image_check import check_split
     from bodypose_tools.files.shipped import SHIPPED_MODEL
-    from bodypose_tools.results.record import Measurement
+    from bodypose_tools.results.record import KEY, Measurement
 
     from .conditions import Setting
     from .report import rows_of
@@ -109,7 +111,16 @@ def benchmark(
         from . import gpu
 
         measurement = Measurement(timed=True)
-        measurement.write(output, gpu.measure(setting), models=[setting.model])
+        earlier = json.loads(output.read_text()) if subject and output.exists() else {}
+        earlier.pop(KEY, None)
+        gpu.measure(
+            setting,
+            subject or (),
+            lambda record: measurement.write(
+                output, record, models=[setting.model], data=[images] if images else []
+            ),
+            earlier,
+        )
         typer.echo(f"{output}  {effort} run on the GPU")
         return
     if setting.threads != cores and "serving" in (subject or ["serving"]):

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any, Final
@@ -15,27 +15,68 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from bodypose_tools.data.photos import photo_jpeg
-from bodypose_tools.repository.build import build_repository
-from bodypose_tools.repository.targets import tuned
-from bodypose_tools.repository.tuning import UNTUNED_CUDA
-from bodypose_tools.server.embedded import embedded_server
-from bodypose_tools.server.load import closed_loop, grpc_asks, grpc_stub, image_request
+from bodypose_tools.repository.tuning import UNTUNED_CUDA, UNTUNED_CUDA_DECODING, Tuning
+from pose_runtime.card_jpeg import CardJpeg
 from pose_runtime.cuda_network import cuda_network
+from pose_runtime.images import network_pixels
 from pose_runtime.spec import PipelineSpec
 
+from .around import measure_served, parts_alone, photos
 from .conditions import Setting
+from .free_network import write_free_network
+from .run import BenchmarkError
 
-SCHEMA: Final = "bodypose-gpu/1"
+SCHEMA: Final = "bodypose-gpu/2"
 BATCHES: Final = (1, 8, 32, 64)
 CLIENTS: Final = (1, 4, 16, 32, 64, 128)
 _MAX_RATIO = 2.0  # p99 of batches in random order over the steady one
+_MOST_DIFFERENCE = 1  # of 255, between the card's pixels and the CPU's
+_PROFILED = 64  # images of the batch whose operators are timed
+_CARDS = (1, 2)
 
 Network = Callable[[NDArray[np.uint8]], list[Any]]
 
 
-def measure(setting: Setting) -> dict[str, Any]:
-    """Starts, memory, rates by batch and what a changing batch costs; then the served ensemble.
+def subjects() -> Mapping[str, Callable[[Setting], Any]]:
+    """What is measured on a GPU, by name, in the order of a run."""
+    return {
+        "networks": _networks,
+        "profile": lambda setting: _in_a_process(_profile, setting, "f16"),
+        "decoding": lambda setting: _in_a_process(_decoding, setting, "f16"),
+        "around": _around,
+        "ensemble": _ensemble,
+        "cards": _cards,
+    }
+
+
+def measure(
+    setting: Setting,
+    names: Sequence[str] = (),
+    keep: Callable[[dict[str, Any]], object] = lambda record: None,
+    known: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Measure the subjects named, all if none is; the others stay as in `known`.
+
+    `keep` gets the record after each, so that an end of the run loses only one.
+
+    Raises:
+        BenchmarkError: there is no such subject.
+    """
+    every = subjects()
+    if strange := [name for name in names if name not in every]:
+        raise BenchmarkError(
+            f"subject {strange[0]!r}: expected one of {', '.join(every)} with --device cuda"
+        )
+    record = {**(known or {}), "schema": SCHEMA}
+    for name in names or every:
+        setting.say(name)
+        record[name] = every[name](setting)
+        keep(record)
+    return record
+
+
+def _networks(setting: Setting) -> dict[str, Any]:
+    """Starts, memory, rates by batch, and what a changing batch costs.
 
     A quick run leaves out float32, whose kernels take minutes to compile.
     """
@@ -49,27 +90,30 @@ def measure(setting: Setting) -> dict[str, Any]:
             networks[precision] = {"first_start_s": first} | _in_a_process(
                 _network, setting, precision
             )
-        record = {"schema": SCHEMA, "networks": networks}
-        if importlib.util.find_spec("pytriton") is not None:
-            setting.say("served")
-            record["served"] = _served(setting)
-    return record
+    del os.environ["TORCHINDUCTOR_CACHE_DIR"]
+    return networks
 
 
 def _in_a_process(function: Callable[..., Any], setting: Setting, precision: str) -> Any:
     """In one of its own, as a server's: what a start takes, and no memory left behind."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         calls = setting.pick(50, 300)
-        return pool.submit(function, setting.model, setting.spec, precision, calls).result()
+        return pool.submit(
+            function, setting.model, setting.spec, setting.images, precision, calls
+        ).result()
 
 
-def _started(model: Path, spec: PipelineSpec, precision: str, calls: int) -> float:
+def _started(
+    model: Path, spec: PipelineSpec, images: Path | None, precision: str, calls: int
+) -> float:
     started = time.perf_counter()
     cuda_network(model, spec, precision, BATCHES)
     return round(time.perf_counter() - started, 1)
 
 
-def _network(model: Path, spec: PipelineSpec, precision: str, calls: int) -> dict[str, Any]:
+def _network(
+    model: Path, spec: PipelineSpec, images: Path | None, precision: str, calls: int
+) -> dict[str, Any]:
     import torch
 
     started = time.perf_counter()
@@ -123,28 +167,161 @@ def _times_ms(network: Network, spec: PipelineSpec, sizes: list[int]) -> list[fl
     return times
 
 
-def _served(setting: Setting) -> dict[str, Any]:
-    """Rate and latency of the ensemble over gRPC, by clients that send one photo again."""
-    request = image_request(_photo(setting.images))
-    seconds = setting.pick(2, 8)
+def _profile(
+    model: Path, spec: PipelineSpec, images: Path | None, precision: str, calls: int
+) -> dict[str, Any]:
+    """Milliseconds on the card of one large batch, by kind of kernel, and the longest kernels."""
+    import torch
+
+    network = cuda_network(model, spec, precision, [_PROFILED])
+    pixels = np.zeros((_PROFILED, *spec.pixels.dims), np.uint8)
+    network(pixels)
+    times: dict[str, float] = defaultdict(float)
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+        for _ in range(10):
+            network(pixels)
+    for event in profiler.events():
+        times[event.name] += event.device_time_total / 10 / 1000
+    kinds: dict[str, float] = defaultdict(float)
+    for name, ms in times.items():
+        kinds[_kind_of(name)] += ms
+    longest = sorted(times.items(), key=lambda item: -item[1])[:15]
+    return {
+        "batch": _PROFILED,
+        "ms_by_kind": {kind: round(ms, 3) for kind, ms in sorted(kinds.items())},
+        "longest": [{"kernel": name[:100], "ms": round(ms, 3)} for name, ms in longest],
+        "kernels": sum(ms > 0 for ms in times.values()),
+    }
+
+
+def _kind_of(kernel: str) -> str:
+    """What a kernel does, by its name; the compiler's own names list the operators in them."""
+    name = kernel.lower()
+    if "memcpy" in name or "memset" in name:
+        return "copies"
+    if name.startswith("triton"):
+        return "fused by the compiler, with convolution" if "conv" in name else "fused, pointwise"
+    if "depthwise" in name or "dgrad2d" in name or "grouped" in name:
+        return "depthwise convolutions"
+    if any(word in name for word in ("conv", "cudnn", "cutlass", "xmma", "gemm", "implicit")):
+        return "dense convolutions"
+    return "other"
+
+
+def _decoding(
+    model: Path, spec: PipelineSpec, images: Path | None, precision: str, calls: int
+) -> dict[str, Any]:
+    """Rates of the card's JPEG decoder by batch, and its pixels against the CPU's."""
+    import torch
+
+    from pose_runtime.card_jpeg import for_card
+    from pose_runtime.card_pixels import CardPixels
+    from pose_runtime.image_headers import checked_image
+    from pose_runtime.letterbox_in_torch import letterbox
+    from pose_runtime.nvjpeg import HardwareDecoder
+
+    decoder, stream = HardwareDecoder(torch.version.cuda), torch.cuda.Stream()
+
+    def on_cpu(jpeg: bytes) -> NDArray[np.uint8]:
+        raise BenchmarkError(f"expected a JPEG that the card decodes, got {len(jpeg)} bytes")
+
+    def decode(jpegs: Sequence[CardJpeg], places: Any) -> list[bool]:
+        return decoder.decode(jpegs, places, stream.cuda_stream)
+
+    files = photos(images, 10**6)
+    chosen = [
+        (data, jpeg)
+        for data in files
+        if (jpeg := for_card(checked_image(data, spec.limits), spec.network_hw))
+    ]
+    placed = torch.compile(lambda planes, facts: letterbox(planes, facts, spec.network_hw))
+    rates: dict[str, Any] = {}
+    worst = over = 0
+    with torch.inference_mode(), torch.cuda.stream(stream):
+        for batch in (1, 8, 32, 64):
+            memory = CardPixels(spec, batch, "cuda", decode, on_cpu)
+            turns = [
+                [chosen[(turn * batch + at) % len(chosen)][1] for at in range(batch)]
+                for turn in range(max(10, calls // 5))
+            ]
+            rates[str(batch)] = {}
+            for what in ("decoded", "decoded and letterboxed"):
+                times = []
+                for number, jpegs in enumerate([turns[0], turns[0], *turns]):
+                    begun = time.perf_counter()
+                    memory.load(jpegs)
+                    if what != "decoded":
+                        placed(memory.planes, memory.facts)
+                    stream.synchronize()
+                    if number > 1:
+                        times.append(time.perf_counter() - begun)
+                rates[str(batch)][what] = {
+                    "p50_ms": round(1000 * float(np.median(times)), 3),
+                    "images_per_s": round(batch / float(np.median(times))),
+                }
+        memory = CardPixels(spec, 32, "cuda", decode, on_cpu)
+        for first in range(0, len(chosen), 32):
+            part = chosen[first : first + 32]
+            memory.load([jpeg for _, jpeg in part])
+            made = placed(memory.planes, memory.facts).cpu().numpy()
+            for pixels, (data, _) in zip(made, part, strict=False):
+                wanted, _ = network_pixels(data, spec.network_hw, spec.limits)
+                difference = np.abs(pixels.astype(np.int16) - wanted)
+                worst = max(worst, int(difference.max()))
+                over += int(difference.max() > _MOST_DIFFERENCE)
+    return {
+        "photos": len(files),
+        "by_the_card": len(chosen),
+        "largest_difference": worst,
+        "photos_beyond_goal": over,
+        "goal": _MOST_DIFFERENCE,
+        "met": worst <= _MOST_DIFFERENCE,
+        "by_batch": rates,
+    }
+
+
+def _around(setting: Setting) -> dict[str, Any]:
+    """All that is around a network that costs nothing, by the processor that decodes."""
+    record: dict[str, Any] = {"parts_ms": parts_alone(setting)}
     with tempfile.TemporaryDirectory() as folder:
-        repository = Path(folder) / "repository"
-        build_repository(setting.model, repository, tuned(UNTUNED_CUDA))
-        started = time.perf_counter()
-        with embedded_server(repository) as server:
-            ready_s = round(time.perf_counter() - started, 1)
-            curve = []
-            with grpc_stub(server.grpc_url) as stub:
-                for clients in CLIENTS:
-                    step = closed_loop(grpc_asks(stub, request), clients, seconds).summary()
-                    setting.say(f"served: {clients} clients, {step['images_per_s']} images/s")
-                    curve.append(step)
-    return {"ready_s": ready_s, "by_clients": curve}
+        jpeg = photos(setting.images)[0]
+        free = write_free_network(setting, jpeg, Path(folder) / "free.onnx")
+        for name, tuning in _SERVERS.items():
+            record[name] = measure_served(
+                setting, free, tuning, CLIENTS[:: setting.pick(2, 1)], Path(folder) / name
+            )
+    return record
 
 
-def _photo(images: Path | None) -> bytes:
-    """The photo of median size of a folder; a packaged one of 640 x 480 without a folder."""
-    if images is None:
-        return photo_jpeg(640, 480)
-    files = sorted(images.glob("*.jpg"), key=lambda path: path.stat().st_size)
-    return files[len(files) // 2].read_bytes()
+def _ensemble(setting: Setting) -> dict[str, Any]:
+    """The ensemble with its network, by the processor that decodes."""
+    record = {}
+    for name, tuning in _SERVERS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            record[name] = measure_served(
+                setting, setting.model, tuning, CLIENTS[:: setting.pick(2, 1)], Path(folder)
+            )
+    return record
+
+
+def _cards(setting: Setting) -> dict[str, Any]:
+    """One server with instances on one card and on two; nothing where there is one card."""
+    import torch
+
+    record = {}
+    for count in _CARDS:
+        if count > torch.cuda.device_count():
+            break
+        with tempfile.TemporaryDirectory() as folder:
+            tuning = UNTUNED_CUDA_DECODING.on_gpus(count)
+            record[str(count)] = measure_served(
+                setting, setting.model, tuning, (64, 128, 192), Path(folder)
+            )
+    best = [max(step["images_per_s"] for step in each["by_clients"]) for each in record.values()]
+    return {**record, "times_as_fast": round(best[-1] / best[0], 3) if best[1:] else None}
+
+
+_SERVERS: Final[Mapping[str, Tuning]] = {
+    "cpu decodes": UNTUNED_CUDA,
+    "card decodes": UNTUNED_CUDA_DECODING,
+}

@@ -40,7 +40,7 @@ CLIENTS = (1, 2, 4, 8, 16)
 PRECISION = UNTUNED.precision  # arithmetic of the embedded network
 _OVERLOAD = 8  # times the clients at the knee
 _SERVED = "ensemble"
-_STAGES = ("queue", "compute_input", "compute_infer", "compute_output")
+STAGES = ("queue", "compute_input", "compute_infer", "compute_output")
 
 
 def measure(setting: Setting) -> dict[str, Any]:
@@ -135,13 +135,13 @@ def _one_client(
     latencies: list[float] = []
     with grpc_stub(server.grpc_url) as stub:
         make_ask = grpc_asks(stub, image_request(jpeg))
-        before = _spent(stub)
+        before = spent(stub)
         for _ in range(ROUNDS):
             for name, seconds_each in take_turns(steps, setting.pick(5, 15)).items():
                 spans[name].append(1000 * float(np.median(seconds_each)))
             load = closed_loop(make_ask, 1, seconds).summary()
             latencies.append(load["latency_ms"]["median"])
-        after = _spent(stub)
+        after = spent(stub)
     added = np.array(latencies) - np.sum(list(spans.values()), axis=0)
     return {
         "steps_ms": {name: spread(np.array(values)) for name, values in spans.items()},
@@ -151,19 +151,20 @@ def _one_client(
             name: {
                 stage: round((spent[stage][1] - ns) / max(spent[stage][0] - count, 1) / 1e6, 3)
                 for stage, (count, ns) in before[name].items()
+                if stage in STAGES
             }
             for name, spent in after.items()
         },
     }
 
 
-def _spent(stub: Any) -> dict[str, dict[str, tuple[int, int]]]:
+def spent(stub: Any) -> dict[str, dict[str, tuple[int, int]]]:
     """Triton's statistics: count and nanoseconds, by model and stage."""
     answer = stub.ModelStatistics(service_pb2.ModelStatisticsRequest())
     return {
         model.name: {
             stage: (spent.count, spent.ns)
-            for stage in _STAGES
+            for stage in (*STAGES, "success")
             for spent in (getattr(model.inference_stats, stage),)
         }
         for model in answer.model_stats
@@ -202,20 +203,21 @@ def _joined(loads: Sequence[Load]) -> Load:
 
 def _images_so_far(server: EmbeddedServer) -> int:
     with grpc_stub(server.grpc_url) as stub:
-        return _spent(stub)[ENSEMBLE]["compute_infer"][0]
+        return spent(stub)[ENSEMBLE]["compute_infer"][0]
 
 
 def _memory(server: EmbeddedServer) -> dict[str, Any]:
     """Megabytes of all the server's processes: RSS, and with shared pages counted once (PSS)."""
     rss, pss = 0, 0
-    for process in _processes(server):
+    for process in processes_of(server):
         with contextlib.suppress(psutil.Error):
             memory = process.memory_full_info()
             rss, pss = rss + memory.rss, pss + memory.pss
     return {"rss_mb": round(rss / 1e6), "pss_mb": round(pss / 1e6)}
 
 
-def _processes(server: EmbeddedServer) -> Iterator[psutil.Process]:
+def processes_of(server: EmbeddedServer) -> Iterator[psutil.Process]:
+    """The server's own process, and those of its models."""
     root = psutil.Process(server.pid)
     yield root
     yield from root.children(recursive=True)

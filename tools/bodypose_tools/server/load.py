@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import http.client
+import itertools
+import multiprocessing
+import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -93,6 +96,68 @@ def closed_loop(make_ask: Callable[[], Ask], clients: int, seconds: float) -> Lo
         finally:
             over.set()  # after an error or Ctrl-C the other clients stop, too
     return load
+
+
+class Crowd:
+    """Clients in several processes, since one Python sends at most some thousand images a second.
+
+    Each sends all images in turn, from another one on.
+    """
+
+    def __init__(self, url: str, images: Sequence[bytes], processes: int) -> None:
+        """Start the processes.
+
+        Args:
+            url: gRPC endpoint, `host:port`.
+            images: encoded.
+            processes: at most; each has as many clients as the others, or one more.
+        """
+        self._url, self._images, self._processes = url, tuple(images), processes
+        context = multiprocessing.get_context("spawn")
+        self._pool = ProcessPoolExecutor(processes, context)
+        list(self._pool.map(len, [()] * processes))
+
+    def closed_loop(self, clients: int, seconds: float) -> Load:
+        """As `closed_loop`, of all processes together."""
+        share, rest = divmod(clients, self._processes)
+        sizes = [share + (number < rest) for number in range(self._processes)]
+        begin = time.time() + 1.0  # when all have read their images
+        asked = [
+            self._pool.submit(_part_of_crowd, self._url, self._images, size, seconds, begin)
+            for size in sizes
+            if size
+        ]
+        return joined([each.result() for each in asked], clients)
+
+    def close(self) -> None:
+        self._pool.shutdown()
+
+
+def _part_of_crowd(
+    url: str, images: Sequence[bytes], clients: int, seconds: float, begin: float
+) -> Load:
+    requests = [image_request(jpeg) for jpeg in images]
+    firsts = itertools.count()
+    with grpc_stub(url) as stub:
+
+        def make_ask() -> Ask:
+            first = 7 * (os.getpid() + next(firsts))
+            asks = [grpc_asks(stub, request)() for request in requests]
+            turns = itertools.count(first)
+            return lambda: asks[next(turns) % len(asks)]()
+
+        time.sleep(max(0.0, begin - time.time()))
+        return closed_loop(make_ask, clients, seconds)
+
+
+def joined(loads: Sequence[Load], clients: int) -> Load:
+    """Loads at the same time as one."""
+    return Load(
+        clients,
+        max(load.seconds for load in loads),
+        [latency for load in loads for latency in load.latencies_s],
+        sum((load.outcomes for load in loads), Counter()),
+    )
 
 
 def knee_of(curve: Curve) -> dict[str, Any]:
