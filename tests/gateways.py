@@ -7,14 +7,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from bodypose_tools.deploying.files import write_gateway
-from bodypose_tools.deploying.settings import Access
+from bodypose_tools.deploying.settings import REQUESTS_PER_S, Access
 from bodypose_tools.deploying.values import Gateway, Server
 
 
@@ -39,6 +39,8 @@ def gateway(
     repository: Path,
     folder: Path,
     access: Access = Access.OPEN,
+    requests_per_s: int = REQUESTS_PER_S,
+    prepare: Callable[[], None] = lambda: None,
 ) -> Iterator[str]:
     """The gateway `envoy` or `haproxy`, running; gives its host:port.
 
@@ -46,14 +48,18 @@ def gateway(
         name: of the gateway.
         servers: `gRPC` and `HTTP` of each, host:port.
         repository: that they serve, whose limits the gateway holds.
-        folder: for its files; with tokens it has the certificate and access.yaml.
+        folder: for its files.
         access: who may ask.
+        requests_per_s: of one token.
+        prepare: adds certificate and tokens to the files.
     """
     program = {"envoy": envoy, "haproxy": haproxy}[name]()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     behind = tuple(_server(each) for each in servers)
-    write_gateway(repository, folder, Gateway(behind, access, host="127.0.0.1", port=port))
+    told = Gateway(behind, access, requests_per_s, host="127.0.0.1", port=port)
+    write_gateway(repository, folder, told)
+    prepare()
     file = folder / {"envoy": "envoy.yaml", "haproxy": "haproxy.cfg"}[name]
     command = {
         "envoy": [
