@@ -8,6 +8,7 @@ local MODEL = "@{name}"
 local MAX_SIDE = 65535
 local MAX_DEPTH = 16  -- of JSON; a request needs 5
 local MAX_PARTS = 256  -- objects and lists in JSON, or fields of a message
+local MAX_DETAIL = 512  -- bytes of a tensor's parameters, or of an output
 local SHARED = "shared_memory"
 
 -- A number of protobuf's, from the first byte of `bytes` at `at`; nil when it is cut off or too long.
@@ -52,7 +53,7 @@ local function tensor_is_plausible(read, start, size)
       if field == 3 and length > 0 and
         (length > 100 or not sides_are_plausible(read(start + at, length))) then return false end
       if field == 4 and
-        (length > 1000 or string.find(read(start + at, length), SHARED, 1, true)) then return false end
+        (length > MAX_DETAIL or string.find(read(start + at, length), SHARED, 1, true)) then return false end
       at = at + length
     else
       return false
@@ -119,7 +120,7 @@ local function is_plausible(read, size)
       elseif field == 5 and not tensor_is_plausible(read, at + after - 1, length) then
         return false
       elseif field == 6 and  -- an output
-        (length > 1000 or string.find(read(at + after - 1, length), SHARED, 1, true)) then
+        (length > MAX_DETAIL or string.find(read(at + after - 1, length), SHARED, 1, true)) then
         return false
       end
       at = at + after - 1 + length
