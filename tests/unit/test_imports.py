@@ -54,14 +54,15 @@ MAY_IMPORT_PACKAGES = {
     "bodypose_tools.benchmark": "bodypose_tools bodypose_client pose_runtime numpy cv2 grpc keras"
     " onnx onnxruntime openvino matplotlib psutil simplejpeg skimage tritonclient typer google"
     " tensorflow tf2onnx torch",
+    "bodypose_tools.benchmark.quantiser_runs": "modelopt nncf numpy onnx onnxruntime",
 }
 
 # Room of tools -> the rooms of tools that it may import: only ones further down.
 MAY_IMPORT = {
     "pages": "files results experiments benchmark pruning",
     "experiments": "files results networks graphs data runtimes evaluation training export pruning",
-    "benchmark": "files results networks graphs data pretrained runtimes evaluation export"
-    " repository server",
+    "benchmark": "files results networks graphs data pretrained runtimes evaluation"
+    " quantisation export repository server",
     "soak": "files results runtimes repository server",
     "deploying": "files repository server",
     "server": "files runtimes repository",

@@ -11,7 +11,13 @@ import typer
 from bodypose_client.commands.entry import Version, run
 
 from .adoption.commands import adopt
-from .benchmark.commands import benchmark, benchmark_report, import_movenet_graph, tune
+from .benchmark.commands import (
+    benchmark,
+    benchmark_report,
+    compare_quantisers,
+    import_movenet_graph,
+    tune,
+)
 from .bulk.commands import bulk
 from .deploying.commands import deploy_files
 from .engines.commands import build_engine
@@ -23,7 +29,13 @@ from .library_messages import leave_out_known, show_all
 from .pages.commands import app as results
 from .pretrained.commands import add_pyramid, import_backbone, interpolate, remove_pyramid
 from .pruning.commands import optimize, prune, retrain
-from .quantisation.commands import compare, compare_speed, gate, sample_calibration_images
+from .quantisation.commands import (
+    compare,
+    compare_speed,
+    equalise,
+    gate,
+    sample_calibration_images,
+)
 from .repository.commands import build_repo, check_repo
 from .scenes.commands import draw_people
 from .server.commands import demo, promote, rollback, serve
@@ -52,13 +64,14 @@ COMMANDS: Final[Mapping[str, tuple[Callable[..., Any], ...]]] = {
         export,
         adopt,
         sample_calibration_images,
+        equalise,
         gate,
         compare,
         compare_speed,
         build_engine,
     ),
     "Serve": (build_repo, check_repo, serve, demo, promote, rollback, deploy_files),
-    "Measure": (benchmark, benchmark_report, tune, soak, import_movenet_graph),
+    "Measure": (benchmark, benchmark_report, tune, soak, import_movenet_graph, compare_quantisers),
     "Compare runs": (ablation, data_scaling, compare_modes, compare_sizes),
 }
 

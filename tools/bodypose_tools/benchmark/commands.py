@@ -1,4 +1,4 @@
-"""The commands `tools benchmark`, `benchmark-report`, `import-movenet-graph` and `tune`."""
+"""The commands `tools benchmark`, its report, `compare-quantisers`, MoveNet's import and `tune`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bodypose_tools.options import CheckImagesOption, new_file
+from bodypose_tools.options import AnnotationsOption, CheckImagesOption, ImagesOption, new_file
 from bodypose_tools.runtimes.settings import Device, Precision
 
-from .settings import Objective
+from .settings import Objective, Quantiser
 
 if TYPE_CHECKING:
     from .tune import Trial
@@ -216,6 +216,81 @@ def import_movenet_graph(
 
     made = export_movenet(source, output, input_hw())
     typer.echo(f"{output}  {made.sha256[:12]}  for {input_hw()[1]} x {input_hw()[0]} pixels")
+
+
+def compare_quantisers(
+    annotations: AnnotationsOption,
+    images: ImagesOption,
+    cal_image_dir: Annotated[
+        Path,
+        typer.Option(
+            "--cal-image-dir",
+            help="Folder of calibration images, from `tools sample-calibration-images`.",
+            exists=True,
+            file_okay=False,
+        ),
+    ],
+    model: Annotated[
+        Path | None,
+        typer.Argument(help="Float ONNX file of `tools export`.", show_default="the shipped model"),
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="JSON to write.", callback=new_file)
+    ] = Path("build/quantisers.json"),
+    quantiser: Annotated[
+        list[Quantiser] | None,
+        typer.Option(
+            "--quantiser",
+            "-q",
+            help="Library to compare with; can be repeated.",
+            show_default="all",
+        ),
+    ] = None,
+    num_images: Annotated[
+        int, typer.Option("--num-images", "-n", min=1, metavar="N", help="Calibration images.")
+    ] = 32,
+    environments: Annotated[
+        Path,
+        typer.Option(
+            help="Folder of the libraries' own environments; Model Optimizer's takes 6 GB."
+        ),
+    ] = Path("build/quantisers"),
+    rounds: Annotated[
+        int, typer.Option(min=1, metavar="N", help="Rounds of the timing, in turn.")
+    ] = 20,
+) -> None:
+    """Compare our INT8 with Model Optimizer's, NNCF's and ONNX Runtime's, on the same images.
+
+    Each library is installed into an environment of its own.
+
+    Example: `tools compare-quantisers -a val.json -i val --cal-image-dir calibration -q nncf`
+    """
+    from bodypose_tools.files.shipped import SHIPPED_MODEL
+    from bodypose_tools.results.record import Measurement
+
+    from .quantisers import compare_quantisers, quantisers_table
+
+    model = model or SHIPPED_MODEL
+    measurement = Measurement(timed=True)
+    record = compare_quantisers(
+        model,
+        annotations,
+        images,
+        cal_image_dir,
+        num_images,
+        quantiser or list(Quantiser),
+        environments,
+        rounds,
+        _speak,
+    )
+    measurement.write(
+        output,
+        record,
+        models=[model],
+        data=[annotations, images],
+        repeats={"rounds": rounds, "order": "in turn"},
+    )
+    typer.echo("\n".join(quantisers_table(record)))
 
 
 def tune(

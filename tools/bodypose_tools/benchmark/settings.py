@@ -17,3 +17,11 @@ class Effort(StrEnum):
 
     QUICK = "quick"
     FULL = "full"
+
+
+class Quantiser(StrEnum):
+    """INT8 quantisers of other projects, which `tools compare-quantisers` installs."""
+
+    MODEL_OPTIMIZER = "modelopt"
+    NNCF = "nncf"
+    ONNX_RUNTIME = "onnxruntime"

@@ -11,7 +11,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from .index import CONVOLUTIONS
+from .index import CONVOLUTIONS, OnnxGraph, replace_nodes
 
 _MIN_FLOAT16_SIZE = 256  # numbers; a smaller kernel stays float32
 _MIN_SHARED_SIZE = 8  # numbers; a smaller constant is not worth a comparison
@@ -65,6 +65,21 @@ def store_as_float16(model: onnx.ModelProto, max_error: float = HALF_ROUNDING) -
     del graph.node[:]
     graph.node.extend(nodes)
     return halved
+
+
+def unfold_casts(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The graph with each constant in the type that its readers get: undoes `store_as_float16`.
+
+    Quantisers of other projects take a kernel behind a Cast for an activation.
+    """
+    unfolded = deepcopy(model)
+    graph = OnnxGraph(unfolded)
+    folded = [n for n in graph.nodes if n.op_type == "Cast" and graph.is_constant(n.output[0])]
+    stored = [
+        numpy_helper.from_array(graph.constant(node.output[0]), node.output[0]) for node in folded
+    ]
+    replace_nodes(unfolded, [node for node in graph.nodes if node not in folded], stored)
+    return unfolded
 
 
 def share_constants(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -1,4 +1,4 @@
-"""The commands `tools sample-calibration-images`, `gate`, `compare-speed` and `compare`."""
+"""The commands that sample calibration images, equalise, gate and compare models."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from bodypose_tools.options import (
     ImagesOption,
     JsonOption,
     SkeletonOption,
+    new_file,
     new_folder,
     skeleton_of,
 )
@@ -105,6 +106,53 @@ def sample_calibration_images(
         check_images=check_images,
     )
     typer.echo(f"{output}  {num_images} images, named with their sha256 in {manifest}")
+
+
+def equalise(
+    model: Annotated[
+        Path,
+        typer.Argument(
+            metavar="MODEL",
+            help="Float ONNX file of `tools export --sdk_compatible_model`.",
+            dir_okay=False,
+        ),
+    ],
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="ONNX file to write.", callback=new_file),
+    ],
+    cal_image_dir: Annotated[
+        Path,
+        typer.Option(
+            "--cal-image-dir",
+            help="Folder of calibration images, from `tools sample-calibration-images`.",
+            exists=True,
+            file_okay=False,
+        ),
+    ],
+    num_images: Annotated[
+        int,
+        typer.Option(
+            "--num-images", "-n", min=1, metavar="N", help="Images that measure the channels."
+        ),
+    ] = 64,
+) -> None:
+    """Prepare a float graph for another project's INT8 quantiser: channels get similar ranges.
+
+    The record beside the file lists under `leave_in_float` the nodes that a quantiser should leave.
+
+    Example: `tools equalise model.onnx -o equalised.onnx --cal-image-dir calibration`
+    """
+    from bodypose_tools.files.artifacts import record_path
+
+    from . import foreign as stage
+
+    made = stage.equalise_file(model, output, cal_image_dir, num_images)
+    left = len(made.settings["leave_in_float"])
+    typer.echo(
+        f"{output}  {made.settings['joints_that_stay']:.4f} of the joints stay, {left} nodes to"
+        f" leave in float are named in {record_path(output).name}"
+    )
 
 
 def gate(

@@ -90,8 +90,7 @@ def place(
     graph = OnnxGraph(model)
     if strays := set(float_layers) - {node.name for node in graph.nodes}:
         raise QuantisationError(f"expected names of nodes to keep in float, got {sorted(strays)}")
-    inside = graph.leading_to_weights() & graph.following_weights()
-    inside -= graph.leading_to_outputs() | set(float_layers)
+    inside = _inside(graph) - set(float_layers)
     layers = [
         node.name for node in graph.nodes if node.name in inside and _fills_vectors(graph, node)
     ]
@@ -120,6 +119,31 @@ def place(
         if not group <= positive:
             positive -= group
     return Placement(tuple(layers), frozenset(inputs), tensors, shared, frozenset(positive))
+
+
+def left_in_float(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Names of the nodes that rules 3, 6 and 7 keep in float, for quantisers that take such a list.
+
+    Args:
+        model: from `prepare`.
+
+    Returns:
+        In the graph's order: weighted nodes that get no INT8 weights, and every node outside of the
+        INT8 region.
+    """
+    graph = OnnxGraph(model)
+    inside, layers = _inside(graph), place(model).layers
+    return tuple(
+        node.name
+        for node in graph.nodes
+        if node.name not in inside or (graph.is_weighted(node) and node.name not in layers)
+    )
+
+
+def _inside(graph: OnnxGraph) -> set[str]:
+    """Names of nodes between the first weights and the heads (rules 3 and 7)."""
+    between = graph.leading_to_weights() & graph.following_weights()
+    return between - graph.leading_to_outputs()
 
 
 def _never_negative(graph: OnnxGraph) -> set[str]:
