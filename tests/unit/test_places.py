@@ -69,6 +69,8 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         " benchmark.gpu benchmark.in_process benchmark.movenet benchmark.networks"
         " benchmark.plots benchmark.preprocessing benchmark.report benchmark.rivals"
         " benchmark.run benchmark.runtimes benchmark.serving data.photos",
+        "long/test_quantisers.py": "benchmark.quantiser_runs.model_optimizer"
+        " benchmark.quantiser_runs.onnx_runtime benchmark.quantiser_runs.openvino_nncf",
         "unit/tools/bulk/test_run.py": "bulk.commands bulk.jobs bulk.processes bulk.worker",
         "unit/tools/data/test_annotation_check.py": "data.skeletons",
         "unit/tools/engines/test_build.py": "engines.commands engines.options graphs.batch_norm"
@@ -118,7 +120,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
     },
 }
 # These start the programs that they test, so their imports do not show what runs.
-START_PROGRAMS = ("integration", "timed")
+START_PROGRAMS = ("integration", "long", "timed")
 
 
 def lines() -> Iterator[tuple[str, str]]:

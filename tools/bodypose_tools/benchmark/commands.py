@@ -225,7 +225,8 @@ def compare_quantisers(
         Path,
         typer.Option(
             "--cal-image-dir",
-            help="Folder of calibration images, from `tools sample-calibration-images`.",
+            metavar="DIR",
+            help="Folder of calibration images.",
             exists=True,
             file_okay=False,
         ),
@@ -258,6 +259,7 @@ def compare_quantisers(
     rounds: Annotated[
         int, typer.Option(min=1, metavar="N", help="Rounds of the timing, in turn.")
     ] = 20,
+    check_images: CheckImagesOption = False,
 ) -> None:
     """Compare our INT8 with Model Optimizer's, NNCF's and ONNX Runtime's, on the same images.
 
@@ -265,11 +267,13 @@ def compare_quantisers(
 
     Example: `tools compare-quantisers -a val.json -i val --cal-image-dir calibration -q nncf`
     """
+    from bodypose_client.image_check import check_split
     from bodypose_tools.files.shipped import SHIPPED_MODEL
     from bodypose_tools.results.record import Measurement
 
     from .quantisers import compare_quantisers, quantisers_table
 
+    check_split(annotations, images, decode=check_images)
     model = model or SHIPPED_MODEL
     measurement = Measurement(timed=True)
     record = compare_quantisers(

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Final
 
 from bodypose_loadtest.result import with_table
-from bodypose_tools.benchmark.quantisers import quantisers_table
 from bodypose_tools.benchmark.report import report
 from bodypose_tools.experiments.data_scaling import scaling_table
 from bodypose_tools.experiments.runs import ablation_table
@@ -139,10 +138,6 @@ def pruned(network: str) -> Callable[[Records], str]:
     return table
 
 
-def quantisers(records: Records) -> str:
-    return _lines(quantisers_table(records["quantisers"]))
-
-
 def soak(records: Records) -> str:
     record = records["soak"]
     server, client = (record["resources"][name] for name in ("server_mib", "client_mib"))
@@ -219,7 +214,6 @@ BLOCKS: Final[Mapping[str, Mapping[str, Callable[[Records], str]]]] = {
         "recipes": lambda records: ablation_table(records["recipes"]),
     },
     "docs/operations.md": {"soak": soak},
-    "docs/quantisers.md": {"quantisers": quantisers},
     "docs/security.md": {"isolation": isolation, "fuzz": fuzz},
 }
 PERFORMANCE: Final = "docs/performance.md"
