@@ -116,11 +116,8 @@ class _Source(Protocol):
     def load(self, images: Any, stream: Any) -> None:
         """Put at most a batch into the card's memory, on a stream."""
 
-    def inputs(self, batch: int) -> tuple[Any, ...]:
-        """The memory that a batch of this size is computed from."""
-
-    def pixels(self, *inputs: Any) -> Any:
-        """(B, H, W, 3) uint8, of `inputs`; traced."""
+    def pixels(self, batch: int) -> Any:
+        """(B, H, W, 3) uint8: of what was loaded, on the current stream."""
 
 
 class _Pixels:
@@ -140,15 +137,12 @@ class _Pixels:
             staged[at] = image
         self._memory[:count].copy_(self._staged[:count], non_blocking=True)
 
-    def inputs(self, batch: int) -> tuple[Any, ...]:
-        return (self._memory[:batch],)
-
-    def pixels(self, *inputs: Any) -> Any:
-        return inputs[0]
+    def pixels(self, batch: int) -> Any:
+        return self._memory[:batch]
 
 
 class _Encoded:
-    """JPEGs are decoded by the card, and become pixels in the network's own graph."""
+    """JPEGs are decoded by the card, and become pixels in the network's CUDA graph."""
 
     def __init__(self, torch: Any, spec: PipelineSpec, batch: int, device: str) -> None:
         self._spec = spec
@@ -156,6 +150,11 @@ class _Encoded:
         self._on_cpu = BoundedDecoder(spec.network_hw, spec.limits)
         self._stream = 0
         self._card = CardPixels(spec, batch, device, self._decode, self._decode_on_cpu)
+        self._letterbox = torch.compile(
+            lambda planes, facts: letterbox(planes, facts, spec.network_hw),
+            fullgraph=True,
+            dynamic=False,
+        )
 
     def _decode(
         self, jpegs: Sequence[CardJpeg], places: Sequence[Sequence[Plane]]
@@ -173,12 +172,8 @@ class _Encoded:
         self._stream = stream.cuda_stream
         self._card.load(images)
 
-    def inputs(self, batch: int) -> tuple[Any, ...]:
-        return self._card.planes, self._card.facts[:batch]
-
-    def pixels(self, *inputs: Any) -> Any:
-        planes, facts = inputs
-        return letterbox(planes, facts, self._spec.network_hw)
+    def pixels(self, batch: int) -> Any:
+        return self._letterbox(self._card.planes, self._card.facts[:batch])
 
 
 def _torch_with_cuda() -> Any:
@@ -217,19 +212,18 @@ def _compiled(
     """One batch size: at most `batch` images in, as many rows out as the batch has."""
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    inputs = source.inputs(batch)
-    network = torch_function(model, batch, device, precision == "f16")
     stream = torch.cuda.Stream(device)
     with torch.inference_mode(), torch.cuda.stream(stream):
+        pixels = source.pixels(batch)
         # Flat, the graph is followed by the compiler in a fraction of the time.
-        flat = make_fx(lambda *given: network(source.pixels(*given)))(*inputs)
+        flat = make_fx(torch_function(model, batch, device, precision == "f16"))(pixels)
         function = torch.compile(flat, fullgraph=True, dynamic=False)
         for _ in range(3):  # compiles, and lets cuDNN choose, before the graph is captured
-            function(*inputs)
+            function(source.pixels(batch))
         stream.synchronize()
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph, stream=stream):
-            made = function(*inputs)
+            made = function(source.pixels(batch))
         results = [torch.empty(each.shape, dtype=torch.float32).pin_memory() for each in made]
     arrays = [each.numpy() for each in results]
 

@@ -24,7 +24,8 @@ def setting() -> Setting:
 @pytest.fixture(scope="module")
 def free(setting, tmp_path_factory):
     output = tmp_path_factory.mktemp("free") / "free.onnx"
-    return write_free_network(setting, photos(None)[0], output)
+    network = openvino_graph(setting.model, 1, "f32", [(1, *setting.spec.pixels.dims)])
+    return write_free_network(setting, photos(None)[0], network, output)
 
 
 def test_a_free_network_answers_the_photos_people_for_any_image(setting, free):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,14 +13,21 @@ from onnx import TensorProto, helper, numpy_helper
 from bodypose_tools.files.artifacts import Artifact
 from pose_runtime.images import network_pixels
 
-from .conditions import Setting
-from .networks import openvino_graph
+from .conditions import Pixels, Setting
+
+Network = Callable[[Pixels], Sequence[Any]]
 
 
-def write_free_network(setting: Setting, jpeg: bytes, output: Path) -> Path:
-    """An ONNX file with the tensors of the setting's model, and `jpeg`'s people for every image."""
+def write_free_network(setting: Setting, jpeg: bytes, network: Network, output: Path) -> Path:
+    """An ONNX file with the tensors of the setting's model, and `jpeg`'s people for every image.
+
+    Args:
+        setting: its model.
+        jpeg: a photo of people.
+        network: pixels (1, H, W, 3) uint8 to the model's peaks and limb scores.
+        output: ONNX file to write.
+    """
     spec = setting.spec
-    network = openvino_graph(setting.model, setting.threads, "f32", [(1, *spec.pixels.dims)])
     pixels, _ = network_pixels(jpeg, spec.network_hw, spec.limits)
     answers = [np.array(each, np.float32) for each in network(pixels[None])]
     shipped = onnx.load(setting.model, load_external_data=False)

@@ -19,6 +19,7 @@ from bodypose_tools.repository.tuning import UNTUNED_CUDA, UNTUNED_CUDA_DECODING
 from pose_runtime.card_jpeg import CardJpeg
 from pose_runtime.cuda_network import cuda_network
 from pose_runtime.images import network_pixels
+from pose_runtime.onnx_in_torch import torch_function
 from pose_runtime.spec import PipelineSpec
 
 from .around import measure_served, parts_alone, photos
@@ -81,6 +82,7 @@ def _networks(setting: Setting) -> dict[str, Any]:
     A quick run leaves out float32, whose kernels take minutes to compile.
     """
     networks = {}
+    kept = os.environ.get("TORCHINDUCTOR_CACHE_DIR")
     with tempfile.TemporaryDirectory() as cache:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = cache  # empty: the first start compiles
         for precision in ("f16", "f32")[: setting.pick(1, 2)]:
@@ -91,6 +93,8 @@ def _networks(setting: Setting) -> dict[str, Any]:
                 _network, setting, precision
             )
     del os.environ["TORCHINDUCTOR_CACHE_DIR"]
+    if kept:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = kept
     return networks
 
 
@@ -282,10 +286,18 @@ def _decoding(
 
 def _around(setting: Setting) -> dict[str, Any]:
     """All that is around a network that costs nothing, by the processor that decodes."""
+    import torch
+
     record: dict[str, Any] = {"parts_ms": parts_alone(setting)}
     with tempfile.TemporaryDirectory() as folder:
         jpeg = photos(setting.images)[0]
-        free = write_free_network(setting, jpeg, Path(folder) / "free.onnx")
+        network = torch_function(setting.model, 1, "cpu", half=False)
+        free = write_free_network(
+            setting,
+            jpeg,
+            lambda pixels: network(torch.from_numpy(pixels)),
+            Path(folder) / "free.onnx",
+        )
         for name, tuning in _SERVERS.items():
             record[name] = measure_served(
                 setting, free, tuning, CLIENTS[:: setting.pick(2, 1)], Path(folder) / name
