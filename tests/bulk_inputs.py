@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -27,6 +28,18 @@ def as_folder(folder: Path, images: Mapping[str, bytes]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     return folder
+
+
+def as_links(folder: Path, count: int) -> dict[str, int]:
+    """`count` links to 40 pictures, 1,000 in a folder; path -> the grey of each."""
+    pictures = as_folder(folder.with_name(f"{folder.name}-pictures"), greys(40))
+    paths = {}
+    for number in range(count):
+        path = folder / f"{number // 1000:04d}" / f"{number % 1000:03d}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        os.link(pictures / f"{number % 40:05d}.png", path)
+        paths[str(path)] = 5 + number % 40
+    return paths
 
 
 def as_tar(path: Path, images: Mapping[str, bytes]) -> Path:

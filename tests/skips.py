@@ -28,6 +28,13 @@ def can_mount() -> bool:
     return True
 
 
+def isolated(script: str) -> list[str]:
+    """A command prefix that runs `script` with mounts of its own, then the command."""
+    if not can_mount():
+        pytest.skip("needs the right to make mounts: run as root, with `unshare`")
+    return ["unshare", "-m", "sh", "-c", f'{script} && exec "$@"', "sh"]
+
+
 def _no(*programs: str) -> Callable[[], bool]:
     return lambda: not all(map(shutil.which, programs))
 

@@ -5,13 +5,18 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from collections.abc import Iterable, Iterator
+from typing import Protocol, TypeVar
 
 Item = TypeVar("Item")
-Tick = Callable[[], None]  # one more is done
 
 _LINE_EVERY_S = 10.0
+
+
+class Tick(Protocol):
+    """Tells that `count` more pieces of work are done."""
+
+    def __call__(self, count: int = 1) -> None: ...
 
 
 def with_progress(items: Iterable[Item], total: int, name: str) -> Iterator[Item]:
@@ -24,7 +29,12 @@ def with_progress(items: Iterable[Item], total: int, name: str) -> Iterator[Item
 
 @contextlib.contextmanager
 def progress(total: int | None, name: str) -> Iterator[Tick]:
-    """A function to call after each of `total` pieces of work; None: nobody knows how many."""
+    """A function to call after each of `total` pieces of work, or after several of them together.
+
+    Args:
+        total: None: nobody knows how many.
+        name: of the pieces.
+    """
     with _bar(total, name) if sys.stderr.isatty() else _lines(total, name) as tick:
         yield tick
 
@@ -52,7 +62,11 @@ def _bar(total: int | None, name: str) -> Iterator[Tick]:
     columns.append(TimeRemainingColumn() if total else TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
         task = shown.add_task(name, total=total)
-        yield lambda: shown.advance(task)
+
+        def tick(count: int = 1) -> None:
+            shown.advance(task, count)
+
+        yield tick
 
 
 @contextlib.contextmanager
@@ -60,9 +74,9 @@ def _lines(total: int | None, name: str) -> Iterator[Tick]:
     started = last = time.monotonic()
     done = 0
 
-    def tick() -> None:
+    def tick(count: int = 1) -> None:
         nonlocal done, last
-        done += 1
+        done += count
         now = time.monotonic()
         if now - last >= _LINE_EVERY_S and done != total:
             last = now

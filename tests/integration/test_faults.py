@@ -34,7 +34,7 @@ from tests.greys import (
     urls_in,
 )
 from tests.processes import left_by, processes_of, until_ready, wait_for
-from tests.skips import can_mount
+from tests.skips import isolated
 
 pytestmark = pytest.mark.triton
 
@@ -287,13 +287,6 @@ def test_the_network_of_another_skeleton_does_not_load(repository, tmp_path, tin
 
 
 # what is full
-
-
-def isolated(script: str) -> list[str]:
-    """A command prefix that runs `script` with mounts of its own, then the command."""
-    if not can_mount():
-        pytest.skip("needs the right to make mounts: run as root, with `unshare`")
-    return ["unshare", "-m", "sh", "-c", f'{script} && exec "$@"', "sh"]
 
 
 SMALL_SHM = "mount -t tmpfs -o size=120m tmpfs /dev/shm"

@@ -1,15 +1,10 @@
-"""Versions change under load: no request fails, and every answer is from one version entirely.
-
-Each of the three steps of version 2 leaves its mark in the answer: preprocessing inverts the
-picture, the network takes the brightest pixel instead of the mean, grouping halves the scores.
-"""
+"""Versions change under load: no request fails, and every answer is from one version entirely."""
 
 from __future__ import annotations
 
-import shutil
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,7 +13,6 @@ import cv2
 import numpy as np
 import pytest
 
-from bodypose_tools.repository import build as repositories
 from bodypose_tools.repository import versions
 from bodypose_tools.repository.build import (
     RepositoryError,
@@ -32,48 +26,25 @@ from bodypose_tools.server.embedded import EmbeddedServer, embedded_server
 from bodypose_tools.server.readiness import is_ready
 from bodypose_tools.server.settings import Updates
 from pose_runtime.extras import install_line
-from pose_runtime.spec import PipelineSpec
+from tests.two_versions import two_versions
 
 pytestmark = pytest.mark.triton
 
-SPEC = PipelineSpec(network_hw=(32, 48), max_peaks=3, max_people=2)
 PICTURE = np.zeros((32, 48, 3), np.uint8)
 PICTURE[::2] = 20
 PNG = cv2.imencode(".png", PICTURE)[1].tobytes()
 OF_VERSION_1 = ("1", 1 + 10, 0.9)
 OF_VERSION_2 = ("2", 1 + 30, 0.45)
 
-MARKS = {
-    "images.py": (
-        "_unmarked_pixels = checked_pixels\n"
-        "def checked_pixels(*args):\n"
-        "    pixels, letterbox = _unmarked_pixels(*args)\n"
-        "    return 30 - pixels, letterbox\n"
-    ),
-    "poses.py": (
-        "_unmarked_pack = pack_poses\n"
-        "def pack_poses(*args):\n"
-        "    keypoints, scores, count = _unmarked_pack(*args)\n"
-        "    return keypoints, scores / 2, count\n"
-    ),
-}
-
 Seen = list[tuple[str, float, float]]
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory, tiny_onnx: Callable[..., Path]) -> Path:
+def made(tmp_path_factory) -> Path:
     """A folder with `one.onnx` and the `repository` that serves it, version 2 beside it."""
     pytest.importorskip("pytriton", reason=f"needs nvidia-pytriton: {install_line('embedded')}")
     made = tmp_path_factory.mktemp("made")
-    folder = made / "repository"
-    build_repository(tiny_onnx(made / "one.onnx", SPEC), folder)
-    marked = shutil.copytree(repositories.RUNTIME, made / "pose_runtime")
-    for name, mark in MARKS.items():
-        (marked / name).write_text(f"{(marked / name).read_text()}\n\n{mark}")
-    with pytest.MonkeyPatch.context() as context:
-        context.setattr(repositories, "RUNTIME", marked)
-        versions.add_version(tiny_onnx(made / "two.onnx", SPEC, "ReduceMax"), folder, 2)
+    two_versions(made)
     return made
 
 

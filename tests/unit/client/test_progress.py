@@ -30,6 +30,15 @@ def test_plain_lines_come_now_and_then(capsys):
 
 
 @pytest.mark.usefixtures("slow")
+def test_several_pieces_at_once_count_as_many(capsys):
+    with progress(100, "images") as tick:
+        for _ in range(4):
+            tick(20)
+
+    assert capsys.readouterr().err == "images: 80 of 100, 6.7/s, 3 s left\n"
+
+
+@pytest.mark.usefixtures("slow")
 def test_items_pass_unchanged_and_the_last_one_needs_no_line(capsys):
     assert list(with_progress(iter("abcd"), 4, "images")) == list("abcd")
 

@@ -145,9 +145,10 @@ def bulk(
     from bodypose_tools.files.shipped import SHIPPED_MODEL
     from pose_runtime.extras import require
 
-    require("pyarrow")
+    require("pyarrow", *([] if shard else ["ray"]))
 
     from .jobs import Server, network_job, server_job
+    from .on_ray import on_ray
     from .processes import in_processes
     from .run import RECORD, run_bulk
     from .settings import Shard
@@ -163,6 +164,8 @@ def bulk(
     else:
         job = network_job(model or SHIPPED_MODEL, runtime, output, lowest, threads, batch)
     start = partial(in_processes, workers=workers)
+    if not shard:
+        start = partial(on_ray, workers=workers, address=address)
     counts = run_bulk(
         sources,
         job,

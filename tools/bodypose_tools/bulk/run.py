@@ -69,8 +69,7 @@ def run_bulk(
         for done in dones:
             if done.failure is not None:
                 raise BulkError(done.failure)
-            for _ in range(done.counts.images):
-                tick()
+            tick(done.counts.images)
     return _recorded(job, parts)
 
 
