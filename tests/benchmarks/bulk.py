@@ -1,0 +1,224 @@
+"""`tools bulk` against the network alone on the same cores, by workers, and over many images.
+
+Each round has three sides in turns: the network alone on ready pixels, a worker on each core
+without Ray, and with it. A side's time begins when its first worker has opened the network.
+
+python -m tests.benchmarks.bulk --images ../shared/coco/val --out docs/results/bulk.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+
+from bodypose_client.files.image_sources import image_files
+from bodypose_client.formats import DISPLAY_MIN_SCORE
+from bodypose_tools.bulk.jobs import Job, Network, network_job
+from bodypose_tools.bulk.on_ray import on_ray
+from bodypose_tools.bulk.processes import in_processes
+from bodypose_tools.bulk.run import Start
+from bodypose_tools.bulk.sources import parts_of
+from bodypose_tools.files.shipped import SHIPPED_MODEL
+from bodypose_tools.results.ratios import in_turns, paired_ratio, verdict
+from bodypose_tools.results.record import Measurement
+from bodypose_tools.runtimes.predictor import Predictor
+from bodypose_tools.runtimes.predictors import open_predictor
+from bodypose_tools.runtimes.settings import GraphRuntime
+from pose_runtime.images import network_pixels
+from tests.bulk_inputs import as_links
+from tests.processes import TOOLS
+from tests.serving import SPEC
+from tests.tiny_network import write_tiny_onnx
+
+GOAL = 0.95
+ALONE = "network alone"
+PARTS_OF_A_WORKER = 4
+MIB = 2**20
+
+_alone: tuple[Predictor, np.ndarray] | None = None  # of a process of `alone_rate`
+
+
+def openvino_job(model: Path, folder: Path) -> Job:
+    return network_job(model, GraphRuntime.OPENVINO, folder, DISPLAY_MIN_SCORE)
+
+
+def bulk_rate(start: Start, model: Path, images: Path, per_worker: int, workers: int) -> float:
+    """Images/s of `workers`, from the start of the first part to the end of the last."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "images.txt"
+        files = [str(file.path.absolute()) for file in image_files([str(images)])]
+        count = per_worker * workers
+        source.write_text("\n".join((files * (1 + count // len(files)))[:count]))
+        job = openvino_job(model, Path(folder) / "out")
+        parts = parts_of([source], job.folder, per_worker // PARTS_OF_A_WORKER)
+        with closing(start(job, parts, workers=workers)) as working:
+            dones = list(working)
+    assert [done.failure for done in dones] == [None] * len(parts)
+    assert sum(done.counts.images - done.counts.errors for done in dones) == count
+    return count / (max(done.ended for done in dones) - min(done.began for done in dones))
+
+
+def alone_rate(model: Path, images: Path, per_worker: int, workers: int) -> float:
+    """Images/s of the network on ready pixels, by `bulk_rate`'s processes, threads and pieces."""
+    job = openvino_job(model, Path())
+    assert isinstance(job.by, Network)
+    jpegs = [file.read() for file in image_files([str(images)])[:16]]
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, _open_alone, (job.by, jpegs)) as pool:
+        pieces = [per_worker // PARTS_OF_A_WORKER] * (PARTS_OF_A_WORKER * workers)
+        times = list(pool.map(_predict_alone, pieces))
+    return sum(pieces) / (max(ended for _, ended in times) - min(began for began, _ in times))
+
+
+def _open_alone(network: Network, jpegs: list[bytes]) -> None:
+    global _alone
+    predict, spec, _ = open_predictor(network.model, network.runtime, network.threads)
+    pixels = [network_pixels(each, spec.network_hw, spec.limits)[0] for each in jpegs]
+    _alone = predict, np.stack(pixels)
+
+
+def _predict_alone(count: int) -> tuple[float, float]:
+    assert _alone is not None
+    predict, pixels = _alone
+    began = time.time()
+    for number in range(count):
+        index = number % len(pixels)
+        predict(pixels[index : index + 1])
+    return began, time.time()
+
+
+def against_the_network(
+    images: Path, rounds: int, per_worker: int, measurement: Measurement
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Images/s of each side in each round, the ratios to the network alone, and verdicts."""
+    cores = len(os.sched_getaffinity(0))
+    sides: dict[str, Callable[[], float]] = {
+        ALONE: partial(alone_rate, SHIPPED_MODEL, images, per_worker, cores),
+        "without Ray": partial(bulk_rate, in_processes, SHIPPED_MODEL, images, per_worker, cores),
+        "on Ray": partial(bulk_rate, on_ray, SHIPPED_MODEL, images, per_worker, cores),
+    }
+    rates: dict[str, list[float]] = {name: [] for name in sides}
+    for number in range(rounds):
+        for name in in_turns(list(sides), number):
+            rates[name].append(sides[name]())
+            print(f"round {number}: {name}: {rates[name][-1]:.2f} images/s", flush=True)  # noqa: T201
+        if number == rounds // 2:
+            measurement.between()
+    record: dict[str, Any] = {"workers": cores, "images_of_a_round": per_worker * cores}
+    verdicts = []
+    for name in sides:
+        record[name] = {"images_per_s": [round(rate, 2) for rate in rates[name]]}
+        record[name]["median"] = round(float(np.median(rates[name])), 2)
+        if name != ALONE:
+            ratio = paired_ratio(rates[name], rates[ALONE])
+            record[name]["share_of_the_network_alone"] = ratio.to_json()
+            rule = f"at least {GOAL} of the network alone"
+            verdicts.append(verdict(f"bulk {name}", rule, ratio, ratio.at_least(GOAL)))
+    return record, verdicts
+
+
+def by_workers(images: Path, per_worker: int) -> dict[str, float]:
+    """Images/s without Ray, by the number of workers."""
+    cores = len(os.sched_getaffinity(0))
+    counts = sorted({1, *(2**n for n in range(1, 9) if 2**n <= cores), cores})
+    return {
+        str(workers): round(bulk_rate(in_processes, SHIPPED_MODEL, images, per_worker, workers), 2)
+        for workers in counts
+    }
+
+
+def over_many(count: int, options: Sequence[str]) -> dict[str, Any]:
+    """`tools bulk` on `count` links to 40 pictures, by a network that costs next to nothing.
+
+    Memory is that of the command and all its processes, what they share counted once, in each
+    tenth of the run.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        model = write_tiny_onnx(place / "tiny.onnx", SPEC)
+        as_links(place / "in", count)
+        command = [*TOOLS, "bulk", str(place / "in"), "-o", str(place / "out"), "-m", str(model)]
+        began = time.monotonic()
+        with subprocess.Popen([*command, *options], stderr=subprocess.DEVNULL) as process:
+            samples = list(_memory(process, place / "out"))
+        seconds = time.monotonic() - began
+        assert process.returncode == 0
+        record = json.loads((place / "out/_bulk.json").read_text())
+    assert (record["images"], record["people"], record["errors"]) == (count, count, 0)
+    tenths = [
+        [mib for share, mib in samples if tenth <= 10 * share < tenth + 1] for tenth in range(10)
+    ]
+    return {
+        "images": count,
+        "parts": record["parts"],
+        "seconds": round(seconds, 1),
+        "images_per_s": round(count / seconds, 1),
+        "mib_by_tenth": [round(float(np.median(each))) if each else None for each in tenths],
+    }
+
+
+def _memory(process: subprocess.Popen[bytes], out: Path) -> Iterator[tuple[float, float]]:
+    """Share of the parts that are done, and MiB, now and then."""
+    total = 0
+    while process.poll() is None:
+        time.sleep(1)
+        paths = out / "_paths.lst"
+        if not total and paths.exists():
+            total = -(-paths.read_bytes().count(b"\0") // 256)
+        done = sum(1 for _ in out.glob("part-*.parquet"))
+        try:
+            everyone = [psutil.Process(process.pid)]
+            everyone += everyone[0].children(recursive=True)
+            mib = sum(each.memory_full_info().pss for each in everyone) / MIB
+        except psutil.NoSuchProcess:
+            continue
+        if 0 < done < total:
+            yield done / total, mib
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--images", type=Path, required=True, help="folder of photos")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--per-worker", type=int, default=100, help="images of a round")
+    parser.add_argument("--many", type=int, default=100_000)
+    asked = parser.parse_args()
+    measurement = Measurement(timed=True)
+    compared, verdicts = against_the_network(
+        asked.images, asked.rounds, asked.per_worker, measurement
+    )
+    record = {
+        "against_the_network": compared,
+        "images_per_s_by_workers": by_workers(asked.images, asked.per_worker),
+        "many": {
+            "on Ray": over_many(asked.many, []),
+            "without Ray": over_many(asked.many, ["--shard", "0/1"]),
+        },
+    }
+    measurement.write(
+        asked.out,
+        record,
+        models=[SHIPPED_MODEL],
+        data=[asked.images],
+        repeats={"rounds": asked.rounds, "order": "in turn, order alternating"},
+        verdicts=verdicts,
+    )
+
+
+if __name__ == "__main__":
+    main()
