@@ -7,11 +7,13 @@ that lose most for the multiplications they save.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from hashlib import sha256
 from itertools import islice
+from math import ceil, log2
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -182,14 +184,14 @@ def quantise(
         scales: of every tensor that `place` names.
         means: of each channel by tensor, from `input_means`.
         judges: the gates, in order.
-        on_miss: report, or leave layers in float until every gate passes.
-        loss: measures each layer alone, when a gate is missed.
+        on_miss: refuse, or leave layers in float until every gate passes.
+        loss: measures each layer alone, when layers are to be left in float.
         say: gets a line about each attempt.
         float_layers: names of layers that stay in float from the start.
         unsigned: as in `placement.place`.
 
     Raises:
-        AccuracyGateError: a gate was missed; the message names the most sensitive layers.
+        AccuracyGateError: a gate was missed, and still is when layers were left in float.
     """
     macs = macs_of(prepared)
     with TemporaryDirectory() as folder:
@@ -208,23 +210,44 @@ def quantise(
             kept = (*float_layers, *moved)
             return Quantised(model, len(placement.layers), kept, share, verdicts)
 
+        say("INT8: trying every layer that INT8 has")
+        started = time.perf_counter()
         made = attempt(())
         if _passed(made):
             return made
+        missed = (
+            f"expected {made.verdicts[-1].measure} within {made.verdicts[-1].limit:g}, got"
+            f" {made.verdicts[-1].value:.4f}; nothing was written"
+        )
+        if on_miss is OnMiss.REPORT:
+            raise AccuracyGateError(
+                f"{missed}: --auto-mixed searches the layers that must stay in float, and"
+                " --layers-from takes them from the record of a graph like this one"
+            )
+        say(_plan(made.int8_layers, time.perf_counter() - started))
         losses = layer_sensitivity(prepared, scales, means, loss, float_layers, unsigned=unsigned)
         report = ", ".join(f"{n} {e:.3f}" for n, e in list(losses.items())[:_REPORTED_LAYERS])
         say(f"loss with one INT8 layer: {report}")
-        if on_miss is OnMiss.MIX:
-            # The geometric mean of the loss and of the loss per multiplication: the second alone
-            # soon picks tiny layers whose loss is noise.
-            order = sorted(losses, key=lambda name: (-losses[name] / macs[name] ** 0.5, macs[name]))
-            mixed = _fewest_moved(attempt, order)
-            if mixed is not None:
-                return _fewer_moved(attempt, mixed, set(float_layers), macs)
+        # The geometric mean of the loss and of the loss per multiplication: the second alone soon
+        # picks tiny layers whose loss is noise.
+        order = sorted(losses, key=lambda name: (-losses[name] / macs[name] ** 0.5, macs[name]))
+        mixed = _fewest_moved(attempt, order)
+        if mixed is not None:
+            return _fewer_moved(attempt, mixed, set(float_layers), macs)
     raise AccuracyGateError(
-        f"expected {made.verdicts[-1].measure} within {made.verdicts[-1].limit:g}, got"
-        f" {made.verdicts[-1].value:.4f}; most sensitive layers: {report}; try --auto-mixed or"
-        " another --cal-method"
+        f"{missed}, with whichever layers in float; most sensitive layers: {report}; try another"
+        " --cal-method"
+    )
+
+
+def _plan(layers: int, seconds: float) -> str:
+    """What the search does, and how long when one graph and its gates take so many seconds."""
+    graphs = 2 * ceil(log2(layers + 1)) + min(layers, _MAX_RETRIES)
+    alone = layers * seconds * SENSITIVITY_IMAGES / MAX_GATE_IMAGES
+    minutes = ceil((alone + graphs * seconds) / 60)
+    return (
+        f"the search runs {layers} layers alone in INT8 and then up to {graphs} graphs: about"
+        f" {minutes} min"
     )
 
 

@@ -81,9 +81,33 @@ def test_the_layer_that_int8_hurts_most_comes_first(fragile):
     assert set(losses) == {"a", "b", "c"}
 
 
-def test_a_missed_gate_is_an_error_that_names_the_layers(fragile):
-    with pytest.raises(AccuracyGateError, match=r"most sensitive layers: b \d"):
-        attempt(fragile, 0.05, OnMiss.REPORT)
+def test_a_missed_gate_is_refused_at_once_and_names_the_search(fragile):
+    asked = []
+
+    def passes(_: Path) -> bool:
+        asked.append(1)
+        return False
+
+    with pytest.raises(AccuracyGateError, match=r"nothing was written: --auto-mixed searches"):
+        attempt(fragile, 10.0, OnMiss.REPORT, passes)
+    assert len(asked) == 1
+
+
+def test_the_search_says_what_it_will_do_and_for_how_long(fragile):
+    said: list[str] = []
+    error = error_of(fragile[0])
+
+    quantise(
+        *fragile,
+        [lambda candidate: Verdict("error", error(candidate), 0.05, error(candidate) <= 0.05)],
+        OnMiss.MIX,
+        error,
+        said.append,
+    )
+
+    assert said[0] == "INT8: trying every layer that INT8 has"
+    plan = next(line for line in said if "the search" in line)
+    assert plan == "the search runs 3 layers alone in INT8 and then up to 7 graphs: about 1 min"
 
 
 def test_auto_mixed_moves_the_fewest_layers_to_float(fragile):
@@ -109,7 +133,7 @@ def test_what_passes_at_once_stays_all_int8(fragile):
 
 
 def test_a_gate_that_no_graph_passes_is_an_error(fragile):
-    with pytest.raises(AccuracyGateError, match="within -1"):
+    with pytest.raises(AccuracyGateError, match=r"within -1.*most sensitive layers: b \d"):
         attempt(fragile, -1.0, OnMiss.MIX)
 
 
@@ -134,7 +158,7 @@ def export(out: Path, *options: str) -> object:
     ("options", "said"),
     [
         (("--engine_file", "net.plan"), "TensorRT has signed INT8 only"),
-        (("--data_type", "fp16"), "are for --data_type int8"),
+        (("--data_type", "fp16"), "are for --data-type int8"),
     ],
 )
 def test_unsigned_activations_are_for_int8_on_cpus(tmp_path, options, said):
