@@ -28,9 +28,17 @@ class Command:
     def __str__(self) -> str:
         return " ".join(self.words)
 
+    def paths(self) -> list[Any]:
+        """Parameters that are files or folders."""
+        return [each for each in self.params if "Path" in str(_type_of(each))]
+
     def params_named(self, *names: str) -> list[Any]:
         """Parameters with any of these options, or an argument of that metavar."""
         return [each for each in self.params if {*each.opts, each.name} & {*names}]
+
+
+def _type_of(param: Any) -> object:
+    return getattr(getattr(param, "type_descriptor", None), "annotation", "")
 
 
 def commands() -> list[Command]:

@@ -38,6 +38,10 @@ class FileError(PoseError):
         super().__init__(f"{path}: expected {expected}, got {(error.strerror or str(error))!r}")
 
 
+class DiskError(PoseError):
+    """There is no room, or no permission, to write a file."""
+
+
 class ClientError(PoseError):
     """Base of what can go wrong between a caller and the server."""
 

@@ -13,6 +13,7 @@ import typer
 from bodypose_client.commands.entry import Version
 from bodypose_client.commands.entry import run as run_command
 from bodypose_client.errors import AddressError
+from bodypose_client.files.outputs import new_file, new_folder
 from bodypose_client.wire.address import Address, Protocol
 
 from .errors import PlanError
@@ -99,9 +100,10 @@ def run(
             help=f"Course of the load over time: {', '.join(Scenario)}.",
         ),
     ],
-    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the report.")] = Path(
-        "build/loadtest"
-    ),
+    output: Annotated[
+        Path,
+        typer.Option("--output", "-o", help="Folder for the report.", callback=new_folder),
+    ] = Path("build/loadtest"),
     url: Url = None,
     protocol: Annotated[
         Protocol, typer.Option(help="Protocol of the requests, where --url is not given.")
@@ -209,7 +211,8 @@ def _judge(outcome: Outcome, output: Path, older: Mapping[str, Any] | None) -> N
 @app.command()
 def headroom(
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write the numbers as JSON.")
+        Path | None,
+        typer.Option("--output", "-o", help="Write the numbers as JSON.", callback=new_file),
     ] = None,
     duration: Duration = "10s",
     images: Images = None,
@@ -244,7 +247,9 @@ def headroom(
 
 @app.command()
 def result(
-    output: Annotated[Path, typer.Option("--output", "-o", help="JSON file for the result.")],
+    output: Annotated[
+        Path, typer.Option("--output", "-o", help="JSON file for the result.", callback=new_file)
+    ],
     images: Images = None,
     protocol: Annotated[Protocol, typer.Option(help="Protocol of the requests.")] = Protocol.GRPC,
     duration: Duration = "30s",
@@ -258,12 +263,15 @@ def result(
     page: Annotated[
         Path | None,
         typer.Option(
-            help="Markdown page whose table gets the result.", exists=True, dir_okay=False
+            help="Markdown page whose table gets the result.",
+            exists=True,
+            dir_okay=False,
+            callback=new_file,
         ),
     ] = None,
-    reports: Annotated[Path, typer.Option(help="Folder for the reports of all parts.")] = Path(
-        "build/loadtest-result"
-    ),
+    reports: Annotated[
+        Path, typer.Option(help="Folder for the reports of all parts.", callback=new_folder)
+    ] = Path("build/loadtest-result"),
     repository: Repository = None,
     seed: Seed = 0,
 ) -> None:

@@ -91,6 +91,7 @@ OF_CLIENT = {
     "soak": "errors pose_client wire",
     "server": "formats image_bytes pictures pose_client",
     "files": "errors",
+    "repository": "errors",
     "training": "pictures",
     "evaluation": "errors formats pictures",
     "bulk": "errors formats image_bytes in_flight pose_client wire",

@@ -30,6 +30,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         " evaluation pictures.contact_sheet pictures.worst_cases",
         "unit/client/commands/test_infer.py": "commands.connection files.inference"
         " files.result_text files.run",
+        "unit/tools/files/test_places.py": "files.outputs",
         "unit/client/demo/test_server.py": "commands.demo demo.link demo.steps",
         "unit/client/files/test_picture_file.py": "files.output_file",
         "unit/client/pictures/test_drawing.py": "pictures.sides",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bodypose_client.commands import check_images
+from bodypose_client.files import outputs
 
 if TYPE_CHECKING:
     from pose_runtime.skeleton import Skeleton
@@ -62,22 +63,8 @@ LimitOption = Annotated[
 CheckImagesOption = check_images.CheckImagesOption
 
 
-def new_file(path: Path | None) -> Path | None:
-    """An option's file, which can be written. Raises: DiskError: it cannot."""
-    from bodypose_tools.files.atomic_files import check_can_write
-
-    if path is not None:
-        check_can_write(path)
-    return path
-
-
-def new_folder(path: Path) -> Path:
-    """An option's folder, which can be written. Raises: DiskError: it cannot."""
-    from bodypose_tools.files.atomic_files import check_can_write
-
-    check_can_write(path, is_folder=True)
-    return path
-
+new_file, new_folder = outputs.new_file, outputs.new_folder
+old_or_new_file = outputs.old_or_new_file
 
 JsonOption = Annotated[
     Path | None,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bodypose_client.files.output_file import write_file
+from bodypose_client.files.outputs import new_file
 from bodypose_client.files.picture_file import SUFFIXES
 from bodypose_client.files.run import INTERRUPTED
 from bodypose_client.session import DEFAULT_IN_FLIGHT, DEFAULT_TIMEOUT_S
@@ -49,18 +50,26 @@ def evaluate(
         typer.Option(min=1, metavar="N", help="Number of images to use, from the file's start."),
     ] = None,
     json_out: Annotated[
-        Path | None, typer.Option("--json", metavar="OUT", help="Write the ten numbers as JSON.")
+        Path | None,
+        typer.Option(
+            "--json", metavar="OUT", help="Write the ten numbers as JSON.", callback=new_file
+        ),
     ] = None,
     results_out: Annotated[
         Path | None,
         typer.Option(
-            "--results", metavar="OUT", help="Write every person, in COCO's results format."
+            "--results",
+            metavar="OUT",
+            help="Write every person, in COCO's results format.",
+            callback=new_file,
         ),
     ] = None,
     sheet: Annotated[
         Path | None,
         typer.Option(
-            metavar="OUT", help="Draw the worst images, annotated people beside found ones."
+            metavar="OUT",
+            help="Draw the worst images, annotated people beside found ones.",
+            callback=new_file,
         ),
     ] = None,
     worst: Annotated[

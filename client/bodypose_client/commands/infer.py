@@ -10,6 +10,7 @@ import typer
 
 from bodypose_client.files.image_sources import ImageFile, image_files
 from bodypose_client.files.inference import find_people
+from bodypose_client.files.outputs import file_or_folder, new_folder
 from bodypose_client.files.picture_file import OutputPathError
 from bodypose_client.files.result_text import Format, result_text
 from bodypose_client.files.run import INTERRUPTED, InferRun, Job, Pixels, jobs_for
@@ -49,7 +50,11 @@ def infer(
     ] = DISPLAY_MIN_SCORE,
     visualize: Annotated[
         Path | None,
-        typer.Option(metavar="OUT", help="Draw the people: a picture file, or a folder."),
+        typer.Option(
+            metavar="OUT",
+            help="Draw the people: a picture file, or a folder.",
+            callback=file_or_folder,
+        ),
     ] = None,
     boxes: Annotated[
         bool, typer.Option("--boxes", help="Draw a box with the score around each person.")
@@ -70,6 +75,7 @@ def infer(
             metavar="DIR",
             help="Write results into this folder, a file for each image (JSON, unless --format"
             " names another form); an image that has its file is skipped.",
+            callback=new_folder,
             file_okay=False,
         ),
     ] = None,

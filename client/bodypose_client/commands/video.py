@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, TextIO
 import typer
 
 from bodypose_client.errors import FileError
+from bodypose_client.files.outputs import new_file
 from bodypose_client.formats import DISPLAY_MIN_SCORE
 from bodypose_client.pose_client import PoseClient
 from bodypose_client.session import DEFAULT_IN_FLIGHT, DEFAULT_TIMEOUT_S
@@ -44,12 +45,20 @@ def video(
     ],
     output: Annotated[
         Path | None,
-        typer.Option("--output", "-o", metavar="OUT.mp4", help="Draw the people into this video."),
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="OUT.mp4",
+            help="Draw the people into this video.",
+            callback=new_file,
+        ),
     ] = None,
     jsonl: Annotated[
         Path | None,
         typer.Option(
-            metavar="OUT.jsonl", help="Write one JSON object for each frame; - is stdout."
+            metavar="OUT.jsonl",
+            help="Write one JSON object for each frame; - is stdout.",
+            callback=new_file,
         ),
     ] = None,
     smooth: Annotated[bool, typer.Option("--smooth", help="Smooth the joints over time.")] = False,

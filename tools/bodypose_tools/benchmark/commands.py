@@ -163,7 +163,10 @@ def benchmark_report(
     output: Annotated[
         Path,
         typer.Option(
-            "--output", "-o", help="Page to write; its pictures are written to results/ beside it."
+            "--output",
+            "-o",
+            help="Page to write; its pictures are written to results/ beside it.",
+            callback=new_file,
         ),
     ] = Path("build/performance/performance.md"),
     notes: Annotated[

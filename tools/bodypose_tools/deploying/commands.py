@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from bodypose_tools.options import new_folder
 from bodypose_tools.repository.settings import DEFAULT_REPOSITORY
 
 from .settings import DEFAULT_FOLDER, REQUESTS_PER_S, Access
@@ -17,7 +18,7 @@ def deploy_files(
         Path, typer.Argument(metavar="DIR", help="Folder of `tools build-repo`.")
     ] = DEFAULT_REPOSITORY,
     output: Annotated[
-        Path, typer.Option("--output", "-o", help="Folder to write.")
+        Path, typer.Option("--output", "-o", help="Folder to write.", callback=new_folder)
     ] = DEFAULT_FOLDER,
     image: Annotated[
         str,

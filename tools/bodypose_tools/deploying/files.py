@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Set
 from pathlib import Path
 from typing import Final
 
+from bodypose_client.files.output_file import check_can_write
 from bodypose_tools.files.artifacts import record_path, sha256_of
-from bodypose_tools.files.atomic_files import atomic_path, check_can_write
+from bodypose_tools.files.atomic_files import atomic_path
 from bodypose_tools.files.json_records import RecordError, read_record, write_record
 from bodypose_tools.files.shipped import DEPLOY
 from bodypose_tools.repository.pbtxt import ENSEMBLE

@@ -7,6 +7,8 @@ from typing import Annotated, Final
 
 import typer
 
+from bodypose_tools.options import new_file
+
 from .settings import EngineRuntime
 
 PANEL: Final = "Engine"
@@ -53,6 +55,7 @@ TimingCacheOption = Annotated[
     typer.Option(
         "--timing-cache",
         help="File of kernel timings: read if it exists, and written.",
+        callback=new_file,
         rich_help_panel=PANEL,
     ),
 ]

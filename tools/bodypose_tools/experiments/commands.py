@@ -15,6 +15,7 @@ from bodypose_tools.options import (
     JsonOption,
     LimitOption,
     network_hw_of,
+    new_file,
 )
 
 RunsArgument = Annotated[
@@ -26,7 +27,8 @@ RunsArgument = Annotated[
     ),
 ]
 PictureOption = Annotated[
-    Path | None, typer.Option("--picture", metavar="PNG", help="Also draw the comparison.")
+    Path | None,
+    typer.Option("--picture", metavar="PNG", help="Also draw the comparison.", callback=new_file),
 ]
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from bodypose_tools.engines.options import PANEL as ENGINE_PANEL
+from bodypose_tools.options import new_file, old_or_new_file
 from bodypose_tools.quantisation.settings import Method
 
 from .settings import DataType
@@ -32,6 +33,7 @@ OutputFileOption = Annotated[
         "--output-file",
         help="ONNX file to write.",
         show_default="MODEL.onnx, MODEL.int8.onnx",
+        callback=new_file,
     ),
 ]
 InputDimsOption = Annotated[
@@ -85,6 +87,7 @@ CalDataFileOption = Annotated[
     typer.Option(
         "--cal-data-file",
         help="HDF5 file of calibration pixels: read if it exists, else written.",
+        callback=old_or_new_file,
         dir_okay=False,
         rich_help_panel=FOR_INT8,
     ),
@@ -94,6 +97,7 @@ CalCacheFileOption = Annotated[
     typer.Option(
         "--cal-cache-file",
         help="File of scales in TensorRT's text format: read if it exists, else written.",
+        callback=old_or_new_file,
         dir_okay=False,
         rich_help_panel=FOR_INT8,
     ),
@@ -203,6 +207,7 @@ EngineFileOption = Annotated[
     typer.Option(
         "--engine-file",
         help="Also build an engine of the graph; `tools build-engine` has more options.",
+        callback=new_file,
         dir_okay=False,
         rich_help_panel=ENGINE_PANEL,
     ),

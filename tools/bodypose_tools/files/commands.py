@@ -7,11 +7,18 @@ from typing import Annotated
 
 import typer
 
+from bodypose_client.files.outputs import new_folder
+
 
 def starter_files(
     output: Annotated[
         Path,
-        typer.Option("--output", "-o", help="Folder to write specs/ and models/ into."),
+        typer.Option(
+            "--output",
+            "-o",
+            help="Folder to write specs/ and models/ into.",
+            callback=new_folder,
+        ),
     ] = Path(),
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace files that differ from the shipped ones.")

@@ -6,9 +6,10 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from bodypose_client.files.output_file import check_can_write
 from pose_runtime.errors import PoseError
 
-from .atomic_files import atomic_path, check_can_write
+from .atomic_files import atomic_path
 
 _PACKAGE: Final = Path(__file__).parents[1]
 CHECKOUT: Final = _PACKAGE.parents[1]

@@ -25,6 +25,7 @@ def import_backbone(
             "--output",
             help="File to write, a .npz.",
             show_default="build/movenet_multipose.npz or build/efficientnet_lite0.npz",
+            callback=new_file,
         ),
     ] = None,
 ) -> None:

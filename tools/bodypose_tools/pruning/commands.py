@@ -159,7 +159,10 @@ def prune(
     taylor_batches: BatchesOption = 32,
     check_images: CheckImagesOption = False,
     picture: Annotated[
-        Path | None, typer.Option(metavar="OUT", help="Also draw the filters of each layer, a PNG.")
+        Path | None,
+        typer.Option(
+            metavar="OUT", help="Also draw the filters of each layer, a PNG.", callback=new_file
+        ),
     ] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Report what would be removed, and write nothing.")
@@ -348,7 +351,12 @@ def optimize(
     check_images: CheckImagesOption = False,
     json_out: Annotated[
         Path | None,
-        typer.Option("--json", metavar="OUT", help="Results file to which the run is added."),
+        typer.Option(
+            "--json",
+            metavar="OUT",
+            help="Results file to which the run is added.",
+            callback=new_file,
+        ),
     ] = None,
 ) -> None:
     """Prune and retrain step by step until AP drops too far.

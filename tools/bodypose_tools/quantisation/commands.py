@@ -327,6 +327,7 @@ def compare(
         typer.Option(
             "--save-inputs",
             help="File to write the pixels to, for `polygraphy run`.",
+            callback=new_file,
         ),
     ] = None,
     save_outputs: Annotated[
@@ -334,6 +335,7 @@ def compare(
         typer.Option(
             "--save-outputs",
             help="File to write both models' outputs to, for Polygraphy.",
+            callback=new_file,
         ),
     ] = None,
     json_out: JsonOption = None,

@@ -11,7 +11,9 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from bodypose_tools.files.atomic_files import DiskError, check_can_write, disk_errors
+from bodypose_client.errors import DiskError
+from bodypose_client.files.output_file import check_can_write
+from bodypose_tools.files.atomic_files import disk_errors
 from pose_runtime.errors import PoseError
 
 

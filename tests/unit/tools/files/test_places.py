@@ -1,10 +1,15 @@
 """Places that cannot be written are refused before work starts, in one line."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from typer.testing import CliRunner
 
+from bodypose_client.errors import DiskError
+from bodypose_client.files.output_file import check_can_write
 from bodypose_tools.cli import app
-from bodypose_tools.files.atomic_files import DiskError, check_can_write
+from tests.command_walk import Command, commands, line_of
 
 
 @pytest.fixture
@@ -46,19 +51,55 @@ def test_no_repository_is_built_there(tmp_path, places, monkeypatch, place):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "link"]
 
 
+# Names of options and arguments that are read, whatever command has them.
+READ = {
+    "annotations", "baseline", "ca_file", "cal_image_dir", "candidate", "compare", "dataset_spec",
+    "float_model", "gate_annotations", "gate_images", "grouping", "image_dir", "images", "int8",
+    "int8_model", "layers_from", "load_inputs", "model", "movenet", "network", "notes", "one",
+    "other", "photo", "pretrained", "repository", "root", "runs", "sample_images", "skeleton",
+    "source", "sources", "spec", "tls_cert", "tls_client_ca", "tls_key", "token_file", "tuning",
+}  # fmt: skip
+FOLDERS = {
+    "tools bulk output", "tools dataset-convert output", "tools deploy-files output",
+    "tools draw-people output", "tools build-repo output", "tools starter-files output",
+    "tools sample-calibration-images output", "pose-client infer output",
+    "pose-client infer visualize", "pose-loadtest run output", "pose-loadtest result reports",
+}  # fmt: skip
+
+
+def written() -> list[tuple[Command, Any]]:
+    """Every command with each of its outputs: all paths that are not known to be read."""
+    return [
+        (command, param)
+        for command in commands()
+        for param in command.paths()
+        if param.name not in READ
+        and (str(command), param.name) != ("tools benchmark-report", "results")
+    ]
+
+
 @pytest.mark.parametrize(
-    "arguments",
-    [
-        ["train", "-e", "spec.yaml", "-r"],
-        ["evaluate", "m.onnx", "-a", "a.json", "-i", ".", "--json"],
-        ["tune-grouping", "m.onnx", "-a", "a.json", "-i", ".", "-o"],
-        ["inference", "m.onnx", "1.jpg", "-o"],
-        ["sample-calibration-images", "-a", "a.json", "-i", ".", "-o"],
-        ["starter-files", "-o"],
-        ["soak", "-o"],
-    ],
+    ("command", "param"), written(), ids=lambda each: getattr(each, "name", None) or str(each)
 )
-def test_commands_refuse_the_place_before_they_read_anything(places, arguments):
-    for place in places:
-        result = CliRunner().invoke(app, [*arguments, str(place)])
-        assert isinstance(result.exception, DiskError)
+def test_every_output_is_refused_before_anything_is_read(places, tmp_path, command, param):
+    is_folder = param.name == "results" or f"{command} {param.name}" in FOLDERS
+    refused = [*places, *([] if is_folder else [tmp_path, "", ".", "/"])]
+    for place in refused:
+        given = [param.opts[0], str(place), *others(command, param, tmp_path)]
+        line = line_of(command, given)
+        assert "expected to be able to write a" in line or line.startswith("exit 2"), line
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def others(command: Command, param: Any, folder: Path) -> list[str]:
+    """Something for each parameter that a command requires; no file of it is there but a page."""
+    (folder / "page.md").touch()
+    given = []
+    for each in command.params:
+        if each.required and each is not param:
+            value = SPECIAL.get(each.name, "none")
+            given += [value] if each.param_type_name == "argument" else [each.opts[0], value]
+    return given
+
+
+SPECIAL = {"scenario": "steady", "sizes": "64,64,3", "images": ".", "runs": "."}
