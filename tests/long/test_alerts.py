@@ -5,19 +5,14 @@ The rules are those of deploy/prometheus, with windows of 8 s instead of minutes
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
 import signal
-import socket
-import subprocess
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -32,67 +27,27 @@ from bodypose_tools.server.embedded import EmbeddedServer, embedded_server
 from tests.giving_up import with_slow_network
 from tests.greys import grey_png
 from tests.processes import wait_for
+from tests.prometheus import prometheus
 from tests.serving import SPEC
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
 RULES = Path(__file__).parents[2] / "deploy" / "prometheus" / "rules.yaml"
-PROMETHEUS = """
-global: {{scrape_interval: 1s, evaluation_interval: 1s}}
-rule_files: [rules.yaml]
-scrape_configs:
-  - job_name: bodypose
-    static_configs: [{{targets: ["{target}"]}}]
-"""
-
 Firing = Callable[[], set[str]]
 
 
 @pytest.fixture
 def watched(tmp_path) -> Iterator[Callable[[str], Firing]]:
     """Starts Prometheus for one server's metrics; gives what asks for the alerts that fire."""
-    if (program := shutil.which("prometheus")) is None:
-        pytest.skip("needs Prometheus: run `apt-get install prometheus`")
-    started: list[subprocess.Popen[bytes]] = []
+    text = re.sub(r"\[\d+m\]", "[8s]", RULES.read_text())
+    rules = re.sub(r"for: \d+m", "for: 0s", text)
+    with ExitStack() as started:
 
-    def start(target: str) -> Firing:
-        folder = tmp_path / "prometheus"
-        folder.mkdir()
-        text = re.sub(r"\[\d+m\]", "[8s]", RULES.read_text())
-        (folder / "rules.yaml").write_text(re.sub(r"for: \d+m", "for: 0s", text))
-        (folder / "prometheus.yml").write_text(PROMETHEUS.format(target=target))
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            address = f"127.0.0.1:{free.getsockname()[1]}"
-        options = ("--config.file=prometheus.yml", "--storage.tsdb.path=data")
-        process = subprocess.Popen(
-            [program, *options, f"--web.listen-address={address}"],
-            cwd=folder,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        started.append(process)
+        def start(target: str) -> Firing:
+            folder = tmp_path / "prometheus"
+            return started.enter_context(prometheus(folder, [target], rules)).firing
 
-        def get(path: str) -> dict:
-            with urllib.request.urlopen(f"http://{address}/api/v1/{path}", timeout=10) as answer:
-                return json.load(answer)["data"]
-
-        def firing() -> set[str]:
-            alerts = get("alerts")["alerts"]
-            return {each["labels"]["alertname"] for each in alerts if each["state"] == "firing"}
-
-        def has_scraped_twice() -> bool:
-            try:
-                return len(get("query?query=up[1m]")["result"][0]["values"]) > 1
-            except (urllib.error.URLError, ConnectionError, IndexError):
-                return False
-
-        wait_for(has_scraped_twice, seconds=40)
-        return firing
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
+        yield start
 
 
 @contextmanager
