@@ -230,7 +230,7 @@ def test_sliders_draw_again_without_asking_again(page, photo):
     assert page.requests() == asked
 
 
-def test_a_text_file_shows_the_servers_line_and_nothing_else(page, photo, tmp_path):
+def test_a_text_file_is_refused_in_words_with_the_servers_line_behind_them(page, photo, tmp_path):
     page.pick(photo)
     page.see_people(1)
     notes = tmp_path / "<img src=x onerror=alert(1)>.txt"
@@ -238,8 +238,10 @@ def test_a_text_file_shows_the_servers_line_and_nothing_else(page, photo, tmp_pa
 
     page.pick(notes)
 
-    page.see_alert("image: expected JPEG, PNG, WebP or BMP bytes")
+    page.see_alert("It is not a JPEG, PNG, WebP or BMP picture.")
     assert f"{notes.name} was not accepted" in page.text("alert")
+    assert "b'" not in page.text("alert")  # no Python, until somebody asks for it
+    page.browser.find_element("css selector", "#alert summary").click()
     assert "got 12 bytes starting with b'<b>hello'" in page.text("alert")
     assert page.run("return document.querySelectorAll('#alert img, #alert b').length") == 0
     assert page.run(COLOURED) > 50  # the picture before is still there
@@ -278,6 +280,67 @@ def test_the_picture_and_its_people_can_be_saved(page, photo):
     kind, text = saved["grey-poses.png"]
     assert kind == "image/png"
     assert text[1:4] == "PNG"
+
+
+def colours_of_limbs(page, x, y):
+    """The canvas' red, green, blue at image pixels x, y."""
+    return tuple(
+        page.run(
+            "const c = document.getElementById('canvas'); const s = c.width / arguments[2];"
+            "return [...c.getContext('2d').getImageData(arguments[0] * s, arguments[1] * s, 1, 1)"
+            ".data].slice(0, 3)",
+            *(x, y, 720),
+        )
+    )
+
+
+@pytest.fixture
+def real_page(browser, shipped):
+    """The page before the shipped model."""
+    with serving_page(f"grpc://{shipped.grpc_url}") as address:
+        yield opened(browser, address)
+
+
+def test_a_click_on_an_example_shows_people_in_colours_of_their_own(real_page):
+    page = real_page
+    page.browser.find_element("css selector", "#empty [data-example='friends.jpg']").click()
+
+    page.see_people(4)
+    assert "18/18" in page.text("people")
+    thighs = [(130, 283), (277, 281), (405, 238), (569, 280)]  # of the picture's four people
+    apart = {colours_of_limbs(page, x, y) for x, y in thighs}
+    assert len(apart) == 4
+    assert not page.browser.find_element("css selector", ".sides").is_displayed()
+
+    page.element("apart").click()
+
+    assert len({colours_of_limbs(page, x, y) for x, y in thighs}) == 1  # all are right thighs
+    assert page.browser.find_element("css selector", ".sides").is_displayed()
+    page.element("apart").click()
+    assert {colours_of_limbs(page, x, y) for x, y in thighs} == apart
+
+
+def test_the_other_examples_stand_below_the_picture(real_page):
+    page = real_page
+    page.browser.find_element("css selector", "#empty [data-example='friends.jpg']").click()
+    page.see_people(4)
+    for name, people in {"yoga.jpg": 3, "run.jpg": 6}.items():
+        page.browser.find_element("css selector", f".actions [data-example='{name}']").click()
+        page.see_people(people)
+    assert page.problems() == []
+
+
+def test_one_person_alone_has_the_colours_of_left_and_right(page, photo):
+    page.pick(photo)
+    page.see_people(1)
+    assert page.browser.find_element("css selector", ".sides").is_displayed()
+
+
+def test_the_page_tells_the_server_and_its_model(page):
+    facts = page.text("server-facts")
+    assert "Triton 2." in facts
+    assert "bodypose, version 1" in facts
+    assert "18 joints" in facts
 
 
 def test_a_pointed_at_person_stands_out(page, photo):
@@ -332,7 +395,8 @@ def test_a_server_that_goes_away_is_said_and_its_return_noticed(browser, reposit
             page.see_people(0)
 
         page.see_server("away")
-        page.see_alert("expected a pose server, got 'Connection refused'")
+        page.see_alert("No pose server answers at this address. Start one with `tools serve`.")
+        assert "'Connection refused'" not in page.text("alert")
         page.slide("person-score", 0.1)  # what is there can still be looked at
         page.see_people(1)
         asked = page.requests()
@@ -372,7 +436,7 @@ def test_the_pages_own_server_may_end_and_come_back_too(browser, server):
         page = opened(browser, f"http://127.0.0.1:{port}")
 
     page.see_server("away")
-    page.see_alert("run `pose-client demo` again")
+    page.see_alert("Run `pose-client demo` again")
 
     with demo_command(url, port):
         page.see_server("up")

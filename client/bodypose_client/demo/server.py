@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -23,6 +23,7 @@ from bodypose_client.errors import (
     ServerTimeout,
 )
 from bodypose_client.formats import DISPLAY_MIN_SCORE, image_record
+from bodypose_client.pictures.examples import EXAMPLES
 from bodypose_client.pictures.sides import Side, joint_sides
 from bodypose_client.pose_client import PoseClient
 from pose_runtime.errors import PoseError
@@ -31,6 +32,7 @@ from pose_runtime.spec import ImageLimits
 
 from .link import ServerLink
 from .steps import timed_by_model
+from .words import in_words
 
 HOST = "127.0.0.1"
 _PAGE = Path(__file__).with_name("page")
@@ -39,6 +41,7 @@ _TYPES = {
     ".css": "text/css; charset=utf-8",
     ".js": "text/javascript; charset=utf-8",
     ".svg": "image/svg+xml",
+    ".jpg": "image/jpeg",
 }
 _OUR_NAMES = ("127.0.0.1", "localhost", "::1")
 _HEADERS = {
@@ -90,7 +93,7 @@ class DemoApi:
             with self.link.client() as client:
                 return {"up": True, "url": self.url, **_about(client)}
         except ClientError as error:
-            return {"up": False, "url": self.url, "problem": str(error)}
+            return {"up": False, "url": self.url, **_told(error)}
 
     def infer(self, data: bytes, name: str) -> dict[str, Any]:
         """The people of one encoded image as `bodypose/1`, with the split of the time.
@@ -107,7 +110,8 @@ class DemoApi:
 def _about(client: PoseClient) -> dict[str, Any]:
     skeleton = client.skeleton
     return {
-        "model": {"name": client.model.name, "version": client.model.version},
+        "server": _server(client),
+        "model": asdict(client.model),
         "skeleton": {
             "name": skeleton.name,
             "joints": skeleton.joints,
@@ -122,6 +126,18 @@ def _about(client: PoseClient) -> dict[str, Any]:
     }
 
 
+def _server(client: PoseClient) -> dict[str, str]:
+    try:
+        server = client.inspect()
+    except ClientError:  # forbidden, or no Triton
+        return {"name": "", "version": ""}
+    return {"name": server.name, "version": server.version}
+
+
+def _told(error: PoseError) -> dict[str, str]:
+    return {"problem": in_words(error), "detail": str(error)}
+
+
 @contextlib.contextmanager
 def demo_server(api: DemoApi, port: int) -> Iterator[ThreadingHTTPServer]:
     """The page's server, listening on loopback; `serve_forever()` answers.
@@ -134,6 +150,7 @@ def demo_server(api: DemoApi, port: int) -> Iterator[ThreadingHTTPServer]:
         DemoPortError: the port is taken.
     """
     files = {f"/{file.name}": file for file in _PAGE.iterdir() if file.suffix in _TYPES}
+    files |= {f"/examples/{file.name}": file for file in EXAMPLES.values()}
     handler = type("Handler", (_Handler,), {"api": api, "files": files})
     try:
         server = _Server((HOST, port), handler)
@@ -191,7 +208,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._say(HTTPStatus.OK, self.api.infer(self._body(), name))
         except PoseError as error:
             status = next(_STATUS[kind] for kind in _STATUS if isinstance(error, kind))
-            self._say(status, {"error": str(error)})
+            self._say(status, _told(error))
 
     def _ours(self) -> SplitResult | None:
         """What is asked for; None after a refusal.
@@ -229,7 +246,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _refuse(self, status: HTTPStatus, problem: str) -> None:
         """The last answer on this connection: whatever body comes with the request is not read."""
         self.close_connection = True
-        self._say(status, {"error": problem})
+        self._say(status, {"problem": problem, "detail": ""})
 
     def _say(self, status: HTTPStatus, value: dict[str, Any]) -> None:
         self._send(status, "application/json", json.dumps(value).encode())

@@ -1,9 +1,9 @@
-// Owns the page's state: the picture and its people, the thresholds, the server's presence.
+// The page's state: the picture and its people, the thresholds, the server's presence.
 
 import { Camera } from "./camera.js";
-import { css, draw } from "./drawing.js";
-import { listPeople, markPicked, showTime, timeSteps } from "./panel.js";
-import { ImageRefused, ServerAway, infer, pause, watch } from "./server.js";
+import { css, draw, personColour } from "./drawing.js";
+import { listPeople, markPicked, serverTitle, showServer, showTime, timeSteps } from "./panel.js";
+import { ImageRefused, ServerAway, currentStatus, infer, pause, watch } from "./server.js";
 
 const at = (id) => document.getElementById(id);
 const canvas = at("canvas");
@@ -41,7 +41,7 @@ async function show(blob, name) {
   const record = await infer(blob, name);
   const fetchMs = performance.now() - started;
   const image = await decoding;
-  if (!image) throw new ImageRefused("this browser cannot show the picture, though the server can");
+  if (!image) throw new ImageRefused("This browser cannot show the picture, though the server can read it.");
   if (question !== latest) return;
   picture?.image.close();
   picture = { name, image, record };
@@ -58,9 +58,19 @@ async function show(blob, name) {
 function complain(error, blob, name) {
   if (error instanceof ServerAway) {
     waiting = { blob, name };
-    serverIs({ up: false, problem: error.message });
+    serverIs({ up: false, problem: error.message, detail: error.cause });
   } else {
-    showAlert(`${name} was not accepted`, error.message, "");
+    showAlert(`${name} was not accepted`, error.message, "", error.cause);
+  }
+}
+
+async function openExample(name) {
+  try {
+    const response = await fetch(`/examples/${name}`);
+    if (!response.ok) throw new TypeError(response.statusText);
+    await openPicture(await response.blob(), name);
+  } catch {
+    serverIs(await currentStatus());
   }
 }
 
@@ -89,7 +99,10 @@ function render() {
   at("save-picture").disabled = at("save-json").disabled = false;
   fitCanvas();
   redraw(people);
-  listPeople(at("people"), people, model.skeleton.joints.length, pick);
+  const apart = isApart(people);
+  document.querySelector(".sides").hidden = apart;
+  const colourOf = (person) => (apart ? css(personColour(person.rank)) : "");
+  listPeople(at("people"), people, model.skeleton.joints.length, colourOf, pick);
   markPicked(at("people"), pinned);
   const all = picture.record.poses.length;
   const hiddenPeople = all - people.length;
@@ -101,10 +114,16 @@ function render() {
   canvas.setAttribute("aria-label", `${picture.name}: ${people.length} people`);
 }
 
+/** Whether each person has a colour of its own; one alone shows left and right. */
+function isApart(people) {
+  return at("apart").checked && people.length > 1;
+}
+
 function redraw(people) {
   draw(canvas, picture.image, people, model, {
     person: hovered ?? pinned,
     labels: at("labels").checked,
+    apart: isApart(people),
     pixelRatio: devicePixelRatio,
   });
 }
@@ -135,7 +154,7 @@ async function startCamera() {
   try {
     camera = await Camera.open();
   } catch (error) {
-    showAlert("No webcam", `${error.message}`, "");
+    showAlert("No webcam", webcamProblem(error), "", `${error.name}: ${error.message}`);
     return;
   } finally {
     at("webcam").disabled = false;
@@ -167,6 +186,13 @@ async function startCamera() {
   if (camera === running) stopCamera();
 }
 
+function webcamProblem({ name }) {
+  if (name === "NotAllowedError") return "The browser was not allowed to use it.";
+  if (name === "NotFoundError") return "This machine has none.";
+  if (name === "NotReadableError") return "Another program uses it.";
+  return "The browser cannot use it.";
+}
+
 function stopCamera() {
   camera?.close();
   camera = null;
@@ -188,6 +214,9 @@ function serverIs(status) {
     }
     const isNew = JSON.stringify(model) !== JSON.stringify(status);
     model = status;
+    showServer(at("server-facts"), status);
+    at("server-model").textContent = serverTitle(status);
+    at("no-server").hidden = true;
     for (const [side, colour] of Object.entries(model.colours)) {
       document.querySelector(`.sides .${side}`)?.style.setProperty("background", css(colour));
     }
@@ -200,15 +229,17 @@ function serverIs(status) {
     const then = waiting?.blob
       ? "Your picture is sent as soon as it is back."
       : "This page goes on by itself when it is back.";
-    showAlert("The pose server is away", `${status.problem}. ${then}`, "away");
+    showAlert("The pose server is away", `${status.problem} ${then}`, "away", status.detail);
   }
 }
 
 // Alerts: always text, never HTML
 
-function showAlert(title, text, kind) {
+function showAlert(title, text, kind, detail = "") {
   at("alert-title").textContent = title;
   at("alert-text").textContent = text;
+  at("alert-detail").textContent = detail;
+  at("alert-more").hidden = !detail;
   at("alert").classList.toggle("waiting", kind === "away");
   at("alert-close").hidden = kind === "away";
   at("alert").hidden = false;
@@ -233,8 +264,14 @@ function save(blob, name) {
 function savePicture() {
   const whole = document.createElement("canvas");
   [whole.width, whole.height] = [picture.image.width, picture.image.height];
-  const shown = { person: null, labels: at("labels").checked, pixelRatio: whole.width / 1000 };
-  draw(whole, picture.image, peopleShown(), model, shown);
+  const people = peopleShown();
+  const shown = {
+    person: null,
+    labels: at("labels").checked,
+    apart: isApart(people),
+    pixelRatio: whole.width / 1000,
+  };
+  draw(whole, picture.image, people, model, shown);
   whole.toBlob((blob) => save(blob, `${stem()}-poses.png`), "image/png");
 }
 
@@ -268,8 +305,11 @@ document.addEventListener("drop", (event) => {
   stage.classList.remove("over");
   openFirst(event.dataTransfer.files);
 });
-for (const id of ["person-score", "joint-score", "labels"]) {
+for (const id of ["person-score", "joint-score", "labels", "apart"]) {
   at(id).addEventListener("input", render);
+}
+for (const button of document.querySelectorAll("[data-example]")) {
+  button.addEventListener("click", () => openExample(button.dataset.example));
 }
 at("webcam").addEventListener("click", () => (camera ? stopCamera() : startCamera()));
 at("save-picture").addEventListener("click", savePicture);

@@ -1,5 +1,16 @@
-// Owns the picture: people drawn over a photo, scaled to the screen. The look follows drawing.py.
+// The picture: people drawn over a photo, scaled to the screen. The look follows drawing.py.
 
+// People of a group, apart for every common kind of colour blindness as far as eight can be.
+const PEOPLE = [
+  [64, 196, 255],
+  [255, 152, 56],
+  [255, 226, 92],
+  [240, 128, 205],
+  [92, 219, 149],
+  [160, 140, 255],
+  [255, 105, 97],
+  [240, 244, 250],
+];
 const OUTLINE = "rgb(16 20 28)";
 const LONGEST_LOOP = 4; // limbs; a longer loop is no part of a body's outline
 const SURE_SCORE = 0.7; // a joint of this score or above is drawn solid
@@ -7,7 +18,8 @@ const FAINTEST = 0.5; // opacity of a joint of score 0
 
 /**
  * Draw `people` (each {rank, score, keypoints}) over `image` onto `canvas`, whose size is set.
- * `model` has the skeleton and the colours of its sides; `shown.person` is highlighted if not null.
+ * `model` has the skeleton and the colours of its sides; `shown.person` is highlighted if not null,
+ * `shown.apart` gives each person a colour of its own.
  */
 export function draw(canvas, image, people, model, shown) {
   const context = canvas.getContext("2d");
@@ -22,19 +34,19 @@ export function draw(canvas, image, people, model, shown) {
   const picked = people.filter((person) => person.rank === shown.person);
   for (const person of [...rest.reverse(), ...picked]) {
     context.globalAlpha = shown.person === null || person.rank === shown.person ? 1 : 0.25;
-    drawPerson(context, person, model, scale);
+    drawPerson(context, person, model, scale, shown.apart);
   }
   if (shown.labels) {
     const placed = [];
     for (const person of [...picked, ...people.filter((each) => !picked.includes(each))]) {
       context.globalAlpha = shown.person === null || person.rank === shown.person ? 1 : 0.25;
-      drawLabel(context, person, scale, shown.pixelRatio, placed);
+      drawLabel(context, person, scale, shown, placed);
     }
   }
   context.globalAlpha = 1;
 }
 
-function drawPerson(context, person, { skeleton, colours }, scale) {
+function drawPerson(context, person, { skeleton, colours }, scale, apart) {
   const joints = person.keypoints.map(([x, y, score]) => ({ x: x * scale, y: y * scale, score }));
   const found = joints.filter((joint) => joint.score > 0);
   if (!found.length) return;
@@ -72,16 +84,17 @@ function drawPerson(context, person, { skeleton, colours }, scale) {
   const indices = [...joints.keys()].filter((joint) => joints[joint].score > 0);
   for (const limb of limbs) line(limb, limb.width + 2 * outline, OUTLINE);
   for (const joint of indices) dot(joint, radius(joint) + outline, OUTLINE);
-  for (const limb of limbs) line(limb, limb.width, css(colours[limbSide(limb, skeleton.sides)]));
+  const colour = (side) => css(apart ? personColour(person.rank) : colours[side]);
+  for (const limb of limbs) line(limb, limb.width, colour(limbSide(limb, skeleton.sides)));
   for (const joint of indices) {
-    dot(joint, radius(joint), css(colours[skeleton.sides[joint]]));
+    dot(joint, radius(joint), colour(skeleton.sides[joint]));
     const core = radius(joint) * 0.5 * Math.min(joints[joint].score / SURE_SCORE, 1);
     if (radius(joint) >= 2) dot(joint, core, "white");
   }
   context.globalAlpha = opaque;
 }
 
-function drawLabel(context, person, scale, pixelRatio, placed) {
+function drawLabel(context, person, scale, { apart, pixelRatio }, placed) {
   const found = person.keypoints.filter(([, , score]) => score > 0);
   if (!found.length) return;
   const size = 12 * pixelRatio;
@@ -106,6 +119,11 @@ function drawLabel(context, person, scale, pixelRatio, placed) {
   context.beginPath();
   context.roundRect(plate.x, plate.y, plate.width, plate.height, plate.height / 2);
   context.fill();
+  if (apart) {
+    context.strokeStyle = css(personColour(person.rank));
+    context.lineWidth = 1.5 * pixelRatio;
+    context.stroke();
+  }
   context.fillStyle = "white";
   context.textBaseline = "middle";
   context.fillText(text, plate.x + pad, plate.y + plate.height / 2 + pixelRatio * 0.5);
@@ -157,6 +175,11 @@ function limbSide({ a, b }, sides) {
   if (sides[a] === sides[b]) return sides[a];
   if (sides[a] === "centre") return sides[b];
   return sides[b] === "centre" ? sides[a] : "centre";
+}
+
+/** [red, green, blue] of a person in a group; ranks count from 1. */
+export function personColour(rank) {
+  return PEOPLE[(rank - 1) % PEOPLE.length];
 }
 
 /** [red, green, blue] as CSS has it. */

@@ -1,17 +1,21 @@
-// Owns the panel beside the picture: the list of people, and where the time went.
+// The panel beside the picture: the list of people, where the time went, who serves.
 
-/** Fill the list; `pick(rank or null, pinned)` hears which person is pointed at. */
-export function listPeople(list, people, numJoints, pick) {
+/**
+ * Fill the list; `colourOf(person)` is a CSS colour or "", `pick(rank or null, pinned)` hears which
+ * person is pointed at.
+ */
+export function listPeople(list, people, numJoints, colourOf, pick) {
   const focused = document.activeElement?.closest("#people button")?.dataset.rank;
-  list.replaceChildren(...people.map((person) => personRow(person, numJoints, pick)));
+  list.replaceChildren(...people.map((person) => personRow(person, numJoints, colourOf(person), pick)));
   if (focused) list.querySelector(`[data-rank="${focused}"]`)?.focus();
 }
 
-function personRow(person, numJoints, pick) {
+function personRow(person, numJoints, colour, pick) {
   const found = person.keypoints.filter(([, , score]) => score > 0).length;
   const meter = make("span", "meter");
   meter.append(make("i"));
   meter.firstChild.style.width = `${100 * person.score}%`;
+  meter.firstChild.style.background = colour;
   const button = make("button");
   button.type = "button";
   button.dataset.rank = person.rank;
@@ -67,6 +71,25 @@ export function showTime({ total, bar, steps }, rows, totalMs, note) {
       make("dt", "", name),
       make("dd", "", millis(ms)),
     ]),
+  );
+}
+
+/** The server's and the model's version in a few words. */
+export function serverTitle({ server, model }) {
+  const name = `${model.name} version ${model.version}`;
+  return server.version ? `Triton ${server.version}, ${name}` : name;
+}
+
+/** Who serves which model, from the page's status. */
+export function showServer(list, { server, model, skeleton }) {
+  const facts = {
+    server: server.version ? `Triton ${server.version}` : "does not say",
+    model: `${model.name}, version ${model.version}`,
+    network: model.sha256.slice(0, 12) || "does not say",
+    skeleton: `${skeleton.joints.length} joints`,
+  };
+  list.replaceChildren(
+    ...Object.entries(facts).flatMap(([name, value]) => [make("dt", "", name), make("dd", "", value)]),
   );
 }
 

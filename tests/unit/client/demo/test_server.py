@@ -17,6 +17,7 @@ from bodypose_client.commands import demo as cli_demo
 from bodypose_client.demo import server as demo
 from bodypose_client.demo.link import ServerLink
 from bodypose_client.demo.server import DemoApi, DemoPortError, demo_server
+from bodypose_client.demo.words import in_words
 from bodypose_client.errors import (
     AccessDenied,
     RequestRejected,
@@ -163,14 +164,15 @@ def test_text_never_becomes_html():
 
 @pytest.mark.parametrize("path", ["/nothing", "/../cli.py", "/%2e%2e/cli.py", "/demo_server.py"])
 def test_only_the_page_is_served(ask, path):
-    assert answer_of(ask("GET", path)) == (404, {"error": "no such page"})
+    assert answer_of(ask("GET", path)) == (404, {"problem": "no such page", "detail": ""})
 
 
 def test_status_tells_what_the_page_must_know(ask, spec):
     status, about = answer_of(ask("GET", "/api/status"))
 
     assert (status, about["up"], about["url"]) == (200, True, "grpc://here")
-    assert about["model"] == {"name": "bodypose", "version": "3"}
+    assert about["model"] == {"name": "bodypose", "version": "3", "sha256": spec.model_sha256}
+    assert about["server"] == {"name": "t", "version": "2"}
     assert about["skeleton"]["limbs"] == [list(limb) for limb in spec.skeleton.limbs]
     assert (about["min_score"], about["min_joint"]) == (DISPLAY_MIN_SCORE, FOUND_JOINT_SCORE)
     assert set(about["skeleton"]["sides"]) == set(about["colours"]) == {"left", "right", "centre"}
@@ -190,8 +192,9 @@ def test_a_text_file_is_answered_with_the_servers_line(ask):
     status, answer = answer_of(ask("POST", "/api/infer?name=notes.txt", b"hello"))
 
     assert status == 422
-    assert answer["error"].startswith("image: expected JPEG, PNG, WebP or BMP")
-    assert "\n" not in answer["error"]
+    assert answer["problem"] == "It is not a JPEG, PNG, WebP or BMP picture."
+    assert answer["detail"].startswith("image: expected JPEG, PNG, WebP or BMP")
+    assert "\n" not in answer["detail"]
 
 
 def test_an_empty_file_is_refused(ask):
@@ -203,7 +206,7 @@ def test_a_body_that_is_too_large_is_refused_after_it_was_sent(ask, monkeypatch)
 
     status, answer = answer_of(ask("POST", "/api/infer", bytes(5_000_000)))
 
-    assert (status, answer["error"]) == (
+    assert (status, answer["detail"]) == (
         413,
         "image: expected at most 1000 bytes, got 5000000",
     )
@@ -245,7 +248,10 @@ def test_every_error_has_its_status(ask, server, photo, error, status):
     ask("GET", "/api/status")
     server.error = error
 
-    assert answer_of(ask("POST", "/api/infer", photo)) == (status, {"error": str(error)})
+    assert answer_of(ask("POST", "/api/infer", photo)) == (
+        status,
+        {"problem": in_words(error), "detail": str(error)},
+    )
 
 
 def test_a_taken_port_is_named(link):
@@ -269,7 +275,8 @@ def test_the_server_may_go_away_and_come_back(ask, server, photo):
     server.away = True
     status, about = answer_of(ask("GET", "/api/status"))
     assert (status, about["up"]) == (200, False)
-    assert about["problem"].startswith("grpc://here: expected a pose server, got 'Connection ref")
+    assert about["problem"].startswith("No pose server answers at this address.")
+    assert about["detail"].startswith("grpc://here: expected a pose server, got 'Connection ref")
     assert answer_of(ask("POST", "/api/infer", photo))[0] == 503
 
     server.away = False
