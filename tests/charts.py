@@ -68,6 +68,7 @@ USES = {
         {
             **SECRETS,
             "image": {"digest": DIGEST},
+            "arguments": ["--backend-config=tensorrt,version-compatible=true"],
             "autoscaling": {"kind": "keda"},
             "prometheus": {"operator": True},
             "nodeSelector": {"nvidia.com/gpu.product": "NVIDIA-L4"},

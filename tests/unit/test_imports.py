@@ -59,7 +59,7 @@ MAY_IMPORT_PACKAGES = {
 
 # Room of tools -> the rooms of tools that it may import: only ones further down.
 MAY_IMPORT = {
-    "pages": "files results experiments benchmark pruning",
+    "pages": "files results experiments benchmark pruning deploying",
     "experiments": "files results networks graphs data runtimes evaluation training export pruning",
     "benchmark": "files results networks graphs data pretrained runtimes evaluation"
     " quantisation export repository server",

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from bodypose_loadtest.result import with_table
 from bodypose_tools.benchmark.report import report
+from bodypose_tools.deploying.sizing import sizing_table
 from bodypose_tools.experiments.data_scaling import scaling_table
 from bodypose_tools.experiments.runs import ablation_table
 from bodypose_tools.experiments.views import modes_table
@@ -196,6 +197,11 @@ def input_profile(records: Records) -> str:
     )
 
 
+def sizing(records: Records) -> str:
+    """The worked example: 100 images/s, and a card whose network answers 1,000."""
+    return sizing_table(records["loadtest"], records["performance"], 100, 1000)
+
+
 # Page -> block -> its Markdown. `<!-- NAME -->` and `<!-- /NAME -->` stand around a block.
 BLOCKS: Final[Mapping[str, Mapping[str, Callable[[Records], str]]]] = {
     "README.md": {"scores": scores, "levers": levers},
@@ -214,6 +220,7 @@ BLOCKS: Final[Mapping[str, Mapping[str, Callable[[Records], str]]]] = {
         "recipes": lambda records: ablation_table(records["recipes"]),
     },
     "docs/operations.md": {"soak": soak},
+    "docs/fleet.md": {"sizing": sizing},
     "docs/security.md": {"isolation": isolation, "fuzz": fuzz},
 }
 PERFORMANCE: Final = "docs/performance.md"
