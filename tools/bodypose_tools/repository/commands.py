@@ -183,7 +183,9 @@ def build_repo(
     record = repository.build_repository(model or SHIPPED_MODEL, output, serving, limits)
     typer.echo(f"{output}  target {target}, files and their sha256 in {record}")
     if target is not ServerTarget.EMBEDDED:
-        typer.echo(f"for {serving.triton.image}; `tools deploy-files {output}` writes what starts it")
+        typer.echo(
+            f"for {serving.triton.image}; `tools deploy-files {output}` writes what starts it"
+        )
 
 
 def _settings(
