@@ -8,4 +8,4 @@ Shape letters used in every docstring of the project:
 Only `images.py` (OpenCV, simplejpeg) and `image_headers.py` (simplejpeg) need more than numpy.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"

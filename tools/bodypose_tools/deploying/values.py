@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Final
 
@@ -22,6 +21,7 @@ from bodypose_tools.server.bounds import bounds_of
 from bodypose_tools.server.command import CLOSED_APIS, COMMON_OPTIONS
 from bodypose_tools.server.settings import DEFAULT_PORTS
 from bodypose_tools.server.wheel import STEPS_ENVIRONMENT
+from pose_runtime import __version__
 from pose_runtime.errors import PoseError
 from pose_runtime.spec import PipelineSpec
 
@@ -152,7 +152,7 @@ def values_of(repository: Path, deployment: Deployment) -> Values:
     python_models = sum(1 for model in repository.iterdir() if any(model.glob("*/model.py")))
     shared_mib = bounds_of(repository).region_bytes * python_models >> 20
     start_s = settings.START_ON_GPU_S if on_gpu else settings.START_S
-    version = metadata.version("bodypose-triton")
+    version = __version__
     ports = DEFAULT_PORTS
     texts = {
         "repository": repository.name,

@@ -14,12 +14,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from pose_runtime import __version__
 from pose_runtime.errors import PoseError
 
 from .json_records import read_record, write_record
 
 # Distributions whose versions can change what a stage produces.
-_RECORDED_VERSIONS = ("bodypose-triton", "keras", "tensorflow-cpu", "jax", "numpy", "onnx")
+_RECORDED_VERSIONS = ("keras", "tensorflow-cpu", "jax", "numpy", "onnx")
 
 
 class StaleArtifactError(PoseError):
@@ -116,7 +117,7 @@ def sha256_of(path: Path) -> str:
 
 
 def _versions() -> dict[str, str]:
-    versions = {}
+    versions = {"bodypose-triton": __version__}
     for name in _RECORDED_VERSIONS:
         with contextlib.suppress(metadata.PackageNotFoundError):
             versions[name] = metadata.version(name)

@@ -9,7 +9,6 @@ import contextlib
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from importlib import metadata
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -22,6 +21,7 @@ from bodypose_tools.files.atomic_files import disk_errors
 from bodypose_tools.files.json_records import RecordError, read_record, write_record
 from bodypose_tools.files.shipped import MODEL_SOURCES
 from bodypose_tools.graphs.contract import spec_in_onnx
+from pose_runtime import __version__
 from pose_runtime.card_jpeg import for_card
 from pose_runtime.errors import PoseError
 from pose_runtime.image_headers import checked_image
@@ -41,6 +41,7 @@ CONFIG, PIPELINE = "config.pbtxt", "pipeline.json"
 ONNX = MODEL_FILES[NetworkBackend.PYTHON]
 FIRST_VERSION = 1
 _STAGE = "build-repo"
+_DISTRIBUTION = "bodypose-triton"
 
 
 class RepositoryError(PoseError):
@@ -143,6 +144,23 @@ def built_for(repository: Path) -> dict[str, str]:
     with contextlib.suppress(RecordError):
         known |= repository_record(repository)["settings"]
     return known
+
+
+def built_by(repository: Path) -> str:
+    """The release of bodypose-triton that built a repository; without a record, this one."""
+    with contextlib.suppress(RecordError):
+        versions = repository_record(repository).get("versions")
+        if isinstance(versions, dict):
+            return str(versions.get(_DISTRIBUTION, __version__))
+    return __version__
+
+
+def another_release(repository: Path, release: str) -> str:
+    """The line about a repository that another release built."""
+    return (
+        f"{repository}: built by bodypose-triton {release} and served as it was built; `tools"
+        f" build-repo -o OTHER` builds one of {__version__}"
+    )
 
 
 def is_int8(repository: Path) -> bool:
@@ -294,7 +312,7 @@ def _record_of(repository: Path, model: Artifact, serving: Serving) -> dict[str,
             "network_backend": str(serving.backend),
             "triton_version": str(serving.triton),
         },
-        "versions": {"bodypose-triton": metadata.version("bodypose-triton")},
+        "versions": {_DISTRIBUTION: __version__},
         "served": [FIRST_VERSION],  # the versions that answered, in order
     }
 

@@ -12,11 +12,21 @@ from google.protobuf import text_format
 from bodypose_tools.files.artifacts import sha256_of
 from bodypose_tools.graphs.contract import spec_in_onnx
 from bodypose_tools.runtimes.settings import Device
+from pose_runtime import __version__
 from pose_runtime.errors import PoseError
 from pose_runtime.integrity import MANIFEST
 from pose_runtime.spec import ModelSpec, PipelineSpec
 
-from .build import CONFIG, ONNX, PIPELINE, RUNTIME, built_for, changes_since_build, version_in_use
+from .build import (
+    CONFIG,
+    ONNX,
+    PIPELINE,
+    RUNTIME,
+    built_by,
+    built_for,
+    changes_since_build,
+    version_in_use,
+)
 from .pbtxt import NETWORK, data_type_name, ensemble_of, read_config
 from .plans import plan_problems
 from .releases import TritonVersion, knows
@@ -37,13 +47,14 @@ def problems_of(repository: Path, triton: TritonVersion | None = None) -> list[s
     """
     problems = changes_since_build(repository)
     triton = triton or TritonVersion.parse(built_for(repository)["triton_version"])
+    is_ours = built_by(repository) == __version__
     configs, unreadable = _configs_in(repository)
     problems += unreadable
     for config in configs.values():
-        problems += _folder_problems(repository / config.name, config)
+        problems += _folder_problems(repository / config.name, config, is_ours=is_ours)
         if config.HasField("ensemble_scheduling"):
             problems += _wiring_problems(config, configs)
-    problems += _pipeline_problems(repository, configs)
+    problems += _pipeline_problems(repository, configs, is_ours=is_ours)
     problems += _network_problems(repository)
     batch = configs[NETWORK].max_batch_size if NETWORK in configs else 0
     problems += plan_problems(repository, triton, batch)
@@ -80,8 +91,11 @@ def _configs_in(repository: Path) -> tuple[dict[str, Any], list[str]]:
     return configs, problems
 
 
-def _folder_problems(folder: Path, config: Any) -> Iterator[str]:
-    """Files that a model's folder lacks: its version, its runtime, its warm-up files."""
+def _folder_problems(folder: Path, config: Any, *, is_ours: bool) -> Iterator[str]:
+    """Files that a model's folder lacks: its version, its runtime, its warm-up files.
+
+    Another release had other files in its runtime; the record names them.
+    """
     versions = [path for path in folder.glob("*") if path.is_dir() and path.name.isdigit()]
     if not versions:
         yield f"{folder}: expected a version folder such as `1`, got none; {REBUILD}"
@@ -91,12 +105,8 @@ def _folder_problems(folder: Path, config: Any) -> Iterator[str]:
                 yield f"{folder}/warmup/{data.input_data_file}: expected a file; {REBUILD}"
     if config.backend != "python":
         return
-    needed = [
-        "model.py",
-        MANIFEST,
-        PIPELINE,
-        *(f"{RUNTIME.name}/{path.name}" for path in RUNTIME.glob("*.py")),
-    ]
+    runtime = [f"{RUNTIME.name}/{path.name}" for path in RUNTIME.glob("*.py")] if is_ours else []
+    needed = ["model.py", MANIFEST, PIPELINE, *runtime]
     for version in versions:
         for name in sorted(needed):
             if not (version / name).is_file():
@@ -150,12 +160,19 @@ def _text(tensor: tuple[str, tuple[int, ...]] | None) -> str:
     return f"{tensor[0]} {list(tensor[1])}" if tensor else "nothing"
 
 
-def _pipeline_problems(repository: Path, configs: dict[str, Any]) -> Iterator[str]:
-    """Differences between configs and pipeline.json, or between two pipeline.json of a version."""
+def _pipeline_problems(
+    repository: Path, configs: dict[str, Any], *, is_ours: bool
+) -> Iterator[str]:
+    """Differences between configs and pipeline.json, or between two pipeline.json of a version.
+
+    The steps of another release may pass other tensors.
+    """
     version = version_in_use(repository)
     versions = {path.parent.name for path in repository.glob(f"*/*/{PIPELINE}")}
     for name in sorted(versions, key=lambda name: (name != str(version), name)):
-        yield from _version_problems(repository, name, configs if name == str(version) else None)
+        yield from _version_problems(
+            repository, name, configs if is_ours and name == str(version) else None
+        )
 
 
 def _version_problems(
@@ -184,6 +201,15 @@ def _serving_in(configs: dict[str, Any]) -> Serving:
         tuning = UNTUNED_CUDA_DECODING if decodes else UNTUNED
         return Serving(backend=NetworkBackend(network.backend), tuning=tuning)
     return Serving()
+
+
+def other_steps(repository: Path, spec: PipelineSpec) -> list[str]:
+    """Where the steps that this release builds for `spec` pass other tensors than a repository's.
+
+    Empty when a version of this release fits beside the versions that are there.
+    """
+    configs, _ = _configs_in(repository)
+    return list(_config_problems(ensemble_of(spec, _serving_in(configs)), configs))
 
 
 def _config_problems(ensemble: ModelSpec, configs: dict[str, Any]) -> Iterator[str]:

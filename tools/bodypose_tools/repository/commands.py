@@ -288,7 +288,10 @@ def check_repo(
 
     Example: `tools check-repo build/model_repository`
     """
+    from pose_runtime import __version__
+
     from . import check as repository_check
+    from .build import another_release, built_by
     from .releases import TritonVersion
 
     triton = None if triton_version is None else TritonVersion.parse(triton_version)
@@ -298,3 +301,5 @@ def check_repo(
     if problems:
         raise typer.Exit(1)
     typer.echo(f"{repository}  OK")
+    if (release := built_by(repository)) != __version__:
+        typer.echo(another_release(repository, release), err=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Set
 from dataclasses import replace
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from google.protobuf import text_format
 from tritonclient.grpc import model_config_pb2 as triton
 
 from bodypose_tools.runtimes.settings import Device
+from pose_runtime import __version__
 from pose_runtime.spec import ModelSpec, PipelineSpec, TensorSpec
 
 from .releases import EMBEDDED, TritonVersion, knows
@@ -82,7 +82,7 @@ def ensemble_parameters(spec: PipelineSpec) -> dict[str, str]:
     return {
         "pipeline": json.dumps(json.loads(spec.to_json()), separators=(",", ":")),
         "model_sha256": spec.model_sha256,
-        "version": metadata.version("bodypose-triton"),
+        "version": __version__,
     }
 
 

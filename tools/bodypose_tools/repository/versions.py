@@ -17,12 +17,14 @@ from types import MappingProxyType
 from typing import Any
 
 from bodypose_tools.files.atomic_files import atomic_path, disk_errors
+from pose_runtime import __version__
 from pose_runtime.spec import PipelineSpec
 
 from .build import (
     CONFIG,
     PIPELINE,
     RepositoryError,
+    built_by,
     changes_since_build,
     network_of,
     repository_record,
@@ -30,7 +32,7 @@ from .build import (
     write_repository_record,
     write_version,
 )
-from .check import problems_of
+from .check import other_steps, problems_of
 from .lock import writing
 from .pbtxt import (
     ENSEMBLE,
@@ -81,6 +83,12 @@ def add_version(
         network, spec = network_of(model, serving)
         serves_now = _spec_of(repository, record["served"][-1])
         _refuse_another_wire(model, spec, serves_now)
+        if other_steps(repository, spec):
+            raise RepositoryError(
+                f"{repository}: expected the steps of bodypose-triton {__version__}, got those of"
+                f" {built_by(repository)}, which pass other tensors; build a repository beside it"
+                " (`tools build-repo -o OTHER`), serve that, then stop the server of this one"
+            )
         spec = spec.with_limits(serves_now.limits, limits)
         _discard(repository, version)  # of a build that was killed
         staging = TemporaryDirectory(dir=repository.parent, prefix=f".{repository.name}-")
@@ -194,12 +202,15 @@ def _load(repository: Path, *versions: int) -> None:
     """Write into the configs of the steps the versions that the server is to load."""
     for name in _STEPS:
         config = read_config(repository / name / CONFIG)
-        config.version_policy.specific.versions[:] = sorted(versions)
-        _write(repository / name / CONFIG, config)
+        if list(config.version_policy.specific.versions) != sorted(versions):
+            config.version_policy.specific.versions[:] = sorted(versions)
+            _write(repository / name / CONFIG, config)
 
 
 def _point_ensemble(repository: Path, version: int) -> None:
     config = read_config(repository / ENSEMBLE / CONFIG)
+    if list(config.version_policy.specific.versions) == [version]:
+        return  # another release may have written it, in other words
     config.version_policy.specific.versions[:] = [version]
     for step in config.ensemble_scheduling.step:
         step.model_version = version
@@ -209,10 +220,8 @@ def _point_ensemble(repository: Path, version: int) -> None:
 
 
 def _write(path: Path, config: Any) -> None:
-    text = config_text(config)
-    if path.read_text() != text:  # a polling server would load an equal file again
-        with atomic_path(path) as temporary:
-            temporary.write_text(text)
+    with atomic_path(path) as temporary:
+        temporary.write_text(config_text(config))
 
 
 def _spec_of(repository: Path, version: int) -> PipelineSpec:

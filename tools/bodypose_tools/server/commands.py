@@ -12,6 +12,7 @@ import typer
 
 from bodypose_tools.options import new_file
 from bodypose_tools.repository.settings import DEFAULT_REPOSITORY, ServerTarget
+from pose_runtime import __version__
 
 from .settings import DEFAULT_PORTS, DRAIN_S, Outside, Ports, ServerError, ServerTls, Updates
 
@@ -94,6 +95,8 @@ def serve(
             f"warning: {host}: tritonserver 2.51 has published vulnerabilities, two of them rated"
             " 9.8: see docs/security.md, and use a container of 26.07 or newer for anything real"
         )
+    if (release := built.built_by(repository)) != __version__:
+        _speak(built.another_release(repository, release))
     if (warning := int8_warning()) and built.is_int8(repository):
         _speak(f"warning: {warning}")
     ports = Ports(http_port, grpc_port, metrics_port)
