@@ -14,7 +14,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-long check results-check mutants bench fuzz audit clean
+.PHONY: demo test test-long check results-check mutants bench fuzz docs audit clean
 
 demo: .venv/.demo  ## people found in a picture by a real Triton: make demo PHOTO=mine.jpg
 	$(BIN)/tools demo $(PHOTO) --output $(OUT)
@@ -46,6 +46,10 @@ bench: .venv/.dev  ## docs/performance.md from one run of under 20 minutes, on a
 	$(BIN)/tools benchmark -o docs/results/performance.json $(BENCH)
 	$(BIN)/tools benchmark-report docs/results/performance.json -o docs/performance.md --notes docs/performance-notes.md
 
+docs: .venv/.docs  ## the site of the pages and the packages' reference: build/site/index.html
+	$(BIN)/python docs/site.py build/pages
+	$(BIN)/zensical build --strict -f mkdocs.yml
+
 audit: .venv/.dev  ## known vulnerabilities of the pinned packages, dangerous code; needs a network
 	$(PIP) bandit pip-audit
 	$(BIN)/bandit -q -lll -r pose_runtime tools client loadtest model_repository
@@ -62,6 +66,10 @@ clean:
 
 .venv/.demo: .venv/bin/python pyproject.toml constraints.txt
 	$(PIP) -e ".[embedded]"
+	touch $@
+
+.venv/.docs: .venv/bin/python pyproject.toml constraints.txt
+	$(PIP) -e ".[docs]"
 	touch $@
 
 .venv/.dev: .venv/bin/python pyproject.toml constraints.txt
