@@ -61,13 +61,19 @@ def coco() -> Path:
 
 
 @pytest.fixture(scope="session")
-def shipped(tmp_path_factory) -> Iterator[EmbeddedServer]:
-    """A server of the shipped model."""
+def shipped_repository(tmp_path_factory) -> Path:
+    """A repository of the shipped model."""
     if importlib.util.find_spec("pytriton") is None:
         pytest.skip(MISSING_WHEEL)
     repository = tmp_path_factory.mktemp("shipped") / "repository"
     build_repository(SHIPPED_MODEL, repository)
-    with embedded_server(repository) as server:
+    return repository
+
+
+@pytest.fixture(scope="session")
+def shipped(shipped_repository: Path) -> Iterator[EmbeddedServer]:
+    """A server of the shipped model."""
+    with embedded_server(shipped_repository) as server:
         yield server
 
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -130,6 +131,22 @@ def test_it_serves_with_other_apis_closed_and_ends_at_sigterm(container):
 
     container.process.terminate()  # reaches tritonserver, which took the shell's place
     assert container.process.wait(20) == 0
+
+
+def test_a_connection_that_stays_open_holds_it_for_its_exit_timeout(container):
+    """As a gateway's do: so the grace is at least drain and exit timeout."""
+    connection = http.client.HTTPConnection(container.http, timeout=20)
+    connection.request("GET", "/v2/health/ready")
+    connection.getresponse().read()
+    begun = time.monotonic()
+
+    container.process.terminate()
+    container.process.wait(40)
+    took_s = time.monotonic() - begun
+    connection.close()
+
+    assert container.environment["EXIT_TIMEOUT_S"] == "5"
+    assert 4 < took_s < 15
 
 
 def test_a_server_whose_model_has_died_is_ready_and_not_alive(container):

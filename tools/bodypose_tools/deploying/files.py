@@ -45,7 +45,7 @@ _FILES_OF: Final[Mapping[ServerTarget, tuple[str, ...]]] = {
     ServerTarget.EMBEDDED: ("bodypose.service", *_MONITORING),
 }
 _OF_A_CONTAINER: Final = (
-    *("Dockerfile", "Containerfile.models", "requirements.txt", *_EXECUTABLE),
+    *("Dockerfile", "Containerfile.models", "requirements.txt", *_EXECUTABLE, "prove.py"),
     *("compose.yaml", "chart/*", "chart/templates/*", "kserve/*"),
     *(*_MONITORING, "prometheus/adapter.yaml", "prometheus/keda.yaml"),
 )
