@@ -14,7 +14,7 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-long check results-check mutants bench fuzz docs audit clean
+.PHONY: demo test test-long check release results-check mutants bench fuzz docs audit clean
 
 demo: .venv/.demo  ## people found in a picture by a real Triton: make demo PHOTO=mine.jpg
 	$(BIN)/tools demo $(PHOTO) --output $(OUT)
@@ -31,6 +31,9 @@ check: .venv/.dev  ## format, lint, types, unit tests: one to three minutes
 	$(BIN)/ruff check .
 	$(BIN)/mypy pose_runtime tools/bodypose_tools client/bodypose_client loadtest/bodypose_loadtest
 	$(PYTEST) tests/unit -m "not slow"
+
+release: .venv/.dev  ## dist/: wheel, sdist, hashes, bill of materials, licences, notes; of a clean tree
+	@$(BIN)/python release.py
 
 results-check: .venv/.dev  ## records of other models, numbers without a record, records of older code
 	$(BIN)/tools results check --code
@@ -56,7 +59,7 @@ audit: .venv/.dev  ## known vulnerabilities of the pinned packages, dangerous co
 	$(BIN)/pip-audit -r constraints.txt --no-deps --disable-pip
 
 clean:
-	rm -rf build .venv
+	rm -rf build dist .venv
 
 .venv/bin/python:
 	@$(PYTHON) -c $(FITS) 2>/dev/null || { echo "error: expected Python 3.11 or 3.12," \
