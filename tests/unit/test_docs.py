@@ -13,7 +13,7 @@ from bodypose_loadtest.cli import app as loadtest_app
 from bodypose_tools.cli import app as tools_app
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", ROOT / "MODEL_CARD.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "MODEL_CARD.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -46,6 +46,22 @@ def test_commands_in_the_documents_exist(page):
         r"^(?: {4})?(tools|pose-client|pose-loadtest) ([a-z-]+)", page.read_text(), re.M
     ):
         assert command in commands[program], f"{page.name}: {program} {command}"
+
+
+def test_every_decision_has_its_row_of_numbers_in_the_log_and_the_other_way_round():
+    said = re.findall(r"^(?:\* (.*)\.|## (.*))$", (ROOT / "docs/decisions.md").read_text(), re.M)
+    log = re.findall(
+        r"^(?:\| (?!decision \|)(.*?) \| .* \| 20\d\d-\d\d-\d\d \||## (.*))$",
+        (ROOT / "docs/notes/decisions.md").read_text(),
+        re.M,
+    )
+    assert len(said) > 60
+    assert said == log
+
+
+@pytest.mark.parametrize("page", ["serve", "train", "client"])
+def test_a_quickstart_fits_on_two_screens(page):
+    assert len((ROOT / f"docs/quickstart-{page}.md").read_text().splitlines()) <= 80
 
 
 def test_the_readme_is_one_page():

@@ -206,8 +206,6 @@ def sizing(records: Records) -> str:
 BLOCKS: Final[Mapping[str, Mapping[str, Callable[[Records], str]]]] = {
     "README.md": {"scores": scores, "levers": levers},
     "docs/optimising.md": {
-        "prune-bodypose-s": pruned("bodypose-s"),
-        "prune-bodypose-vgg19": pruned("bodypose-vgg19"),
         "int8-gates": int8_gates,
         "int8-speeds": int8_speeds,
     },
@@ -215,9 +213,15 @@ BLOCKS: Final[Mapping[str, Mapping[str, Callable[[Records], str]]]] = {
         "input-profile": input_profile,
         "modes": lambda records: modes_table(records["modes"]),
         "sizes": lambda records: modes_table(records["sizes"]),
+    },
+    "docs/notes/training.md": {
         "data-scaling": lambda records: scaling_table(records["data_scaling"]),
         "ablation": lambda records: ablation_table(records["ablation"]),
         "recipes": lambda records: ablation_table(records["recipes"]),
+    },
+    "docs/notes/pruning.md": {
+        "prune-bodypose-s": pruned("bodypose-s"),
+        "prune-bodypose-vgg19": pruned("bodypose-vgg19"),
     },
     "docs/operations.md": {"soak": soak},
     "docs/fleet.md": {"sizing": sizing},
