@@ -27,7 +27,7 @@ PROMETHEUS_URL: Final = "http://prometheus-operated.monitoring:9090"  # the oper
 
 ENVOY: Final = "1.39.3"
 # Of the image of a GPU without a plan, as in constraints.txt.
-PINNED: Final = {"onnx": "1.23.2", "torch": "2.13.0"}
+PINNED: Final = {"onnx": "1.23.2", "torch": "2.13.0", "nvidia-nvjpeg": "13.3.2.43"}
 OLDEST_KUBERNETES: Final = "1.30"  # the first with the `sleep` of preStop
 FIRST_IMAGE_VOLUMES: Final = "1.35"  # the first with them switched on
 NEWEST_KUBERNETES: Final = "1.37"

@@ -11,6 +11,7 @@ from typing import Final
 from bodypose_tools.repository.build import (
     CONFIG,
     PIPELINE,
+    built_by,
     changes_since_build,
     serving_of_repository,
     version_in_use,
@@ -21,7 +22,6 @@ from bodypose_tools.server.bounds import bounds_of
 from bodypose_tools.server.command import CLOSED_APIS, COMMON_OPTIONS
 from bodypose_tools.server.settings import DEFAULT_PORTS
 from bodypose_tools.server.wheel import STEPS_ENVIRONMENT
-from pose_runtime import __version__
 from pose_runtime.errors import PoseError
 from pose_runtime.spec import PipelineSpec
 
@@ -44,6 +44,7 @@ DEMAND_QUERY: Final = (
 )
 _DIGEST: Final = re.compile(r".+@sha256:[0-9a-f]{64}")
 _SERVER: Final = re.compile(r"(?P<host>[A-Za-z0-9.-]+)(:(?P<http>\d{1,5}):(?P<grpc>\d{1,5}))?")
+_VERSION: Final = re.compile(r"\d+(\.\w+)*")
 _GPU_RESOURCE: Final = re.compile(r"[a-z0-9.-]+/[A-Za-z0-9._-]+")
 _IMAGE: Final = re.compile(r"[a-z0-9][a-z0-9._/:-]*")
 
@@ -152,7 +153,9 @@ def values_of(repository: Path, deployment: Deployment) -> Values:
     python_models = sum(1 for model in repository.iterdir() if any(model.glob("*/model.py")))
     shared_mib = bounds_of(repository).region_bytes * python_models >> 20
     start_s = settings.START_ON_GPU_S if on_gpu else settings.START_S
-    version = __version__
+    version = built_by(repository)
+    if not _VERSION.fullmatch(version):
+        raise DeployError(f"{repository}: expected a release such as 0.2.0, got {version!a:.40}")
     ports = DEFAULT_PORTS
     texts = {
         "repository": repository.name,
@@ -165,7 +168,7 @@ def values_of(repository: Path, deployment: Deployment) -> Values:
         "models_image": deployment.models_image,
         "envoy_image": f"envoyproxy/envoy:v{settings.ENVOY}",
         "envoy": settings.ENVOY,
-        **settings.PINNED,
+        **{name.replace("-", "_"): version for name, version in settings.PINNED.items()},
         "models_mount": settings.MODELS_MOUNT,
         "uid": str(settings.UID),
         "http_port": str(ports.http),
