@@ -23,6 +23,10 @@ PAGES = {
 }
 
 
+# What programs use of pose_runtime; the models' own modules follow.
+FIRST = ("skeleton", "spec", "letterbox", "images", "poses", "grouping", "errors")
+
+
 def write_pages(out: Path) -> None:
     """Everything that the generator reads, in a new folder."""
     shutil.rmtree(out, ignore_errors=True)
@@ -54,7 +58,11 @@ def _for_the_site(text: str, folder: Path, out: Path) -> str:
 
 
 def _apart(lines: list[str]) -> list[str]:
-    """A blank line before each list that follows a paragraph, as CommonMark needs none."""
+    """Lines as Python-Markdown needs them where CommonMark does not.
+
+    A blank line stands before each list that follows a paragraph, and a list item's further
+    paragraphs are indented by four.
+    """
     apart: list[str] = []
     fenced = False
     for line in lines:
@@ -62,6 +70,8 @@ def _apart(lines: list[str]) -> list[str]:
         starts = re.match(r"(\*|-|\d+\.) ", line) and not fenced
         if starts and before.strip() and not re.match(r"\s*(\*|-|\d+\.) |\s", before):
             apart.append("")
+        if re.match(r"   \S", line) and not fenced and not before.strip():
+            line = f" {line}"
         fenced ^= line.lstrip().startswith("```")
         apart.append(line)
     return apart
@@ -79,13 +89,10 @@ def modules(package: str) -> str:
     """Every module of a package, with its public names."""
     module = import_module(package)
     parts = [f"# {package}", f"{module.__doc__}"]
-    for each in iter_modules(module.__path__):
-        if not each.name.startswith("_"):
-            parts += [
-                f"## {each.name}",
-                f"::: {package}.{each.name}\n    options:\n"
-                "      show_root_heading: false\n      show_root_toc_entry: false",
-            ]
+    others = (each.name for each in iter_modules(module.__path__) if each.name not in FIRST)
+    for name in (*FIRST, *others):
+        hidden = "      show_root_heading: false\n      show_root_toc_entry: false"
+        parts += [f"## {name}", f"::: {package}.{name}\n    options:\n{hidden}"]
     return "\n\n".join(parts) + "\n"
 
 
