@@ -63,6 +63,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         " adoption.options adoption.presets adoption.skeletons export.decoding_graph"
         " graphs.constants",
         "long/test_bulk.py": "bulk.on_ray",
+        "long/test_several_processes.py": "training.processes",
         "long/test_soak.py": "soak.run",
         "unit/client/commands/test_entry.py": "soak.commands",
         "unit/tools/deploying/test_files.py": "deploying.commands deploying.values",

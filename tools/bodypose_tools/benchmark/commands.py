@@ -36,7 +36,8 @@ def benchmark(
             "--subject",
             "-s",
             help="Subject to measure: decoding, preprocessing, runtimes, serving or rivals; with"
-            " --device cuda networks, profile, decoding, around, ensemble or cards; can be"
+            " --device cuda networks, profile, decoding, around, around-card, ensemble,"
+            " ensemble-card or cards; can be"
             " repeated. The others stay as they are in --output.",
             show_default="all",
         ),
@@ -322,36 +323,85 @@ def tune(
         Path, typer.Option("--output", "-o", help="Settings file to write.", callback=new_file)
     ] = Path("build/tuning.json"),
     precision: Annotated[
-        Precision,
+        Precision | None,
         typer.Option(
-            help="Arithmetic of the network; not searched, because it changes the results."
+            help="Arithmetic of the network; not searched, because it changes the results.",
+            show_default="f32 on a CPU, f16 on a GPU",
         ),
-    ] = Precision.F32,
+    ] = None,
+    device: Annotated[
+        Device, typer.Option(help="Processor of the embedded server's network.")
+    ] = Device.CPU,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help="gRPC endpoint of a running server to tune, of any --target; it follows its"
+            " repository with --model-control-mode poll.",
+            show_default="embedded servers, started for it",
+        ),
+    ] = None,
+    repository: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder that the server at --url serves; it keeps the best settings.",
+            file_okay=False,
+        ),
+    ] = None,
     seconds: Annotated[
-        float, typer.Option(min=1, help="Seconds of load at each number of clients.")
+        float, typer.Option(min=0.1, help="Seconds of load at each number of clients.")
     ] = 5.0,
 ) -> None:
     """Find the best instances, batch, delay and threads on the real server, and save them.
 
     Example: `tools tune --objective throughput --max-p99-ms 500 -o build/tuning.json`
 
+    Example: `tools tune --url 127.0.0.1:8001 --repository build/model_repository`
+
     Example: `tools build-repo --tuning build/tuning.json`
     """
     import os
+    from dataclasses import replace
     from functools import partial
+    from importlib import metadata
 
     from bodypose_tools.files.shipped import SHIPPED_MODEL
-    from bodypose_tools.repository.tuning import Tuning
+    from bodypose_tools.repository.retuning import tuning_of
+    from bodypose_tools.repository.tuning import UNTUNED, UNTUNED_CUDA
 
     from . import tune as stage
 
-    model = model or SHIPPED_MODEL
     limit = float("inf") if max_p99_ms is None else max_p99_ms
     goal = stage.Goal(objective, limit)
-    measure = partial(stage.measured_curve, model, seconds=seconds)
     cores = len(os.sched_getaffinity(0))
-    trials = stage.search(measure, goal, cores, _say_trial, Tuning(precision=str(precision)))
-    everything = stage.write_tuning(output, trials, model, goal)
+    if url is None:
+        if repository is not None:
+            raise typer.BadParameter("expected --url with it", param_hint="--repository")
+        model = model or SHIPPED_MODEL
+        start = UNTUNED_CUDA if device is Device.CUDA else UNTUNED
+        start = replace(start, precision=str(precision)) if precision else start
+        measure = partial(stage.measured_curve, model, seconds=seconds)
+        trials = stage.search(measure, goal, cores, _say_trial, start)
+        measured_on = f"embedded server of nvidia-pytriton {metadata.version('nvidia-pytriton')}"
+    else:
+        if model or precision or device is not Device.CPU or repository is None:
+            raise typer.BadParameter(
+                "expected --repository with it, and no model, precision or device: the server has"
+                " them",
+                param_hint="--url",
+            )
+        server = stage.RunningServer(url, repository)
+        start = tuning_of(repository)
+        last = start
+        try:
+            trials = stage.search(
+                partial(server.curve, seconds=seconds), goal, cores, _say_trial, start
+            )
+            last = trials[0].tuning
+        finally:
+            server.apply(last)
+        measured_on = server.description()
+    everything = stage.write_tuning(output, trials, model, goal, measured_on)
     stage.draw_curve(output.with_suffix(".png"), trials)
     best = trials[0]
     typer.echo(

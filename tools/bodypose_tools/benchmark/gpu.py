@@ -9,6 +9,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,8 +45,10 @@ def subjects() -> Mapping[str, Callable[[Setting], Any]]:
         "networks": _networks,
         "profile": lambda setting: _in_a_process(_profile, setting, "f16"),
         "decoding": lambda setting: _in_a_process(_decoding, setting, "f16"),
-        "around": _around,
-        "ensemble": _ensemble,
+        "around": partial(_around, tuning=UNTUNED_CUDA),
+        "around-card": partial(_around, tuning=UNTUNED_CUDA_DECODING),
+        "ensemble": partial(_ensemble, tuning=UNTUNED_CUDA),
+        "ensemble-card": partial(_ensemble, tuning=UNTUNED_CUDA_DECODING),
         "cards": _cards,
     }
 
@@ -284,46 +287,36 @@ def _decoding(
     }
 
 
-def _around(setting: Setting) -> dict[str, Any]:
-    """All that is around a network that costs nothing, by the processor that decodes."""
+def _around(setting: Setting, tuning: Tuning) -> dict[str, Any]:
+    """All that is around a network that costs nothing."""
     import torch
 
-    record: dict[str, Any] = {"parts_ms": parts_alone(setting)}
+    network = torch_function(setting.model, 1, "cpu", half=False)
     with tempfile.TemporaryDirectory() as folder:
-        jpeg = photos(setting.images)[0]
-        network = torch_function(setting.model, 1, "cpu", half=False)
         free = write_free_network(
             setting,
-            jpeg,
+            photos(setting.images)[0],
             lambda pixels: network(torch.from_numpy(pixels)),
             Path(folder) / "free.onnx",
         )
-        for name, tuning in _SERVERS.items():
-            record[name] = measure_served(
-                setting, free, tuning, CLIENTS[:: setting.pick(2, 1)], Path(folder) / name
-            )
-    return record
+        clients = CLIENTS[:: setting.pick(2, 1)]
+        served = measure_served(setting, free, tuning, clients, Path(folder))
+    return {"parts_ms": parts_alone(setting), **served}
 
 
-def _ensemble(setting: Setting) -> dict[str, Any]:
-    """The ensemble with its network, by the processor that decodes."""
-    record = {}
-    for name, tuning in _SERVERS.items():
-        with tempfile.TemporaryDirectory() as folder:
-            record[name] = measure_served(
-                setting, setting.model, tuning, CLIENTS[:: setting.pick(2, 1)], Path(folder)
-            )
-    return record
+def _ensemble(setting: Setting, tuning: Tuning) -> dict[str, Any]:
+    """The ensemble with its network."""
+    with tempfile.TemporaryDirectory() as folder:
+        clients = CLIENTS[:: setting.pick(2, 1)]
+        return measure_served(setting, setting.model, tuning, clients, Path(folder))
 
 
 def _cards(setting: Setting) -> dict[str, Any]:
     """One server with instances on one card and on two; nothing where there is one card."""
     import torch
 
-    record = {}
-    for count in _CARDS:
-        if count > torch.cuda.device_count():
-            break
+    record: dict[str, Any] = {}
+    for count in _CARDS if torch.cuda.device_count() > 1 else ():
         with tempfile.TemporaryDirectory() as folder:
             tuning = UNTUNED_CUDA_DECODING.on_gpus(count)
             record[str(count)] = measure_served(
@@ -331,9 +324,3 @@ def _cards(setting: Setting) -> dict[str, Any]:
             )
     best = [max(step["images_per_s"] for step in each["by_clients"]) for each in record.values()]
     return {**record, "times_as_fast": round(best[-1] / best[0], 3) if best[1:] else None}
-
-
-_SERVERS: Final[Mapping[str, Tuning]] = {
-    "cpu decodes": UNTUNED_CUDA,
-    "card decodes": UNTUNED_CUDA_DECODING,
-}

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import grpc
+from tritonclient.grpc import service_pb2
 
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.files.atomic_files import atomic_path
 from bodypose_tools.files.figures import png_axes
 from bodypose_tools.files.json_records import write_record
+from bodypose_tools.repository.build import built_for
+from bodypose_tools.repository.retuning import STEPS, retune
 from bodypose_tools.repository.tuning import UNTUNED, Tuning
 from bodypose_tools.results.machine import machine
+from bodypose_tools.runtimes.settings import Device
 from bodypose_tools.server.load import (
     Curve,
     closed_loop,
@@ -27,6 +35,8 @@ from pose_runtime.errors import PoseError
 from .settings import Objective
 
 CLIENTS = (1, 2, 4, 8, 16)
+_CLIENTS_OF_A_GPU = (1, 16, 64, 128)
+_LOAD_TIMEOUT_S = 300.0  # a GPU's network compiles for minutes
 _GAIN = 1.02  # a setting must be better by this factor, which is more than noise
 
 
@@ -90,7 +100,7 @@ def search(
     best = Trial(start, curve := measure(start), goal.score(curve))
     trials = [best]
     report(best)
-    for choices in _choices(cores):
+    for choices in _choices(cores, start):
         for change in choices:
             tuning = replace(best.tuning, **change)
             if any(trial.tuning == tuning for trial in trials):
@@ -110,50 +120,147 @@ def search(
     return [best, *(trial for trial in trials if trial is not best)]
 
 
-def _choices(cores: int) -> Iterator[list[dict[str, Any]]]:
+def _choices(cores: int, start: Tuning) -> Iterator[list[dict[str, Any]]]:
     """Values to try of fields that depend on each other; never more threads than cores."""
-    counts = [count for count in (2, 4, 8) if count <= cores]
-    yield [{"network_instances": count, "threads": cores // count} for count in counts]
-    yield [
-        {"network_batch": size, "queue_delay_us": delay}
-        for size, delay in ((2, 0), (4, 0), (8, 0), (4, 2000))
-    ]
+    counts = [count for count in (2, 4, 8, 12) if count <= cores]
+    if start.device == Device.CUDA:
+        yield [{"network_instances": count} for count in (1, 2, 3)]
+        yield [
+            {"network_batch": size, "queue_delay_us": delay}
+            for size, delay in ((16, 0), (32, 0), (64, 0), (32, 1000))
+        ]
+    else:
+        yield [{"network_instances": count, "threads": cores // count} for count in counts]
+        yield [
+            {"network_batch": size, "queue_delay_us": delay}
+            for size, delay in ((2, 0), (4, 0), (8, 0), (4, 2000))
+        ]
     yield [{"preprocess_instances": count} for count in counts]
+    if start.device == Device.CUDA:
+        yield [{"grouping_instances": count} for count in counts]
+        yield [{"requests_at_once": count} for count in (1, 8)]
+
+
+def clients_for(start: Tuning) -> tuple[int, ...]:
+    """Numbers of clients to measure with: a GPU has more under way."""
+    return _CLIENTS_OF_A_GPU if start.device == Device.CUDA else CLIENTS
 
 
 def measured_curve(model: Path, tuning: Tuning, seconds: float) -> Curve:
-    """The curve of the real server with these settings: gRPC, one photo of 640 x 480."""
-    from bodypose_tools.data.photos import photo_jpeg
+    """The curve of the embedded server with these settings: gRPC, one photo of 640 x 480."""
     from bodypose_tools.repository.build import build_repository
     from bodypose_tools.repository.targets import tuned
     from bodypose_tools.server.embedded import embedded_server
 
-    request = image_request(photo_jpeg(640, 480))
     with tempfile.TemporaryDirectory() as folder:
         build_repository(model, Path(folder) / "repository", tuned(tuning))
-        with (
-            embedded_server(Path(folder) / "repository") as server,
-            grpc_stub(server.grpc_url) as stub,
-        ):
-            make_ask = grpc_asks(stub, request)
-            return [closed_loop(make_ask, clients, seconds).summary() for clients in CLIENTS]
+        with embedded_server(Path(folder) / "repository") as server:
+            return _curve(server.grpc_url, clients_for(tuning), seconds)
 
 
-def write_tuning(path: Path, trials: list[Trial], model: Path, goal: Goal) -> Path:
+def _curve(url: str, clients: Sequence[int], seconds: float) -> Curve:
+    from bodypose_tools.data.photos import photo_jpeg
+
+    with grpc_stub(url) as stub:
+        make_ask = grpc_asks(stub, image_request(photo_jpeg(640, 480)))
+        return [closed_loop(make_ask, count, seconds).summary() for count in clients]
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server that follows its repository, which this process may write.
+
+    url: its gRPC endpoint, `host:port`.
+    repository: the folder that it serves, with --model-control-mode poll.
+    """
+
+    url: str
+    repository: Path
+
+    def curve(self, tuning: Tuning, seconds: float) -> Curve:
+        """The curve once the server has loaded these settings.
+
+        Raises:
+            TuneError: it does not load them.
+        """
+        self.apply(tuning)
+        return _curve(self.url, clients_for(tuning), seconds)
+
+    def apply(self, tuning: Tuning) -> None:
+        """Write the settings, and wait until the server has loaded them.
+
+        Raises:
+            TuneError: it does not.
+        """
+        wanted = {
+            name: _settled(config) for name, config in retune(self.repository, tuning).items()
+        }
+        deadline = time.monotonic() + _LOAD_TIMEOUT_S
+        with grpc_stub(self.url) as stub:
+            while (got := _loaded(stub)) != wanted:
+                if time.monotonic() > deadline:
+                    raise TuneError(
+                        f"{self.url}: expected the server to load the settings of"
+                        f" {self.repository} within {_LOAD_TIMEOUT_S:g} s, got other ones"
+                        f" ({got}); it follows with --model-control-mode poll only, and its log"
+                        " says what it cannot load"
+                    )
+                time.sleep(0.2)
+
+    def description(self) -> str:
+        """The server and its network, in words."""
+        with grpc_stub(self.url) as stub:
+            server = stub.ServerMetadata(service_pb2.ServerMetadataRequest())
+        built = built_for(self.repository)
+        return f"Triton {server.version} at {self.url}, --target {built['target']}"
+
+
+def _loaded(stub: Any) -> dict[str, Any]:
+    """What the server runs now; nothing of models that are not ready."""
+    found = {}
+    for name in STEPS:
+        with contextlib.suppress(grpc.RpcError):
+            asked = service_pb2.ModelConfigRequest(name=name)
+            found[name] = _settled(stub.ModelConfig(asked).config)
+    return found
+
+
+def _settled(config: Any) -> tuple[Any, ...]:
+    """What settings decide of a config, which Triton completes when it loads it."""
+    return (
+        config.max_batch_size,
+        sum(group.count for group in config.instance_group),
+        config.HasField("dynamic_batching"),
+        config.dynamic_batching.max_queue_delay_microseconds,
+        sorted((name, value.string_value) for name, value in config.parameters.items()),
+    )
+
+
+def write_tuning(
+    path: Path, trials: list[Trial], model: Path | None, goal: Goal, measured_on: str
+) -> Path:
     """Write the best trial's settings to `path`, and a record of all trials beside it.
+
+    Args:
+        path: settings file.
+        trials: of `search`.
+        model: ONNX file that was served; None: a running server's.
+        goal: of the search.
+        measured_on: the server, in words.
 
     Returns:
         The file of all trials.
     """
-    parent = Artifact.open(model)
+    parents = [Artifact.open(model)] if model else []
     with atomic_path(path) as temporary:
-        temporary.write_text(trials[0].tuning.to_json())
-    Artifact.record(path, "tune", parent, settings={"objective": str(goal.objective)})
+        temporary.write_text(replace(trials[0].tuning, measured_on=measured_on).to_json())
+    Artifact.record(path, "tune", *parents, settings={"objective": str(goal.objective)})
     record = {
         "schema": "bodypose-tune/1",
         "objective": str(goal.objective),
         "max_p99_ms": None if goal.max_p99_ms == float("inf") else goal.max_p99_ms,
         "machine": machine(),
+        "measured_on": measured_on,
         "trials": [
             {
                 "settings": asdict(trial.tuning),

@@ -67,7 +67,7 @@ def build_repo(
     tuning: Annotated[
         Path | None,
         typer.Option(
-            help="Settings of `tools tune`, for --target embedded.", show_default="defaults"
+            help="Settings of `tools tune`, of a server of this --target.", show_default="defaults"
         ),
     ] = None,
     precision: Annotated[
@@ -174,11 +174,16 @@ def build_repo(
         return
     settings = _settings(tuning, precision, device, preprocess).on_gpus(gpus)
     serving = _serving(target, model, triton_version, network_backend, settings)
-    if (tuning or precision) and serving.backend is not NetworkBackend.PYTHON:
+    if precision and serving.backend is not NetworkBackend.PYTHON:
         raise typer.BadParameter(
             "expected a network that model.py runs; the backends of --target cpu and plans have no"
             " such setting",
-            param_hint="--tuning" if tuning else "--precision",
+            param_hint="--precision",
+        )
+    if target is ServerTarget.CPU and settings.device != Device.CPU:
+        raise typer.BadParameter(
+            f"expected settings for a CPU with --target cpu, got some for {settings.device}",
+            param_hint="--tuning" if tuning else "--device",
         )
     record = repository.build_repository(model or SHIPPED_MODEL, output, serving, limits)
     typer.echo(f"{output}  target {target}, files and their sha256 in {record}")
@@ -261,13 +266,13 @@ def _serving(
         return serving_targets.tuned(tuning)
     triton = RECENT if triton_version is None else TritonVersion.parse(triton_version)
     if target is ServerTarget.CPU:
-        return serving_targets.cpu(triton, backend)
+        return serving_targets.cpu(triton, backend, tuning)
     if model is None or model.suffix == ".onnx":
         on_gpu = tuning if tuning.device == Device.CUDA else UNTUNED_CUDA
         return serving_targets.cuda_in_container(triton, on_gpu)
     from .plans import serving_of_plan
 
-    return serving_of_plan(model, triton)
+    return serving_of_plan(model, triton, tuning)
 
 
 def check_repo(

@@ -38,6 +38,11 @@ _NETWORK_PARAMETERS = {
     NetworkBackend.OPENVINO: {"NUM_STREAMS": "1"},
     NetworkBackend.TENSORRT: {},
 }
+# How a backend calls the threads of one of its instances.
+_THREADS = {
+    NetworkBackend.ONNXRUNTIME: "intra_op_thread_count",
+    NetworkBackend.OPENVINO: "INFERENCE_NUM_THREADS",
+}
 
 
 def ensemble_of(spec: PipelineSpec, serving: Serving | None = None, version: int = 1) -> ModelSpec:
@@ -165,7 +170,12 @@ def _tuned(step: ModelSpec, serving: Serving) -> ModelSpec:
             PREPROCESS: tuning.preprocess_instances,
             GROUPING: tuning.grouping_instances,
         }
-        step = replace(step, instances=instances[step.name])
+        step = replace(
+            step,
+            instances=instances[step.name],
+            batches_requests=tuning.requests_at_once > 1,
+            max_batch_size=max(step.max_batch_size, tuning.requests_at_once),
+        )
         if step.name == PREPROCESS and tuning.device == Device.CUDA:
             step = replace(step, parameters={"max_images_under_way": str(_ON_A_GPU)})
         if step.name == PREPROCESS and decodes_on_gpu(serving):
@@ -181,6 +191,8 @@ def _tuned(step: ModelSpec, serving: Serving) -> ModelSpec:
             batches_requests=tuning.network_batch > 1,
             max_batch_size=max(step.max_batch_size, tuning.network_batch),
         )
+    elif tuning.threads and (name := _THREADS.get(serving.backend)):
+        step = replace(step, parameters={**step.parameters, name: str(tuning.threads)})
     return step
 
 

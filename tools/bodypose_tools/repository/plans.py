@@ -16,6 +16,7 @@ from pose_runtime.spec import PipelineSpec
 from .releases import TritonVersion, why_plan_does_not_load
 from .settings import NetworkBackend
 from .targets import MODEL_FILES, Serving, gpu
+from .tuning import UNTUNED, Tuning
 
 PLAN = MODEL_FILES[NetworkBackend.TENSORRT]
 
@@ -45,7 +46,7 @@ def open_plan(plan: Path) -> tuple[Artifact, PipelineSpec, dict[str, Any]]:
     return artifact, spec.with_model(artifact.sha256), record
 
 
-def serving_of_plan(plan: Path, triton: TritonVersion) -> Serving:
+def serving_of_plan(plan: Path, triton: TritonVersion, tuning: Tuning = UNTUNED) -> Serving:
     """The server for a plan: its batch size from the plan's record, and the release.
 
     Raises:
@@ -54,7 +55,7 @@ def serving_of_plan(plan: Path, triton: TritonVersion) -> Serving:
     _, _, record = open_plan(plan)
     if reason := _mismatch(record, triton):
         raise EngineError(f"{plan}: {reason}")
-    return gpu(record["max_batch_size"], triton)
+    return gpu(record["max_batch_size"], triton, tuning)
 
 
 def plan_problems(repository: Path, triton: TritonVersion, batch: int) -> Iterator[str]:

@@ -41,10 +41,12 @@ def tuned(tuning: Tuning) -> Serving:
 
 
 def cpu(
-    triton: TritonVersion = RECENT, backend: NetworkBackend = NetworkBackend.ONNXRUNTIME
+    triton: TritonVersion = RECENT,
+    backend: NetworkBackend = NetworkBackend.ONNXRUNTIME,
+    tuning: Tuning = UNTUNED,
 ) -> Serving:
     """A stock container without a GPU."""
-    return Serving(ServerTarget.CPU, backend, triton)
+    return Serving(ServerTarget.CPU, backend, triton, tuning=tuning)
 
 
 def cuda_in_container(triton: TritonVersion = RECENT, tuning: Tuning = UNTUNED_CUDA) -> Serving:
@@ -52,6 +54,6 @@ def cuda_in_container(triton: TritonVersion = RECENT, tuning: Tuning = UNTUNED_C
     return Serving(ServerTarget.GPU, NetworkBackend.PYTHON, triton, tuning=tuning)
 
 
-def gpu(max_batch_size: int, triton: TritonVersion = RECENT) -> Serving:
+def gpu(max_batch_size: int, triton: TritonVersion = RECENT, tuning: Tuning = UNTUNED) -> Serving:
     """A stock container with a GPU; `max_batch_size` is the plan's."""
-    return Serving(ServerTarget.GPU, NetworkBackend.TENSORRT, triton, max_batch_size)
+    return Serving(ServerTarget.GPU, NetworkBackend.TENSORRT, triton, max_batch_size, tuning)

@@ -26,10 +26,13 @@ class Tuning:
     preprocess_instances, network_instances, grouping_instances: processes of each step.
     network_batch: largest number of waiting images that the network computes at once.
     queue_delay_us: time that the network waits for more images when `network_batch` is above 1.
+    requests_at_once: most waiting requests that preprocessing and grouping are handed together; 1:
+        one by one, so that the first need not wait for the last.
     threads: of each process of the network; 0: an equal share of the cores.
     precision: arithmetic of the network: "f32" or "bf16" on a CPU, "f16" or "f32" on a GPU.
     device: processor of the network, "cpu" or "cuda".
     decodes_on: "cuda": the GPU's own decoder takes the JPEGs that it can, see `card_jpeg`.
+    measured_on: the server that `tools tune` measured, for people.
     """
 
     preprocess_instances: int = 1
@@ -37,10 +40,12 @@ class Tuning:
     grouping_instances: int = 1
     network_batch: int = 1
     queue_delay_us: int = 0
+    requests_at_once: int = 1
     threads: int = 0
     precision: str = "f32"
     device: str = "cpu"
     decodes_on: str = "cpu"
+    measured_on: str = ""
 
     def __post_init__(self) -> None:
         for name, least in _LEAST.items():
@@ -58,6 +63,11 @@ class Tuning:
                 f" {self.precision!r:.60}"
             )
 
+        if not isinstance(self.measured_on, str) or len(self.measured_on) > _MOST_WORDS:
+            raise TuningFileError(
+                f"measured_on: expected a text of at most {_MOST_WORDS} characters, got"
+                f" {self.measured_on!r:.60}"
+            )
         if self.decodes_on not in ("cpu", self.device):
             raise TuningFileError(
                 f"decodes_on: expected {' or '.join(dict.fromkeys(('cpu', self.device)))} where the"
@@ -110,12 +120,14 @@ class Tuning:
 
 
 _MAX_BYTES = 2**16
+_MOST_WORDS = 300
 _LEAST = {
     "preprocess_instances": 1,
     "network_instances": 1,
     "grouping_instances": 1,
     "network_batch": 1,
     "queue_delay_us": 0,
+    "requests_at_once": 1,
     "threads": 0,
 }
 UNTUNED = Tuning()
@@ -123,7 +135,12 @@ UNTUNED = Tuning()
 UNTUNED_CUDA = Tuning(
     preprocess_instances=8, grouping_instances=2, network_batch=32, precision="f16", device="cuda"
 )
-# Where the GPU decodes, a core reads headers, and decodes what is left to it.
+# Where the GPU decodes, a core reads headers, and decodes what is left to it. A request then takes
+# as long to be handed over as to be worked on: under load, several are handed over together.
 UNTUNED_CUDA_DECODING = replace(
-    UNTUNED_CUDA, network_instances=2, grouping_instances=4, decodes_on="cuda"
+    UNTUNED_CUDA,
+    network_instances=2,
+    grouping_instances=4,
+    requests_at_once=8,
+    decodes_on="cuda",
 )

@@ -98,7 +98,7 @@ class EpochEnd(keras.callbacks.Callback):
         say: Callable[[str], None],
     ) -> None:
         super().__init__()
-        self._spec, self._stream = setup.spec, setup.stream
+        self._spec, self._stream, self._processes = setup.spec, setup.stream, setup.processes
         self._validation, self._best, self._checkpoint = validation, best, checkpoint
         self._state, self._folder, self._say = checkpoint.state, checkpoint.folder, say
         self._started = time.monotonic()
@@ -110,6 +110,10 @@ class EpochEnd(keras.callbacks.Callback):
         self._epoch_started = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        with self._processes.own_work():
+            self._end(epoch, logs)
+
+    def _end(self, epoch: int, logs: Any) -> None:
         now = time.monotonic()
         images = self._stream.steps_per_epoch * self._spec.dataloader.batch_size
         row: dict[str, Any] = {

@@ -19,6 +19,7 @@ from bodypose_tools.files.json_records import read_record, write_record
 from pose_runtime.errors import PoseError
 from pose_runtime.paths import Inside
 
+from .processes import ALONE, Processes
 from .spec import TrainSpec
 
 STATE_FILE = "checkpoint.json"
@@ -67,8 +68,11 @@ class Checkpoint(keras.callbacks.Callback):
     that names them by `commit` when the epoch's validation is in it.
     """
 
-    def __init__(self, spec: TrainSpec, results_dir: Path, state: RunState) -> None:
+    def __init__(
+        self, spec: TrainSpec, results_dir: Path, state: RunState, processes: Processes = ALONE
+    ) -> None:
         super().__init__()
+        self._processes = processes
         self._spec, self.folder, self.state = spec, results_dir, state
         self._saved: str | None = None
 
@@ -83,7 +87,8 @@ class Checkpoint(keras.callbacks.Callback):
                     " lower base_learning_rate and --resume from the checkpoint before"
                 )
         self._saved = next(name for name in _WEIGHTS_FILES if name != self.state.weights)
-        self.model.save_weights(self.folder / self._saved)
+        with self._processes.own_work():
+            self.model.save_weights(self.folder / self._saved)
 
     def commit(self) -> None:
         """Make what was saved the checkpoint."""

@@ -11,8 +11,10 @@ class DeviceError(PoseError):
     """The spec asks for devices that are not there or that the backend cannot use."""
 
 
-def share_batches(wanted: int, batch_size: int) -> int:
+def share_batches(wanted: int, batch_size: int, processes: int = 1) -> int:
     """Share the batches of models that are built from now on among `wanted` devices; 0: all.
+
+    Of several processes, each has so many.
 
     Losses, batch normalisation and gradients are those of the whole batch, as on one device.
 
@@ -23,7 +25,7 @@ def share_batches(wanted: int, batch_size: int) -> int:
         DeviceError: not so many devices, a batch that cannot be shared evenly, or a backend
             other than JAX.
     """
-    if wanted == 1:
+    if wanted == processes == 1:
         return 1
     if keras.backend.backend() != "jax":
         raise DeviceError(
@@ -31,7 +33,7 @@ def share_batches(wanted: int, batch_size: int) -> int:
             " set KERAS_BACKEND=jax"
         )
     found = keras.distribution.list_devices()
-    count = wanted or len(found)
+    count = processes * wanted or len(found)
     if count > len(found):
         raise DeviceError(f"devices: expected at most {len(found)}, as JAX found, got {wanted}")
     if batch_size % count:

@@ -29,9 +29,10 @@ from .checkpoint import TrainingError
 from .devices import share_batches
 from .loss import DistilledTraining, FieldTraining
 from .optimizers import build_optimizer
+from .processes import ALONE, Processes
 from .samples import SampleSettings
 from .spec import TrainSpec
-from .stream import SampleStream
+from .stream import WHOLE, SampleStream, Share
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +46,12 @@ class TrainingSetup:
     stream: SampleStream
     parents: tuple[Artifact, ...]  # the files that weights or targets come from
     devices: int
+    processes: Processes = ALONE
 
     @classmethod
-    def of(cls, spec: TrainSpec, records: list[ImageRecord]) -> TrainingSetup:
+    def of(
+        cls, spec: TrainSpec, records: list[ImageRecord], processes: Processes = ALONE
+    ) -> TrainingSetup:
         """Set all seeds, then build.
 
         Raises:
@@ -56,11 +60,12 @@ class TrainingSetup:
         """
         keras.utils.set_random_seed(spec.random_seed)
         keras.mixed_precision.set_dtype_policy(spec.mixed_precision)
-        devices = share_batches(spec.devices, spec.dataloader.batch_size)
+        devices = share_batches(spec.devices, spec.dataloader.batch_size, processes.count)
         network, grouping, parents = _initial_network(spec)
         image = spec.dataloader.image_config
         check_input_size(network, (image.height, image.width))
-        stream = training_stream(spec, records, heatmap_stride(network))
+        share = Share(processes.rank, processes.count)
+        stream = training_stream(spec, records, heatmap_stride(network), share)
         freeze(network, spec.optimizer.grad_weights_dict)
         model, teachers = _trained_model(spec, network)
         model.compile(
@@ -68,7 +73,8 @@ class TrainingSetup:
             jit_compile="auto" if keras.backend.backend() == "tensorflow" else True,
         )
         model.optimizer.build(model.trainable_variables)
-        return cls(spec, network, grouping, model, stream, (*parents, *teachers), devices)
+        parents = (*parents, *teachers)
+        return cls(spec, network, grouping, model, stream, parents, devices, processes)
 
     @property
     def pipeline(self) -> PipelineSpec:
@@ -159,7 +165,9 @@ def chosen_records(spec: TrainSpec, records: list[ImageRecord]) -> list[ImageRec
     return [useful[index] for index in sorted(order[: round(fraction * len(useful))])]
 
 
-def training_stream(spec: TrainSpec, records: list[ImageRecord], stride: int) -> SampleStream:
+def training_stream(
+    spec: TrainSpec, records: list[ImageRecord], stride: int, share: Share = WHOLE
+) -> SampleStream:
     """Batches for a network whose heatmaps have `stride` network pixels per cell."""
     loader = spec.dataloader
     settings = SampleSettings(
@@ -175,4 +183,5 @@ def training_stream(spec: TrainSpec, records: list[ImageRecord], stride: int) ->
         seed=spec.random_seed,
         workers=loader.workers,
         cache_mib=loader.image_cache_mib,
+        share=share,
     )

@@ -161,6 +161,9 @@ class TrainSpec(Section):
         None, ge=0, description="epochs between sample predictions; 0: never; None: as validation"
     )
     devices: int = Field(1, ge=0, description="GPUs that share each batch (JAX); 0: all")
+    processes: int = Field(
+        1, ge=1, description="processes that share each batch (JAX), each with `devices` GPUs"
+    )
     pretrained_weights: Path | None = None
     load_graph: bool = Field(False, description="take the graph, too, from pretrained_weights")
     mixed_precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = "float32"

@@ -13,6 +13,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import shared_memory
 from typing import Any
 
@@ -28,6 +29,17 @@ from .samples import Pixels, SampleSettings, Targets, make_sample, read_image
 Layout = list[tuple[tuple[int, ...], np.dtype[Any]]]
 
 _PATIENCE_S = 5.0  # without a batch, after which the workers' exit codes are checked
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """The rows of a batch that one of several processes feeds: part `number` of `of`, from 0 on."""
+
+    number: int = 0
+    of: int = 1
+
+
+WHOLE = Share()
 
 
 class SampleStream:
@@ -48,7 +60,19 @@ class SampleStream:
         seed: int,
         workers: int,
         cache_mib: int = 0,
+        share: Share = WHOLE,
     ) -> None:
+        """Nothing is started yet.
+
+        Args:
+            records: to train on.
+            settings: of the samples.
+            batch_size: of all processes together.
+            seed: of order and augmentation.
+            workers: processes that fill batches.
+            cache_mib: of decoded images.
+            share: of each batch that this stream yields.
+        """
         if len(records) < batch_size:
             raise DatasetError(
                 f"training images: expected at least one batch of {batch_size}, got {len(records)}"
@@ -56,11 +80,13 @@ class SampleStream:
         self.records = list(records)
         self._settings = settings
         self._batch_size = batch_size
+        own = batch_size // share.of
+        self._rows = range(share.number * own, (share.number + 1) * own)
         self._seed = seed
         self._workers = workers
         self.steps_per_epoch = len(records) // batch_size
         self._slots = 2 * workers + 2
-        self._layout = _layout(self._slots, batch_size, settings)
+        self._layout = _layout(self._slots, own, settings)
         self._cache = ImageCache([record.image_hw for record in records], cache_mib)
 
     def __enter__(self) -> SampleStream:
@@ -165,7 +191,8 @@ class SampleStream:
 
     def _ask(self, number: int, slot: int) -> None:
         chosen = self._chosen(*divmod(number, self.steps_per_epoch))
-        self._tasks.put((number, slot, [(index, self.records[index]) for index in chosen]))
+        rows = [(row, chosen[row], self.records[chosen[row]]) for row in self._rows]
+        self._tasks.put((number, slot, rows))
 
 
 def _work(
@@ -186,12 +213,14 @@ def _work(
     while True:
         number, slot, rows = tasks.get()
         error = None
-        for row, (index, record) in enumerate(rows):
+        for place, (row, index, record) in enumerate(rows):
             rng = np.random.default_rng([seed, number, row])
             try:
-                pixels[slot, row], made = make_sample(record, settings, rng, _cached(cache, index))
+                pixels[slot, place], made = make_sample(
+                    record, settings, rng, _cached(cache, index)
+                )
                 for target, values in zip(targets, made, strict=True):
-                    target[slot, row] = halved(values) if target.dtype == np.float16 else values
+                    target[slot, place] = halved(values) if target.dtype == np.float16 else values
             except DatasetError as problem:
                 error = str(problem)
         done.put((number, slot, error))

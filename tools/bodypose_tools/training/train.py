@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from bodypose_client.image_check import check_split
 from bodypose_tools.data.annotation_check import checked_coco, summary, write_problems
@@ -17,6 +18,7 @@ from pose_runtime.extras import install_line
 from .callbacks import Bar, EpochEnd, StopOnNaN, SwapToAverage
 from .checkpoint import STATE_FILE, Checkpoint, RunState, TrainingError, restore
 from .log import BEST_FILE
+from .processes import join_processes
 from .setup import TrainingSetup, chosen_records, train_files, training_records
 from .spec import TrainSpec
 from .validation import BestNetwork, Validation
@@ -57,21 +59,30 @@ def train(
         raise TrainingError(
             f"{results_dir}: expected an empty folder, got a run; add --resume or choose another -r"
         )
+    processes = join_processes(spec.processes, spec.devices)
     results_dir.mkdir(parents=True, exist_ok=True)
     val_records = _val_records(spec, check_images)
-    setup = TrainingSetup.of(spec, _checked_records(spec, results_dir, say, check_images))
+    records = _checked_records(spec, results_dir, say, check_images)
+    setup = TrainingSetup.of(spec, records, processes)
     stream, model = setup.stream, setup.model
     state = restore(model, results_dir) if resume else RunState()
-    write_record(results_dir / "spec.json", spec.model_dump(mode="json"))
-    checkpoint = Checkpoint(spec, results_dir, state)
+    processes.check_agreed(state.epoch)
     best = BestNetwork(results_dir / BEST_FILE, stage, setup)
-    if state.epoch:
-        best.reopen()
-    epoch_end = EpochEnd(setup, Validation(setup, val_records), best, checkpoint, say)
-    if not can_draw():
-        say(f"no curves.png: expected matplotlib, got none; run {install_line('train')}")
-    bar = [Bar(spec, state.epoch)] if sys.stderr.isatty() else []
-    say(f"{stream.steps_per_epoch} steps of {spec.dataloader.batch_size} images an epoch")
+    callbacks: list[Any] = [StopOnNaN(stream)]
+    bar: list[Bar] = []
+    if processes.leads:
+        write_record(results_dir / "spec.json", spec.model_dump(mode="json"))
+        checkpoint = Checkpoint(spec, results_dir, state, processes)
+        if state.epoch:
+            best.reopen()
+        epoch_end = EpochEnd(setup, Validation(setup, val_records), best, checkpoint, say)
+        if not can_draw():
+            say(f"no curves.png: expected matplotlib, got none; run {install_line('train')}")
+        bar = [Bar(spec, state.epoch)] if sys.stderr.isatty() else []
+        say(f"{stream.steps_per_epoch} steps of {spec.dataloader.batch_size} images an epoch")
+        callbacks += [checkpoint, SwapToAverage(spec), epoch_end, *bar]
+    else:
+        callbacks += [SwapToAverage(spec)]
     try:
         with stream:
             model.fit(
@@ -81,11 +92,14 @@ def train(
                 epochs=spec.num_epoch,
                 verbose=0,
                 shuffle=False,  # the stream has its own, seeded order
-                callbacks=[StopOnNaN(stream), checkpoint, SwapToAverage(spec), epoch_end, *bar],
+                callbacks=callbacks,
             )
     finally:
         for each in bar:
             each.close()
+    processes.wait("the end of training")
+    if not processes.leads:
+        best.reopen()
     if best.artifact is None:
         raise TrainingError(f"{results_dir / BEST_FILE}: expected a network, got none in this run")
     return best.artifact

@@ -32,7 +32,11 @@ class Validation:
         dataset = setup.spec.dataloader.dataset_config
         self._pipeline = setup.pipeline
         self._root, self._split = dataset.root_data_path, dataset.val_data
-        self._predict = network_predictor(setup.network, setup.pipeline)
+        self._trained = self._network = setup.network
+        with setup.processes.own_work():
+            if setup.processes.count > 1:  # the others' devices take no part
+                self._network = with_dtype_policy(self._trained, setup.spec.mixed_precision)
+            self._predict = network_predictor(self._network, setup.pipeline)
         self._batch = -(-_EVALUATED_AT_ONCE // setup.devices) * setup.devices
         self._pictured = pictured(val_records or setup.stream.records)
 
@@ -40,6 +44,7 @@ class Validation:
         """COCO's numbers on the validation split; None for a spec without one."""
         if self._split is None:
             return None
+        self._take_weights()
         return evaluate_model(
             self._predict,
             self._pipeline,
@@ -51,7 +56,12 @@ class Validation:
     def draw(self, path: Path) -> None:
         """Write a sheet of sample predictions; nothing when no image has people."""
         if self._pictured:
+            self._take_weights()
             draw_samples(self._predict, self._pictured, self._pipeline, path, self._batch)
+
+    def _take_weights(self) -> None:
+        if self._network is not self._trained:
+            self._network.set_weights(self._trained.get_weights())
 
 
 class BestNetwork:

@@ -87,9 +87,10 @@ def test_settings_trials_and_curve_are_written(tmp_path, tiny_onnx: Callable[...
     model = tiny_onnx(tmp_path / "tiny.onnx", SPEC)
     goal = Goal(Objective.THROUGHPUT)
     trials = found(goal)
-    everything = write_tuning(tmp_path / "tuning.json", trials, model, goal)
+    everything = write_tuning(tmp_path / "tuning.json", trials, model, goal, "a made-up server")
     draw_curve(tmp_path / "tuning.png", trials)
-    assert Tuning.load(tmp_path / "tuning.json") == trials[0].tuning
+    written = Tuning.load(tmp_path / "tuning.json")
+    assert written == replace(trials[0].tuning, measured_on="a made-up server")
     assert len(json.loads(everything.read_text())["trials"]) == len(trials)
     assert (tmp_path / "tuning.png").read_bytes().startswith(b"\x89PNG")
 

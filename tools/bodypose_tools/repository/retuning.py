@@ -1,0 +1,88 @@
+"""Other settings for a repository that a server follows: its configs are written anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from bodypose_tools.files.atomic_files import atomic_path, disk_errors
+from pose_runtime.spec import PipelineSpec
+
+from .build import (
+    CONFIG,
+    PIPELINE,
+    RepositoryError,
+    changes_since_build,
+    repository_record,
+    serving_of_repository,
+    version_in_use,
+    write_repository_record,
+)
+from .lock import writing
+from .pbtxt import GROUPING, NETWORK, PREPROCESS, ensemble_of, read_config, render_config
+from .settings import NetworkBackend
+from .tuning import UNTUNED, Tuning
+
+STEPS = (PREPROCESS, NETWORK, GROUPING)
+
+
+def tuning_of(repository: Path) -> Tuning:
+    """The settings that a repository's configs have now.
+
+    Raises:
+        RecordError: it is no repository of `tools build-repo`.
+    """
+    backend = serving_of_repository(repository).backend
+    configs = {name: read_config(repository / name / CONFIG) for name in STEPS}
+    counts = {name: configs[name].instance_group[0].count for name in STEPS}
+    network = configs[NETWORK]
+    given = {name: value.string_value for name, value in network.parameters.items()}
+    on_gpu = given.get("runtime") == "cuda" or backend is NetworkBackend.TENSORRT
+    batches = given.get("batches", given.get("batch", str(UNTUNED.network_batch)))
+    threads = next((given[name] for name in _THREADS if name in given), "0")
+    return Tuning(
+        preprocess_instances=counts[PREPROCESS],
+        network_instances=counts[NETWORK],
+        grouping_instances=counts[GROUPING],
+        network_batch=int(batches.rpartition(",")[2]),
+        requests_at_once=_requests_at_once(configs[GROUPING]),
+        queue_delay_us=network.dynamic_batching.max_queue_delay_microseconds,
+        threads=int(threads),
+        precision=given.get("precision", "f16" if on_gpu else UNTUNED.precision),
+        device="cuda" if on_gpu else "cpu",
+        decodes_on=given.get("decodes_on", "cpu"),
+    )
+
+
+def retune(repository: Path, tuning: Tuning) -> Mapping[str, Any]:
+    """Write the configs of the steps for other settings; a server that polls loads them.
+
+    Returns:
+        The steps' configs, by name.
+
+    Raises:
+        RepositoryError: files have changed since the build.
+        RepositoryInUse, RecordError: as `versions.promote`.
+    """
+    with writing(repository), disk_errors(repository):
+        if changes := changes_since_build(repository):
+            raise RepositoryError(changes[0])
+        version = version_in_use(repository)
+        serving = replace(serving_of_repository(repository), tuning=tuning)
+        spec = PipelineSpec.load(repository / GROUPING / str(version) / PIPELINE)
+        for step in ensemble_of(spec, serving, version).steps:
+            path, text = repository / step.name / CONFIG, render_config(step, serving.triton)
+            if path.read_text() != text:  # a polling server would load an equal file again
+                with atomic_path(path) as temporary:
+                    temporary.write_text(text)
+        write_repository_record(repository, repository_record(repository))
+    return {name: read_config(repository / name / CONFIG) for name in STEPS}
+
+
+def _requests_at_once(config: Any) -> int:
+    return int(config.max_batch_size) if config.HasField("dynamic_batching") else 1
+
+
+_THREADS = ("threads", "intra_op_thread_count", "INFERENCE_NUM_THREADS")
