@@ -336,7 +336,7 @@ def tune(
         str | None,
         typer.Option(
             metavar="HOST:PORT",
-            help="gRPC endpoint of a running server to tune, of any --target; it follows its"
+            help="Running server to tune, by its gRPC endpoint, of any --target; it follows its"
             " repository with --model-control-mode poll.",
             show_default="embedded servers, started for it",
         ),
