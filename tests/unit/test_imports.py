@@ -86,6 +86,7 @@ MAY_IMPORT = {
 }
 # What the rooms of tools take from the client; scoring, progress and files are free for all.
 OF_CLIENT = {
+    "adoption": "pictures",
     "experiments": "",
     "benchmark": "",
     "soak": "errors pose_client wire",

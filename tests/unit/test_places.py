@@ -60,8 +60,9 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "integration/test_shipped_model.py": "server.demo",
         "integration/test_own_skeleton.py": "training.commands",
         "unit/tools/adoption/test_adopt.py": "adoption.commands adoption.foreign_graph"
-        " adoption.options adoption.presets adoption.skeletons export.decoding_graph"
-        " graphs.constants",
+        " adoption.fields_graph adoption.options adoption.presets adoption.skeletons"
+        " export.decoding_graph graphs.constants",
+        "unit/tools/adoption/test_labelled.py": "adoption.sampling",
         "long/test_bulk.py": "bulk.on_ray",
         "long/test_several_processes.py": "training.processes",
         "long/test_soak.py": "soak.run",

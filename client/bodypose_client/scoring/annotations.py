@@ -86,7 +86,8 @@ def people_of(
     """`load_coco`, with keypoints in the order of the skeleton's annotated joints.
 
     Keypoints are matched by name where the file names them: capitals, spaces and hyphens do not
-    matter. Without names they must be as many, and are in the skeleton's order.
+    matter. Joints that the file does not name have no labels, as the feet in COCO's. Without names
+    they must be as many, and are in the skeleton's order.
 
     Args:
         annotations: a file, or its content.
@@ -103,22 +104,23 @@ def people_of(
     wanted = skeleton.annotated_joints
     names = category.get("keypoints", list(wanted))
     plain = [_plain(each) for each in names]
-    if sorted(plain) != sorted(map(_plain, wanted)):
+    if not set(plain) <= set(map(_plain, wanted)) or len(set(plain)) != len(plain):
         raise AnnotationError(
             f"{name}: expected keypoints {', '.join(wanted)} of skeleton {skeleton.name}, got"
             f" {', '.join(names)[:500]}{advice}"
         )
-    order = [plain.index(_plain(joint)) for joint in wanted]
+    place = {joint: row for row, joint in enumerate(plain)}
+    order = [place.get(_plain(joint), len(plain)) for joint in wanted]
     for person in content["annotations"]:
         keypoints = person["keypoints"]
-        if len(keypoints) != 3 * len(wanted):
+        if len(keypoints) != 3 * len(names):
             raise AnnotationError(
-                f"{name}: annotation {person['id']}: keypoints: expected {len(wanted)} keypoints of"
+                f"{name}: annotation {person['id']}: keypoints: expected {len(names)} keypoints of"
                 f" skeleton {skeleton.name}, got {len(keypoints) / 3:g}{advice}"
             )
-        if order != sorted(order):
-            rows = np.reshape(keypoints, (-1, 3))[order]
-            person["keypoints"] = rows.ravel().tolist()
+        if order != list(range(len(names))):
+            rows = [*np.reshape(keypoints, (-1, 3)), np.zeros(3)]
+            person["keypoints"] = np.stack([rows[row] for row in order]).ravel().tolist()
     content["categories"] = [{**category, "keypoints": list(wanted)}]
     return content
 

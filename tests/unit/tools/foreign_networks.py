@@ -23,7 +23,6 @@ from tests.unit.tools.people import person
 
 COLOUR = (200, 120, 40)  # red, green, blue of the picture
 _SIGMA = 7.0  # network pixels, of a heatmap's Gaussian
-_HALF_WIDTH = 8.0  # network pixels, of a limb's field
 
 
 @dataclass(frozen=True)
@@ -210,7 +209,11 @@ def draw_heatmaps(people: np.ndarray, hw: tuple[int, int], stride: int) -> np.nd
 
 
 def draw_fields(
-    people: np.ndarray, skeleton: Skeleton, hw: tuple[int, int], stride: int
+    people: np.ndarray,
+    skeleton: Skeleton,
+    hw: tuple[int, int],
+    stride: int,
+    half_width: float = 8.0,
 ) -> np.ndarray:
     """(2L, h, w): x and y of unit vectors along the limbs of people (N, J, 3)."""
     y, x = _cells(hw, stride)
@@ -224,7 +227,8 @@ def draw_fields(
             unit_x, unit_y = (end - start)[:2] / length
             along = (x - start[0]) * unit_x + (y - start[1]) * unit_y
             across = (x - start[0]) * unit_y - (y - start[1]) * unit_x
-            on = (np.abs(across) <= _HALF_WIDTH) & (along >= -8) & (along <= length + 8)
+            on = (along >= -half_width) & (along <= length + half_width)
+            on &= np.abs(across) <= half_width
             drawn[2 * limb][on], drawn[2 * limb + 1][on] = unit_x, unit_y
     return drawn
 

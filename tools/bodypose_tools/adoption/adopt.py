@@ -6,36 +6,29 @@ import json
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import TensorProto, compose, helper, numpy_helper
+from onnx import compose, helper
 
 from bodypose_tools.export.decoding_graph import decoding_graph
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.files.atomic_files import atomic_path
 from bodypose_tools.graphs.contract import PIPELINE_KEY, OnnxError, spec_in_onnx
-from bodypose_tools.graphs.node_names import BATCH, name_by_place
+from bodypose_tools.graphs.node_names import name_by_place
 from bodypose_tools.graphs.storage import rename_outputs
 from bodypose_tools.networks.decoding import DecodeSettings
 from bodypose_tools.runtimes.cpu import onnx_session
 from bodypose_tools.runtimes.peaks import peak_gaps
 from pose_runtime.spec import PipelineSpec
 
-from .foreign_graph import (
-    AdoptionError,
-    FieldsOutput,
-    ForeignNetwork,
-    NetworkInput,
-    opset_of,
-    stride_of,
-)
-from .settings import Colours, Convention, Layout
+from .channels import ChannelReport, channel_report
+from .fields_graph import OURS, fields_graph
+from .foreign_graph import AdoptionError, ForeignNetwork, opset_of, stride_of
+from .sampling import fields_on
+from .settings import Convention
 
-_OURS = "adopted/"  # begins names that no foreign graph has
-_MIN_IR = 8
 # Between an image alone and in a batch: network pixels that a peak moves, and of its score.
 _MAX_SHIFT, _MAX_SCORE_GAP = 0.5, 0.02
 
@@ -49,8 +42,8 @@ def adopt(
     pipeline: PipelineSpec,
     out: Path,
     samples: Callable[[tuple[int, int]], NDArray[np.uint8]],
-) -> Artifact:
-    """Write the graph that `tools build-repo` serves.
+) -> tuple[Artifact, ChannelReport]:
+    """Write the graph that `tools build-repo` serves, and report what its channels show.
 
     Args:
         source: the foreign file, for the record.
@@ -58,7 +51,7 @@ def adopt(
         convention: as it was opened with.
         pipeline: skeleton, thresholds and number of peaks; the input's size is the network's.
         out: ONNX file to write.
-        samples: makes images (B, H, W, 3) uint8 of the size given, on which the graph is tried.
+        samples: makes images (B, H, W, 3) uint8 of people, of the size given.
 
     Raises:
         AdoptionError: the convention leaves open how pixels are scaled, or the graph does not treat
@@ -77,7 +70,8 @@ def adopt(
         except OnnxError as error:
             raise AdoptionError(str(error).replace(str(temporary), str(out))) from error
         images = samples(pipeline.network_hw)
-        _check_batches(temporary, images, pipeline)
+        peaks = _peaks_of_batches(temporary, images, pipeline)
+    report = channel_report(peaks, *fields_on(network, convention, images), pipeline)
     settings = {
         "convention": asdict(convention),
         "pipeline": json.loads(pipeline.to_json()),
@@ -85,128 +79,8 @@ def adopt(
             kind: stride_of(o.shape[1:], pipeline.network_hw) for kind, o in network.outputs.items()
         },
     }
-    return Artifact.record(out, "adopt", parent, settings=settings)
-
-
-def fields_graph(network: ForeignNetwork, convention: Convention) -> onnx.ModelProto:
-    """The foreign graph from `adopted/pixels`, RGB uint8 (B, H, W, 3), to our channels.
-
-    Outputs are `adopted/heatmaps` (B, J, h, w), `adopted/affinity` (B, 2L, h', w') and, where the
-    network has them, `adopted/centre` and `adopted/offsets`, all float32.
-
-    Raises:
-        AdoptionError: the convention leaves open how pixels are scaled.
-    """
-    model = onnx.ModelProto()
-    model.CopyFrom(network.model)
-    glue = _Glue()
-    before = _pixels_to_input(glue, network.input, convention)
-    after: list[onnx.NodeProto] = []
-    outputs = []
-    for kind, output in network.outputs.items():
-        nodes = _output_to_fields(glue, model, kind, output)
-        after += nodes
-        shape = [BATCH, len(output.channels), *output.shape[1:]]
-        outputs.append(helper.make_tensor_value_info(f"{_OURS}{kind}", TensorProto.FLOAT, shape))
-    nodes = [*before, *model.graph.node, *after]
-    del model.graph.node[:], model.graph.input[:], model.graph.output[:]
-    model.graph.node.extend(nodes)
-    pixels = [BATCH, *network.input.network_hw, 3]
-    model.graph.input.append(
-        helper.make_tensor_value_info(f"{_OURS}pixels", TensorProto.UINT8, pixels)
-    )
-    model.graph.output.extend(outputs)
-    model.graph.initializer.extend(glue.constants)
-    model.ir_version = max(model.ir_version, _MIN_IR)
-    del model.metadata_props[:]
-    return model
-
-
-class _Glue:
-    """Makes nodes and constants whose names no foreign graph has."""
-
-    def __init__(self) -> None:
-        self.constants: list[onnx.TensorProto] = []
-        self._count = 0
-
-    def constant(self, values: Any) -> str:
-        name = f"{_OURS}constant_{len(self.constants)}"
-        self.constants.append(numpy_helper.from_array(np.asarray(values), name))
-        return name
-
-    def node(self, kind: str, *inputs: str, **attributes: Any) -> onnx.NodeProto:
-        self._count += 1
-        name = f"{_OURS}{kind}_{self._count}"
-        return helper.make_node(kind, list(inputs), [name], name, **attributes)
-
-
-def _pixels_to_input(
-    glue: _Glue, source: NetworkInput, convention: Convention
-) -> list[onnx.NodeProto]:
-    nodes: list[onnx.NodeProto] = []
-
-    def last() -> str:
-        return nodes[-1].output[0] if nodes else f"{_OURS}pixels"
-
-    if convention.colours is None:
-        raise AdoptionError("expected --colours rgb or bgr: the graph does not tell")
-    if not source.is_pixels:
-        # TensorRT accepts uint8 as the input of a Cast and of no other operator.
-        nodes.append(glue.node("Cast", last(), to=TensorProto.FLOAT))
-    if convention.colours is Colours.BGR:
-        reverse = glue.constant(np.array([2, 1, 0], np.int64))
-        nodes.append(glue.node("Gather", last(), reverse, axis=3))
-    if source.is_pixels:
-        if convention.mean is not None or convention.std is not None:
-            raise AdoptionError(
-                f"--mean and --std: expected none, because {source.name} takes uint8 pixels"
-            )
-    else:
-        if convention.mean is None or convention.std is None:
-            raise AdoptionError(
-                "expected --mean and --std: the network's input is (pixel - mean) / std with pixels"
-                " 0..255, and the graph does not tell"
-            )
-        scale = 1 / np.array(convention.std, np.float64)
-        offset = -np.array(convention.mean, np.float64) * scale
-        for kind, values in (("Mul", scale), ("Add", offset)):
-            constant = np.broadcast_to(values, 3) if values.size == 3 else values
-            nodes.append(glue.node(kind, last(), glue.constant(constant.astype(np.float32))))
-    if source.layout is Layout.NCHW:
-        nodes.append(glue.node("Transpose", last(), perm=[0, 3, 1, 2]))
-    if source.dtype == TensorProto.FLOAT16:
-        nodes.append(glue.node("Cast", last(), to=TensorProto.FLOAT16))
-    if not nodes:
-        nodes.append(glue.node("Identity", last()))
-    nodes[-1].output[0] = source.name
-    return nodes
-
-
-def _output_to_fields(
-    glue: _Glue, model: onnx.ModelProto, kind: str, output: FieldsOutput
-) -> list[onnx.NodeProto]:
-    name, nodes = output.name, []
-    maker = next(node for node in model.graph.node if name in node.output)
-    if output.layout is Layout.NHWC:
-        perm = next((list(a.ints) for a in maker.attribute if a.name == "perm"), None)
-        if maker.op_type == "Transpose" and perm == [0, 2, 3, 1]:
-            name = maker.input[0]  # the network has them as we need them
-        else:
-            nodes.append(glue.node("Transpose", name, perm=[0, 3, 1, 2]))
-
-    def add(kind: str, *inputs: str, **attributes: Any) -> None:
-        nodes.append(glue.node(kind, nodes[-1].output[0] if nodes else name, *inputs, **attributes))
-
-    if output.dtype == TensorProto.FLOAT16:
-        add("Cast", to=TensorProto.FLOAT)
-    if output.channels != tuple(range(output.shape[0])):
-        add("Gather", glue.constant(np.array(output.channels, np.int64)), axis=1)
-    if output.signs:
-        add("Mul", glue.constant(np.array(output.signs, np.float32).reshape(1, -1, 1, 1)))
-    if not nodes:
-        add("Identity")
-    nodes[-1].output[0] = f"{_OURS}{kind}"
-    return nodes
+    settings["channels"] = report.to_json()
+    return Artifact.record(out, "adopt", parent, settings=settings), report
 
 
 def _joined(
@@ -221,7 +95,7 @@ def _joined(
                 f"expected an opset that ONNX converts our decoding layers to, got {opset}; export"
                 f" the network again with opset {opset_of(decoding)}"
             ) from error
-    decoding = compose.add_prefix(decoding, f"{_OURS}decoding/")
+    decoding = compose.add_prefix(decoding, f"{OURS}decoding/")
     inputs = {each.name: each.name.replace("decoding/", "") for each in decoding.graph.input}
     joined = onnx.ModelProto()
     joined.CopyFrom(fields)
@@ -252,9 +126,14 @@ def _with_input_named(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     return model
 
 
-def _check_batches(path: Path, images: NDArray[np.uint8], pipeline: PipelineSpec) -> None:
-    """Refuse graphs that fail for several images, or whose answers depend on the others."""
-    if len(images) == 1:
+def _peaks_of_batches(path: Path, images: NDArray[np.uint8], pipeline: PipelineSpec) -> Floats:
+    """Peaks (B, J, P, 3) of the images, each alone.
+
+    Raises:
+        AdoptionError: the graph fails for several images, or an answer depends on the others.
+    """
+    count = len(images)
+    if count == 1:
         images = np.concatenate([images, images[:, :, ::-1]])
     advice = "export the network again with a batch of any size (dynamic axes)"
     session = onnx_session(path)
@@ -266,6 +145,7 @@ def _check_batches(path: Path, images: NDArray[np.uint8], pipeline: PipelineSpec
             f"expected a graph for batches of any size, got one that fails for {len(images)}"
             f" images ({reason}); {advice}"
         ) from error
+    peaks = []
     for row, image in enumerate(images):
         alone = session.run(None, {pipeline.pixels.name: image[None]})[0][0]
         if not np.isfinite(alone).all():
@@ -280,3 +160,5 @@ def _check_batches(path: Path, images: NDArray[np.uint8], pipeline: PipelineSpec
             raise AdoptionError(
                 "expected the same peaks for an image alone and in a batch, got others; " + advice
             )
+        peaks.append(alone)
+    return np.stack(peaks[:count])

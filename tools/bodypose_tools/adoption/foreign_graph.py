@@ -137,6 +137,15 @@ def open_network(path: Path, convention: Convention, skeleton: Skeleton) -> Fore
     return ForeignNetwork(model, source, outputs)
 
 
+def takes_pixels(path: Path, convention: Convention) -> bool:
+    """Whether a graph's input is uint8, so that its scale is inside.
+
+    Raises:
+        AdoptionError: as `open_network`.
+    """
+    return _image_input(_load(path), convention)[1] == TensorProto.UINT8
+
+
 # ---------------------------------------------------------------------------------------- the file
 
 

@@ -40,10 +40,33 @@ SampleImagesOption = Annotated[
     typer.Option(
         "--sample-images",
         help="Folder of photos of people, on which the channels are checked.",
-        show_default="a photo that scikit-image ships",
+        show_default="drawn scenes",
         exists=True,
         file_okay=False,
     ),
+]
+
+CheckAnnotationsOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--check-annotations",
+        metavar="FILE",
+        help="COCO keypoint annotations; the options that fit them best are printed.",
+        dir_okay=False,
+    ),
+]
+CheckImagesOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--images",
+        metavar="DIR",
+        help="Folder of the images of --check-annotations.",
+        exists=True,
+        file_okay=False,
+    ),
+]
+CheckLimitOption = Annotated[
+    int, typer.Option("--limit", min=1, metavar="N", help="Labelled images that are used.")
 ]
 
 # ------------------------------------------------------------------------------------------- input

@@ -172,6 +172,17 @@ def test_keypoints_in_another_order_are_brought_into_the_skeletons():
     assert content == before
 
 
+def test_joints_that_a_file_does_not_name_have_no_labels():
+    content = base()
+    content["categories"][0]["keypoints"] = NAMES[:5][::-1]
+    content["annotations"][0]["keypoints"] = [float(number) for number in KEYPOINTS[:15]]
+
+    (person,) = people_of(content, BODYPOSE_18)["annotations"][:1]
+
+    assert person["keypoints"][:3] == KEYPOINTS[12:15]
+    assert person["keypoints"][15:] == [0.0] * 36
+
+
 def test_keypoints_of_another_skeleton_are_refused():
     content = base()
     content["categories"][0]["keypoints"] = [*NAMES[:-1], "tail"]
