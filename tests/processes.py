@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +17,12 @@ TOOLS = [sys.executable, "-c", "from bodypose_tools.cli import main; main()"]
 
 def free_ports() -> tuple[str, ...]:
     return ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0", *AT_ONCE)
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def command_of(pid: int) -> str:

@@ -4,14 +4,13 @@ import os
 import re
 import shutil
 import signal
-import socket
 
 import cv2
 import pytest
 
 from bodypose_client.pictures.examples import EXAMPLES
 from tests.pages import ROOT, Desk, blocks
-from tests.processes import until_ready, wait_for
+from tests.processes import free_port, until_ready, wait_for
 
 pytestmark = pytest.mark.triton
 
@@ -23,12 +22,6 @@ def desk(tmp_path):
     """A folder with the photo that the pages speak of: four drawn people."""
     shutil.copyfile(EXAMPLES["friends"], tmp_path / "photo.jpg")
     return Desk(tmp_path, *(f"127.0.0.1:{free_port()}" for _ in range(2)))
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def page(name):

@@ -37,6 +37,10 @@ def fields_graph(network: ForeignNetwork, convention: Convention) -> onnx.ModelP
         after += nodes
         shape = [BATCH, len(output.channels), *output.shape[1:]]
         outputs.append(helper.make_tensor_value_info(f"{OURS}{kind}", TensorProto.FLOAT, shape))
+    if not before:  # no node between: TensorRT takes none for uint8 but a Cast
+        for node in model.graph.node:
+            read = [f"{OURS}pixels" if name == network.input.name else name for name in node.input]
+            node.input[:] = read
     nodes = [*before, *model.graph.node, *after]
     del model.graph.node[:], model.graph.input[:], model.graph.output[:]
     model.graph.node.extend(nodes)
@@ -105,9 +109,8 @@ def _pixels_to_input(
         nodes.append(glue.node("Transpose", last(), perm=[0, 3, 1, 2]))
     if source.dtype == TensorProto.FLOAT16:
         nodes.append(glue.node("Cast", last(), to=TensorProto.FLOAT16))
-    if not nodes:
-        nodes.append(glue.node("Identity", last()))
-    nodes[-1].output[0] = source.name
+    if nodes:
+        nodes[-1].output[0] = source.name
     return nodes
 
 
