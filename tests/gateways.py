@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from bodypose_tools.deploying.files import write_gateway
-from bodypose_tools.deploying.settings import REQUESTS_PER_S, Access
+from bodypose_tools.deploying.settings import GATEWAY_MIB, REQUESTS_PER_S, Access
 from bodypose_tools.deploying.values import Gateway, Server
 
 
@@ -40,6 +40,7 @@ def gateway(
     folder: Path,
     access: Access = Access.OPEN,
     requests_per_s: int = REQUESTS_PER_S,
+    memory_mib: int = GATEWAY_MIB,
     prepare: Callable[[], None] = lambda: None,
 ) -> Iterator[str]:
     """The gateway `envoy` or `haproxy`, running; gives its host:port.
@@ -51,13 +52,14 @@ def gateway(
         folder: for its files.
         access: who may ask.
         requests_per_s: of one token.
+        memory_mib: of Envoy.
         prepare: adds certificate and tokens to the files.
     """
     program = {"envoy": envoy, "haproxy": haproxy}[name]()
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     behind = tuple(_server(each) for each in servers)
-    told = Gateway(behind, access, requests_per_s, host="127.0.0.1", port=port)
+    told = Gateway(behind, access, requests_per_s, "127.0.0.1", port, memory_mib)
     write_gateway(repository, folder, told)
     prepare()
     file = folder / {"envoy": "envoy.yaml", "haproxy": "haproxy.cfg"}[name]

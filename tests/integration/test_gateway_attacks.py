@@ -23,6 +23,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import grpc
+import psutil
 import pytest
 import yaml
 from tritonclient.grpc import service_pb2
@@ -31,7 +32,7 @@ from bodypose_client.errors import AccessDenied, WrongProtocol
 from bodypose_client.pose_client import PoseClient
 from bodypose_client.wire.access import Tls
 from bodypose_client.wire.retries import NO_RETRIES
-from bodypose_tools.deploying.settings import Access
+from bodypose_tools.deploying.settings import GATEWAY_MIB, Access
 from bodypose_tools.repository.pbtxt import ENSEMBLE, GROUPING, NETWORK, PREPROCESS
 from tests.gateways import gateway
 from tests.greys import grey_png
@@ -115,14 +116,15 @@ def write_tokens(folder: Path, *names: str) -> None:
 
 
 @contextmanager
-def guarded_gateway(urls: dict[str, str], repository: Path, folder: Path) -> Iterator[Guarded]:
+def guarded_gateway(
+    urls: dict[str, str], repository: Path, folder: Path, memory_mib: int = GATEWAY_MIB
+) -> Iterator[Guarded]:
     def prepare() -> None:
         write_certificate(folder)
         write_tokens(folder, "camera", "greedy")
 
-    with gateway(
-        "envoy", [urls], repository, folder, Access.TOKEN, requests_per_s=RATE, prepare=prepare
-    ) as netloc:
+    settings = {"requests_per_s": RATE, "memory_mib": memory_mib, "prepare": prepare}
+    with gateway("envoy", [urls], repository, folder, Access.TOKEN, **settings) as netloc:
         yield Guarded(netloc, folder)
 
 
@@ -389,6 +391,32 @@ def test_an_unclear_length_of_the_json_is_refused(guarded, length):
 
 def test_the_server_survived_all_of_it(guarded, server):
     assert guarded.code("ModelInfer", infer_message()) == "OK"
+
+
+def test_bodies_that_never_end_do_not_fill_the_memory(server, repository, tmp_path):
+    """Each caller sends 16 MiB of 17 and waits: 40 of them would hold 640 MiB."""
+    urls, held = {"gRPC": server.grpc_url, "HTTP": server.http_url}, []
+    with guarded_gateway(urls, repository, tmp_path, memory_mib=256) as guarded:
+        (envoy,) = (
+            each
+            for each in psutil.Process().children()
+            if "envoy.yaml" in each.cmdline() and Path(each.cwd()) == tmp_path
+        )
+        for _ in range(40):
+            connection = guarded.connection()
+            connection.putrequest("POST", INFER)
+            connection.putheader("authorization", f"Bearer {TOKENS['greedy']}")
+            connection.putheader("content-length", str(17 * 2**20))
+            connection.endheaders()
+            held.append(connection)
+            with suppress(ConnectionError, ssl.SSLError):
+                connection.send(bytes(16 * 2**20))
+        full_mib = envoy.memory_info().rss / 2**20
+        for connection in held:
+            connection.close()
+        _until(lambda: guarded.status("POST", INFER, grey_png(99), **RAW) == 200)
+
+    assert full_mib < 400
 
 
 class _Recorder(BaseHTTPRequestHandler):

@@ -9,6 +9,7 @@ from typing import Final
 DEFAULT_FOLDER: Final = Path("build/deploy")
 
 GATEWAY_PORT: Final = 8443
+GATEWAY_MIB: Final = 2048  # Envoy's memory: some hundred requests that are not whole yet
 UID: Final = 1000  # user and group in every container
 # Where a container has models/ and models.json.
 MODELS_MOUNT: Final = "/bodypose"

@@ -79,6 +79,7 @@ class Gateway:
 
     requests_per_s: of one token, through one gateway; open access has no such limit.
     port: where it listens; a text in the chart, whose own value it is.
+    memory_mib: of Envoy, a quarter of which is not for requests.
     """
 
     servers: tuple[Server, ...]
@@ -86,6 +87,7 @@ class Gateway:
     requests_per_s: int = settings.REQUESTS_PER_S
     host: str = "0.0.0.0"
     port: int | str = settings.GATEWAY_PORT
+    memory_mib: int = settings.GATEWAY_MIB
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +176,7 @@ def values_of(repository: Path, deployment: Deployment) -> Values:
         "http_port": str(ports.http),
         "grpc_port": str(ports.grpc),
         "metrics_port": str(ports.metrics),
+        "gateway_mib": str(settings.GATEWAY_MIB),
         "gateway_port": str(settings.GATEWAY_PORT),
         "closed_apis": ",".join(CLOSED_APIS),
         "environment": " ".join(f"{name}={value}" for name, value in STEPS_ENVIRONMENT.items()),
@@ -225,6 +228,7 @@ def gateway_values(gateway: Gateway) -> tuple[dict[str, str], frozenset[str]]:
     texts = {
         "listen_host": gateway.host,
         "listen_port": str(gateway.port),
+        "gateway_heap_bytes": str(gateway.memory_mib * 2**20 * 3 // 4),
         "requests_per_s": str(gateway.requests_per_s),
         "burst": str(2 * gateway.requests_per_s),
         "http_endpoints": _endpoints([(each.host, each.http) for each in gateway.servers]),
