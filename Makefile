@@ -52,6 +52,7 @@ bench: .venv/.dev  ## docs/performance.md from one run of under 20 minutes, on a
 docs: .venv/.docs  ## the site of the pages and the packages' reference: build/site/index.html
 	$(BIN)/python docs/site.py build/pages
 	$(BIN)/zensical build --strict -f mkdocs.yml
+	@echo "open build/site/index.html; to search in it, $(BIN)/python -m http.server -d build/site"
 
 audit: .venv/.dev  ## known vulnerabilities of the pinned packages, dangerous code; needs a network
 	$(PIP) bandit pip-audit
