@@ -394,15 +394,15 @@ def test_the_server_survived_all_of_it(guarded, server):
 
 
 def test_bodies_that_never_end_do_not_fill_the_memory(server, repository, tmp_path):
-    """Each caller sends 16 MiB of 17 and waits: 40 of them would hold 640 MiB."""
+    """Each caller sends 16 MiB of 17 and waits: 24 of them would hold 384 MiB."""
     urls, held = {"gRPC": server.grpc_url, "HTTP": server.http_url}, []
-    with guarded_gateway(urls, repository, tmp_path, memory_mib=256) as guarded:
+    with guarded_gateway(urls, repository, tmp_path, memory_mib=128) as guarded:
         (envoy,) = (
             each
             for each in psutil.Process().children()
             if "envoy.yaml" in each.cmdline() and Path(each.cwd()) == tmp_path
         )
-        for _ in range(40):
+        for _ in range(24):
             connection = guarded.connection()
             connection.putrequest("POST", INFER)
             connection.putheader("authorization", f"Bearer {TOKENS['greedy']}")
@@ -416,7 +416,7 @@ def test_bodies_that_never_end_do_not_fill_the_memory(server, repository, tmp_pa
             connection.close()
         _until(lambda: guarded.status("POST", INFER, grey_png(99), **RAW) == 200)
 
-    assert full_mib < 400
+    assert full_mib < 250
 
 
 class _Recorder(BaseHTTPRequestHandler):

@@ -87,6 +87,13 @@ def test_a_number_of_three_digits_stands_in_one_template():
     assert set(twice) <= {"127", "1024", "4096", *_STATUSES}, twice
 
 
+def test_the_name_of_the_model_stands_in_no_template():
+    for path in _TEMPLATES:
+        assert not re.search(
+            r"models/bodypose|bodypose_preprocess|\"bodypose\"", path.read_text()
+        ), path
+
+
 def test_every_placeholder_is_known_and_every_block_ends():
     for path in _TEMPLATES:
         text = path.read_text()
