@@ -92,7 +92,6 @@ def benchmark(
 
     Example: `tools benchmark --device cuda -o docs/results/gpu.json`
     """
-    import json
     import os
 
     from bodypose_client.image_check import check_split
@@ -102,7 +101,7 @@ def benchmark(
     from .conditions import Setting
     from .report import rows_of
     from .rivals import Contest
-    from .run import read_results, run_benchmark
+    from .run import read_gpu_results, read_results, run_benchmark
     from .settings import Effort
 
     effort = Effort.QUICK if quick else Effort.FULL
@@ -112,17 +111,16 @@ def benchmark(
         from . import gpu
 
         measurement = Measurement(timed=True)
-        earlier = json.loads(output.read_text()) if subject and output.exists() else {}
-        earlier.pop(KEY, None)
+        earlier = read_gpu_results(output) if subject and output.exists() else None
         gpu.measure(
             setting,
             subject or (),
             lambda record: measurement.write(
                 output, record, models=[setting.model], data=[images] if images else []
             ),
-            earlier,
+            {name: each for name, each in (earlier or {}).items() if name != KEY},
         )
-        typer.echo(f"{output}  {effort} run on the GPU")
+        typer.echo(f"{output}  {effort} run on the GPU; `tools benchmark-report {output}` draws it")
         return
     if setting.threads != cores and "serving" in (subject or ["serving"]):
         raise typer.BadParameter(
@@ -178,14 +176,22 @@ def benchmark_report(
     """Make the table of goals and the pictures from a benchmark's results.
 
     Example: `tools benchmark-report docs/results/performance.json -o docs/performance.md`
+
+    Of a GPU's results it draws the picture, beside them; `tools results pages` writes the tables.
+
+    Example: `tools benchmark-report docs/results/gpu.json`
     """
     from bodypose_tools.files.atomic_files import atomic_path
     from bodypose_tools.results.ratios import Outcome
 
+    from .gpu_report import draw_clients
     from .plots import draw
     from .report import report, rows_of
-    from .run import BenchmarkError, read_results
+    from .run import BenchmarkError, read_gpu_results, read_results
 
+    if gpu_record := read_gpu_results(results):
+        typer.echo(f"{draw_clients(gpu_record, results.parent)}")
+        return
     record = read_results(results)
     if notes and not notes.is_file():
         raise BenchmarkError(f"{notes}: expected a Markdown file, got nothing there")

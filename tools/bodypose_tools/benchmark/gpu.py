@@ -26,9 +26,8 @@ from pose_runtime.spec import PipelineSpec
 from .around import measure_served, parts_alone, photos
 from .conditions import Setting
 from .free_network import write_free_network
-from .run import BenchmarkError
+from .run import GPU_SCHEMA, BenchmarkError
 
-SCHEMA: Final = "bodypose-gpu/2"
 BATCHES: Final = (1, 8, 32, 64)
 CLIENTS: Final = (1, 4, 16, 32, 64, 128)
 _MAX_RATIO = 2.0  # p99 of batches in random order over the steady one
@@ -71,7 +70,7 @@ def measure(
         raise BenchmarkError(
             f"subject {strange[0]!r}: expected one of {', '.join(every)} with --device cuda"
         )
-    record = {**(known or {}), "schema": SCHEMA}
+    record = {**(known or {}), "schema": GPU_SCHEMA}
     for name in names or every:
         setting.say(name)
         record[name] = every[name](setting)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .rivals import Contest
 
 SCHEMA = "bodypose-performance/2"
+GPU_SCHEMA = "bodypose-gpu/2"
 
 
 class BenchmarkError(PoseError):
@@ -114,3 +115,12 @@ def read_results(path: Path) -> dict[str, Any]:
             f" -o {path}`"
         ) from error
     return record
+
+
+def read_gpu_results(path: Path) -> dict[str, Any] | None:
+    """The record that `tools benchmark --device cuda` wrote; None for any other file."""
+    try:
+        record = read_record(path, {"schema": str})
+    except RecordError:
+        return None
+    return record if record["schema"] == GPU_SCHEMA else None

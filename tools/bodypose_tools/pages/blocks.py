@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bodypose_loadtest.result import with_table
+from bodypose_tools.benchmark.gpu_report import gpu_section, served_at_best
 from bodypose_tools.benchmark.report import report
 from bodypose_tools.deploying.sizing import sizing_table
 from bodypose_tools.experiments.data_scaling import scaling_table
@@ -102,7 +103,21 @@ def levers(records: Records) -> str:
             f"| {network}, INT8 | {before:.3f} -> {after:.3f} | {alone:.2f}, with bfloat16 for the"
             f" rest {mixed:.2f} |"
         )
-    return _lines(rows)
+    return _lines([*rows, *_gpu_lever(records)])
+
+
+def _gpu_lever(records: Records) -> list[str]:
+    """The network on a GPU, and what its server answers."""
+    record = records["gpu"]
+    best = served_at_best(record)
+    if best is None:
+        return []
+    before, after = _aps(records["gpu-gate"])
+    gpu = record["made"]["machine"]["gpu"]
+    return [
+        f"| `bodypose-s` on one {gpu}, float16 | {before:.3f} -> {after:.3f} | {best[0]:,.0f}"
+        " images/s served |"
+    ]
 
 
 def int8_gates(records: Records) -> str:
@@ -247,7 +262,9 @@ def written_pages(root: Path, records: Records) -> Iterator[tuple[Path, str]]:
         for block, make in blocks.items():
             text = with_block(text, block, make(records), root / name)
         yield root / name, text
-    notes = (root / "docs/performance-notes.md").read_text()
+    notes_page = root / "docs/performance-notes.md"
+    gpu = gpu_section(records["gpu"], "results")
+    notes = with_block(notes_page.read_text(), "gpu", gpu, notes_page)
     plots = {caption: f"results/{file}" for caption, file in _PLOTS.items()}
     yield root / PERFORMANCE, report(records["performance"], notes, plots)
     page = root / LOAD_TEST
