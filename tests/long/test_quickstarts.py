@@ -31,6 +31,12 @@ def page(name):
     return found[0][1], found[1:]
 
 
+def readme():
+    """The lines "by hand", without what they say about themselves."""
+    (block,) = [body for _, body in blocks(ROOT / "README.md") if "build-repo" in body]
+    return [line.partition("  #")[0].strip() for line in block.splitlines()]
+
+
 def installed(desk, line):
     """The line asks for what is here: pip finds nothing that it would have to change."""
     shutil.copytree(ROOT, desk.folder / "checkout", ignore=shutil.ignore_patterns(".*", "build"))
@@ -45,12 +51,18 @@ def installed(desk, line):
 def test_serve_ask_and_stop(desk):
     install, (serve, *ask) = page("quickstart-serve.md")
     installed(desk, install)
+    readme_install, readme_serve, readme_ask = readme()
+    assert (readme_install, readme_serve.replace(" && ", "\n")) == (
+        install.strip(),
+        serve[1].strip(),
+    )
 
     with desk.start(serve[1]) as serving:
         try:
             said = until_ready(serving)
             assert "bodypose_network" in said
             printed = "".join(desk.run(*block) for block in ask)
+            assert "4 people" in desk.run("sh", readme_ask)
         finally:
             os.killpg(serving.pid, signal.SIGINT)
         wait_for(lambda: serving.poll() is not None, WAIT_S)
