@@ -48,6 +48,11 @@ def _load(path: Path) -> Any:
             f"{path}: expected an ONNX model of at most {_MAX_BYTES} bytes, got"
             f" {path.stat().st_size}"
         )
+    if path.suffix == ".keras":
+        raise OnnxError(
+            f"{path}: expected an ONNX model, got a Keras file; run `tools export -m {path} -o"
+            f" {path.with_suffix('.onnx').name} --sdk-compatible-model`"
+        )
     try:
         model = onnx.load(path, load_external_data=False)
         _refuse_other_files(path, model)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import ipaddress
 import secrets
 import socket
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
@@ -53,8 +55,13 @@ def free_ports(wanted: Ports, outside: Outside | None = None) -> Ports:
     """`wanted` with every 0 replaced by a free port.
 
     Raises:
-        ServerError: a port asked for is taken, or the address is not one of this machine.
+        ServerError: a port asked for is taken or given twice, or the address is not one of this
+            machine.
     """
+    given = Counter(port for field in fields(wanted) if (port := getattr(wanted, field.name)))
+    if twice := [port for port, count in given.items() if count > 1]:
+        names = [f"--{each.name}-port" for each in fields(wanted)]
+        raise ServerError(f"{', '.join(names)}: expected different ports, got {twice[0]} twice")
     hosts = {"http": http_host(outside), "grpc": grpc_host(outside), "metrics": HOST}
     chosen: dict[str, int] = {}
     with contextlib.ExitStack() as held:  # all at once, so that no port is given twice
@@ -65,6 +72,11 @@ def free_ports(wanted: Ports, outside: Outside | None = None) -> Ports:
             try:
                 listener.bind((host, port))
             except OSError as error:
+                if error.errno == errno.EADDRNOTAVAIL:
+                    raise ServerError(
+                        f"--host: expected an address of this machine, got {host}; `ip address`"
+                        " lists them, and 0.0.0.0 stands for all"
+                    ) from error
                 at = "" if host == HOST else f" on {host}"
                 raise ServerError(
                     f"port {port}: expected a free port{at} for {field.name}, got"

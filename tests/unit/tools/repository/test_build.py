@@ -150,6 +150,13 @@ def changed_onnx(model: Path, path: Path, change: Callable[[onnx.ModelProto], No
     return path
 
 
+def test_a_keras_file_is_answered_with_the_export_that_it_needs(tmp_path):
+    (tmp_path / "best.keras").write_bytes(b"PK")
+
+    with pytest.raises(OnnxError, match=r"got a Keras file; run `tools export -m .*best\.keras -o"):
+        build_repository(tmp_path / "best.keras", tmp_path / "out")
+
+
 def test_a_model_without_a_pipeline_is_refused(tmp_path, model):
     path = changed_onnx(model, tmp_path / "m.onnx", lambda m: m.ClearField("metadata_props"))
 

@@ -98,8 +98,14 @@ def test_loopback_is_known_by_its_address(host, loopback):
 
 
 def test_an_address_of_another_machine_is_one_line():
-    with pytest.raises(ServerError, match=r"port 0: expected a free port on 192\.0\.2\.7 for"):
-        free_ports(Ports(), Outside("192.0.2.7"))
+    said = r"--host: expected an address of this machine, got 192\.0\.2\.7"
+    with pytest.raises(ServerError, match=said):
+        free_ports(Ports(0, 0, 0), Outside("192.0.2.7"))
+
+
+def test_one_port_for_two_endpoints_is_one_line():
+    with pytest.raises(ServerError, match="expected different ports, got 8123 twice"):
+        free_ports(Ports(8123, 8123, 0))
 
 
 def test_a_missing_certificate_is_one_line(tmp_path):
