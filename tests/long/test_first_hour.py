@@ -37,7 +37,7 @@ LINES = {
     "inference": "inference -i infer.yaml -m unpruned/best.keras --input_type dir --input drawn"
     " --results_dir found --dump_visualizations -k KEY",
     "prune": "prune -m unpruned/best.keras -o pruned/pruned.keras -r results -eq union -pth 0.05"
-    " -el block_1a_conv_1 block_1b_conv_1 -k KEY",
+    " -el block_1a_conv_1 block_1b_conv_1 paf_out -k KEY",
     "retrain": "train -e retrain.yaml -r retrained --gpus 1",
     "sample": "sample_calibration_images -a drawn/people.json -i drawn -o calibration -n 2 -pth 1"
     " -kth 3 --randomize",

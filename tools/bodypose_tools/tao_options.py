@@ -6,6 +6,7 @@ our words before the line is parsed; what has none is named in one line and left
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
@@ -89,6 +90,14 @@ def _test_data(file: str) -> Sequence[str]:
     return "--annotations", annotations, "--images", images
 
 
+def _excluded_layer(name: str) -> Sequence[str]:
+    """TAO numbers its backbone's layers; its output layers are never cut here, either."""
+    if name in ("paf_out", "heatmap_out"):
+        say(f"-el {name} is not needed: output layers are never cut")
+        return ()
+    return "-el", re.sub(r"^(block_\d[a-z]_(?:conv|bn))_1$", r"\1", name)
+
+
 def say(line: str) -> None:
     """One line on stderr."""
     typer.echo(line, err=True)
@@ -101,9 +110,7 @@ _LOG_LEVEL = TaoOption(
     words=lambda level: ("--verbose",) if level == "DEBUG" else (),
     allowed=("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
 )
-_EXCLUDED = TaoOption(
-    ("-el", "--excluded-layers"), Takes.SEVERAL, words=lambda layer: ("-el", layer)
-)
+_EXCLUDED = TaoOption(("-el", "--excluded-layers"), Takes.SEVERAL, words=_excluded_layer)
 _RESULTS = _ignored("-r", "--results-dir", why="there is no status.json; a record is beside -o")
 _GPUS = (
     _ignored("--gpu-index", why="CUDA_VISIBLE_DEVICES chooses GPUs", takes=Takes.SEVERAL),

@@ -18,8 +18,8 @@ LINES = {
     "train --experiment_spec_file $S/train.yaml --results_dir $W/run -ll INFO": "train.yaml",
     "train -e $S/retrain.yaml -r $W/retrain --gpus 2 --gpu_index 0 1 --use_amp": "retrain.yaml",
     "evaluate --inference_spec $W/infer.yaml --model_filename $M --dataset_spec $W/coco_spec.json"
-    " --results_dir $W/eval -k KEY": "model.keras",
-    "evaluate -i $W/infer.yaml -m $M -d $W/coco_spec.json --dataset coco -ll WARNING": "model",
+    " --results_dir $W/eval -k KEY": "people.json",
+    "evaluate -i $W/infer.yaml -m $M -d $W/coco_spec.json --dataset coco -ll WARNING": "people",
     "inference --inference_spec $W/infer.yaml --model_filename $M --input_type dir"
     " --input $W --results_dir $W/found --dump_visualizations -k KEY": "model.keras",
     "inference -i $W/infer.yaml -m $M --input_type json --input $W/list.json"
@@ -119,6 +119,7 @@ def test_an_option_without_a_meaning_is_named_in_one_line(work):
     ("command", "line", "ours"),
     [
         ("prune", "-el a b -pg 8 -el c", "-el a -el b -pg 8 -el c"),
+        ("prune", "-el block_1a_conv_1 paf_out block_1b_*", "-el block_1a_conv -el block_1b_*"),
         ("prune", "-m -k -o x", "-m -k -o x"),  # the value of -m
         ("inference", "--input photos -m a.onnx -r out", "a.onnx photos -o out"),
         ("inference", "--results_dir=out --model_filename=a", "a --results_dir=out"),
