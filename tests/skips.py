@@ -17,6 +17,7 @@ from bodypose_tools.runtimes.cpu import int8_warning
 from tests.coco import COCO
 from tests.fleet_tools import found_helm, found_kserve
 from tests.pythons import NEWEST, OLDEST, python_of
+from tests.releases import has_history
 
 
 def can_mount() -> bool:
@@ -55,6 +56,7 @@ LACKS: dict[str, Callable[[], bool]] = {
     "needs what makes images": _no("buildah", "skopeo", "umoci", "docker-registry"),
     "needs systemd-analyze": _no("systemd-analyze"),
     "needs HAProxy": lambda: not Path("/usr/sbin/haproxy").is_file(),  # often not in PATH
+    "needs the history of git": lambda: not has_history(),
     "no MoveNet archive": lambda: "MOVENET_ARCHIVE" not in os.environ,
     "no EfficientNet wheel": lambda: "EFFICIENTNET_WHEEL" not in os.environ,
     "without VNNI": lambda: int8_warning() is not None,

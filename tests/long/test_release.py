@@ -12,6 +12,7 @@ import pytest
 
 from pose_runtime import __version__
 from tests.pythons import ROOT
+from tests.releases import MISSING_HISTORY, has_history
 
 
 def git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -24,8 +25,8 @@ def git(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 def clone(tmp_path) -> Path:
     """A clone of the sources as they are, changes that are not committed included."""
     folder = tmp_path / "clone"
-    if git(ROOT, "rev-parse", "HEAD").returncode:
-        pytest.skip("needs the history of git: clone without --depth")
+    if not has_history():
+        pytest.skip(MISSING_HISTORY)
     git(tmp_path, "init", "--quiet", str(folder))
     listed = git(ROOT, "ls-files", "--cached", "--others", "--exclude-standard").stdout
     for name in listed.splitlines():

@@ -23,9 +23,8 @@ from bodypose_tools.data.photos import photo_jpeg
 from pose_runtime import __version__
 from tests.processes import until_ready
 from tests.pythons import ROOT
+from tests.releases import LAST_COMMIT, LAST_RELEASE, MISSING_HISTORY, has_history
 
-LAST_RELEASE = "0.1.0"
-LAST_COMMIT = "bb4af44b78fe68c625f9cacb122645b04ed1402c"
 PORTS = ("--http-port", "0", "--grpc-port", "0", "--metrics-port", "0")
 
 
@@ -92,10 +91,10 @@ def environment(*paths: Path) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def last_wheel(tmp_path_factory) -> Path:
-    git = ["git", "-C", str(ROOT)]
-    archive = subprocess.run([*git, "archive", LAST_COMMIT], capture_output=True, check=False)
-    if archive.returncode:
-        pytest.skip("needs the history of git: clone without --depth")
+    if not has_history():
+        pytest.skip(MISSING_HISTORY)
+    git = ["git", "-C", str(ROOT), "archive", LAST_COMMIT]
+    archive = subprocess.run(git, capture_output=True, check=True)
     source = tmp_path_factory.mktemp("source")
     with tarfile.open(fileobj=BytesIO(archive.stdout)) as tar:
         tar.extractall(source, filter="data")
