@@ -69,7 +69,7 @@ MAY_IMPORT = {
     "repository": "files graphs engines runtimes",
     "pruning": "files results networks data runtimes evaluation training export",
     "adoption": "files networks graphs data runtimes export",
-    "export": "files networks graphs data runtimes engines quantisation",
+    "export": "files networks graphs data runtimes engines quantisation evaluation",
     "quantisation": "files results graphs data runtimes evaluation",
     "training": "files results networks data pretrained runtimes evaluation",
     "evaluation": "files results networks data runtimes",

@@ -80,8 +80,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "unit/tools/engines/test_build.py": "engines.commands engines.options graphs.batch_norm"
         " graphs.contract graphs.float16",
         "unit/tools/evaluation/test_inference.py": "evaluation.commands",
-        "unit/tools/evaluation/test_modes.py": "evaluation.field_frames evaluation.offline"
-        " evaluation.oracle",
+        "unit/tools/evaluation/test_modes.py": "evaluation.field_frames evaluation.oracle",
         "unit/tools/experiments/test_runs.py": "experiments.charts experiments.commands"
         " experiments.costs experiments.data_scaling experiments.views",
         "unit/tools/export/test_onnx_from_keras.py": "export.commands export.options export.run"

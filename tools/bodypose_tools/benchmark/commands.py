@@ -56,12 +56,6 @@ def benchmark(
         Path | None,
         typer.Option(help="MoveNet's graph as ONNX, to compare with.", exists=True, dir_okay=False),
     ] = None,
-    int8: Annotated[
-        Path | None,
-        typer.Option(
-            "--int8", help="INT8 file of the model, to compare with.", exists=True, dir_okay=False
-        ),
-    ] = None,
     annotations: Annotated[
         Path | None,
         typer.Option(
@@ -100,7 +94,7 @@ def benchmark(
 
     from .conditions import Setting
     from .report import rows_of
-    from .rivals import Contest
+    from .rivals import Contest, measured_graphs
     from .run import read_gpu_results, read_results, run_benchmark
     from .settings import Effort
 
@@ -132,7 +126,7 @@ def benchmark(
         raise typer.BadParameter("expected --images with --annotations, got none")
     if annotations and images:
         check_split(annotations, images, decode=check_images)
-    contest = Contest(movenet, int8, annotations)
+    contest = Contest(movenet, annotations)
     known = read_results(output) if subject and output.exists() else None
     measurement = Measurement(timed=True)
 
@@ -140,7 +134,7 @@ def benchmark(
         measurement.write(
             output,
             record,
-            models=[path for path in (setting.model, int8, movenet) if path],
+            models=[*measured_graphs(setting.model), *([movenet] if movenet else [])],
             data=[path for path in (annotations, images) if path],
             repeats={"rounds": "beside each number", "order": "in turn, order alternating"},
             verdicts=[

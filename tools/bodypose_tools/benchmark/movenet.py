@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bodypose_client.scoring.annotations import people_of
-from bodypose_client.scoring.coco_eval import CocoMetrics, annotated_sigmas, evaluate_results
-from bodypose_tools.data.coco import network_view, read_coco
+from bodypose_tools.data.coco import ImageRecord, network_view
 from pose_runtime.letterbox import Letterbox
+from pose_runtime.spec import PipelineSpec
 
-from .conditions import Pixels, Setting
+from .conditions import Pixels
 from .networks import Graph
 
 SIDE = 384  # pixels of the longer side of the input
@@ -35,20 +34,16 @@ def people(network: Graph, pixels: Pixels) -> NDArray[np.float32]:
     return np.array(found[0])
 
 
-def average_precision(
-    setting: Setting, network: Graph, annotations: Path, images: Path
-) -> CocoMetrics:
-    """COCO's numbers of MoveNet on a split, on images letterboxed as ours."""
-    spec = setting.spec
-    records = read_coco(annotations, images, spec.skeleton)
-    entries: list[dict[str, Any]] = []
+def results_of(
+    records: Sequence[ImageRecord], network: Graph, spec: PipelineSpec
+) -> list[dict[str, Any]]:
+    """MoveNet's people as COCO result entries, on images letterboxed as ours."""
+    entries = []
     for record in records:
         pixels, letterbox = network_view(record, input_hw(), spec.limits)
         found = people(network, pixels)
         entries += [_entry(person, letterbox, record.image_id) for person in found]
-    ids = [record.image_id for record in records]
-    content = people_of(annotations, spec.skeleton)
-    return evaluate_results(content, entries, ids, annotated_sigmas(spec.skeleton))
+    return entries
 
 
 def _entry(person: NDArray[np.float32], letterbox: Letterbox, image_id: int) -> dict[str, Any]:

@@ -22,16 +22,22 @@ def draw(record: Record, folder: Path) -> dict[str, Path]:
         "preprocessing": ("performance-sizes.png", "Preprocessing by image size", _sizes),
         "runtimes": ("performance-batch.png", "The network by batch", _batches),
         "serving": ("performance-clients.png", "Throughput and latency by clients", _clients),
+        "rivals": ("performance-pareto.png", "AP by the time of one photo, end to end", _pareto),
     }
     drawn = {}
     for subject, (name, caption, fill) in drawers.items():
-        if subject not in record:
+        if subject not in record or not _can_be_drawn(record[subject]):
             continue
         with png_axes(folder / name, (6, 3.6)) as axes:
             fill(axes, record[subject])
             axes.set_title(caption)
         drawn[caption] = folder / name
     return drawn
+
+
+def _can_be_drawn(part: Record) -> bool:
+    """Whether a part of a record has what its picture shows: rivals may be without AP."""
+    return "sides" not in part or bool("against" in part and part["ap"])
 
 
 def _people(axes: Any, part: Record) -> None:
@@ -70,3 +76,12 @@ def _clients(axes: Any, part: Record) -> None:
     axes.plot(knee["images_per_s"], knee["latency_ms"]["median"], "k*", ms=12, label=label)
     axes.set(xlabel="images/s", ylabel="median latency, ms", xlim=(0, None), ylim=(0, None))
     axes.legend()
+
+
+def _pareto(axes: Any, part: Record) -> None:
+    for name, score in part["ap"].items():
+        spent = part["sides"][name]["milliseconds"]["median"]
+        is_rival = "above" not in " ".join(score)
+        axes.plot(spent, score["AP"], "ks" if is_rival else "o")
+        axes.annotate(name.replace("openvino ", ""), (spent, score["AP"]), fontsize=6)
+    axes.set(xlabel="milliseconds", ylabel="AP", xlim=(0, None))

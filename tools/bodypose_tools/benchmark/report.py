@@ -11,6 +11,12 @@ from bodypose_tools.results.record import KEY
 
 Record = dict[str, Any]
 
+# Rival -> model of ours -> how many times as fast it should be.
+_RIVAL_GOALS = {
+    "bodypose-vgg19": {"bodypose-xs": 20.0},
+    "movenet-multipose": {"bodypose-xs": 1.0, "bodypose-s": 0.7},
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
@@ -136,8 +142,13 @@ def _serving(part: Record) -> Iterator[Row]:
     yield Row("growth of memory", said, "< 2 % over 20,000 images: `pose-loadtest`", None)
     share = Ratio.from_json(part["share_of_ideal"])
     yield Row("ensemble against the in-process ideal", f"{share}", ">= 0.92", share.at_least(0.92))
-    added = Ratio.from_json(part["one_client"]["added_ms"])
+    one = part["one_client"]
+    added = Ratio.from_json(one["added_ms"])
     yield Row("one client: latency above the steps", f"{added}, in ms", "<= 2 ms", added.at_most(2))
+    if "above_network_ms" in one:  # not in records before December 2026
+        above = Ratio.from_json(one["above_network_ms"])
+        said = f"{above}, in ms"
+        yield Row("one client: latency above the network", said, "<= 4 ms at VGA", above.at_most(4))
     for protocol, curve in part["by_clients"].items():
         said = ", ".join(f"{step['clients']}: {step['images_per_s']:.0f}" for step in curve)
         yield Row(f"images/s by clients, {protocol}", said, "", None)
@@ -160,26 +171,35 @@ def _serving(part: Record) -> Iterator[Row]:
 
 
 def _rivals(part: Record) -> Iterator[Row]:
-    ours = {name: side for name, side in part["sides"].items() if name.startswith("shipped")}
+    """Every side's time and AP; then the goals, which are of each model's fastest side."""
+    if "against" not in part:  # a record from before December 2026
+        return
     for name, side in part["sides"].items():
         ratio = side["times_as_fast"]["median"]
-        said = f"{side['milliseconds']['median']:.1f} ms"
-        if name in ours:
-            yield Row(f"one photo end to end: {name}", f"{said}, {ratio:.2f} x", "", None)
-            continue
-        # A rival is compared with ours of the same runtime and precision, else with all of ours.
-        _, _, how = name.rpartition(", ")
-        alike = [our for our in ours if our.endswith(how)] or list(ours)
-        goal = 20.0 if "vgg19" in name else 1.0
-        for our in alike:
-            times = _quotient(ours[our]["times_as_fast"], side["times_as_fast"])
-            measured = f"{_times(times)}, {said}"
-            yield Row(f"{our}, against {name}", measured, f">= {goal:g} x", times.at_least(goal))
-    scores = part["ap"]
-    if any(name not in ours for name in scores):
-        said = ", ".join(f"{name} {score:.3f}" for name, score in scores.items())
-        # One number a side has no interval: `pose-client evaluate --compare` decides.
-        yield Row("AP on the same images", said, "the highest", Outcome.NOT_DECIDED)
+        score = part["ap"].get(name)
+        said = f"{side['milliseconds']['median']:.1f} ms, {ratio:.2f} x"
+        said += f", AP {score['AP']:.3f}" if score else ""
+        yield Row(f"one photo end to end: {name}", said, "", None)
+    for rival, goals in _RIVAL_GOALS.items():
+        theirs = _fastest(part["sides"], rival)
+        for model, goal in goals.items():
+            ours = _fastest(part["sides"], model)
+            if theirs is None or ours is None:
+                continue
+            times = Ratio.from_json(part["against"][theirs][ours])
+            said = f"{times} x"
+            yield Row(f"{ours}, against {theirs}", said, f">= {goal:g} x", times.at_least(goal))
+            above = part["ap"].get(ours, {}).get(f"above {theirs}")
+            if above:
+                said = f"{above['difference']:+.4f} ({above['low']:+.4f} to {above['high']:+.4f})"
+                reached = Outcome.MET if above["difference"] >= 0 else Outcome.MISSED
+                yield Row(f"AP of {ours}, above {theirs}", said, ">= 0 on these images", reached)
+
+
+def _fastest(sides: Record, model: str) -> str | None:
+    """The side of a model that takes least time; None: it was not measured."""
+    own = [name for name in sides if name.startswith((f"{model}, ", f"{model} in "))]
+    return min(own, key=lambda name: sides[name]["milliseconds"]["median"], default=None)
 
 
 def _noise_words(noise: Record | None) -> str:

@@ -147,6 +147,7 @@ def _one_client(
         "steps_ms": {name: spread(np.array(values)) for name, values in spans.items()},
         "latency_ms": round(float(np.median(latencies)), 2),
         "added_ms": median_of(added).to_json(),
+        "above_network_ms": median_of(np.array(latencies) - spans["network"]).to_json(),
         "models_ms": {
             name: {
                 stage: round((spent[stage][1] - ns) / max(spent[stage][0] - count, 1) / 1e6, 3)

@@ -7,6 +7,8 @@ The steps are the server's: `pose_runtime.images`, the network with its decoding
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +22,53 @@ from bodypose_client.scoring.coco_eval import (
     coco_results,
     evaluate_results,
 )
-from bodypose_tools.data.coco import ImageRecord, network_view, read_coco
+from bodypose_tools.data.coco import DatasetError, ImageRecord, network_view, read_coco
 from bodypose_tools.runtimes.predictor import Floats, Predictor
 from pose_runtime.grouping import people_in_image
 from pose_runtime.poses import Poses
+from pose_runtime.skeleton import Skeleton
 from pose_runtime.spec import PipelineSpec
+
+_SEED = 42  # of the sample of a split
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Annotated images: all of a COCO file, or a sample of them that a seed decides.
+
+    limit: number of images; None, or more than there are: all.
+    """
+
+    annotations: Path
+    images: Path
+    limit: int | None = None
+
+    def __str__(self) -> str:
+        return self.annotations.name + (f" ({self.limit})" if self.limit else "")
+
+    def records(self, skeleton: Skeleton) -> list[ImageRecord]:
+        """The images, in the file's order."""
+        records = read_coco(self.annotations, self.images, skeleton)
+        if self.limit is None or self.limit >= len(records):
+            return records
+        chosen = np.random.default_rng(_SEED).permutation(len(records))[: self.limit]
+        return [records[index] for index in sorted(chosen)]
+
+
+def splits_of(
+    annotations: Sequence[Path], images: Sequence[Path], limit: int | None
+) -> tuple[Split, ...]:
+    """The splits of options that were given as often as each other.
+
+    Raises:
+        DatasetError: one of the two was given more often.
+    """
+    if len(annotations) != len(images):
+        raise DatasetError(
+            f"expected a folder of images for each annotations file, got {len(annotations)} files"
+            f" and {len(images)} folders"
+        )
+    return tuple(Split(*pair, limit) for pair in zip(annotations, images, strict=True))
 
 
 def find_people(
@@ -102,3 +146,40 @@ def metrics_of(
     results = coco_results_of(found, spec)
     content = people_of(annotations, spec.skeleton)
     return evaluate_results(content, results, image_ids, annotated_sigmas(spec.skeleton))
+
+
+def evaluate_splits(
+    predict: Predictor, spec: PipelineSpec, splits: Sequence[Split], progress: str = ""
+) -> CocoMetrics:
+    """COCO's ten numbers of a model on the images of several splits together.
+
+    Args:
+        predict: runs the network.
+        spec: the network's pipeline.
+        splits: their images count as different, whatever their ids.
+        progress: label of a progress bar on stderr; empty: none.
+
+    Raises:
+        AnnotationError, FileError, DatasetError: as `evaluate_model`.
+    """
+    records: list[ImageRecord] = []
+    people: list[dict[str, Any]] = []
+    content: dict[str, Any] = {}
+    numbers = count(1)
+    for split in splits:
+        own = split.records(spec.skeleton)
+        ids = {record.image_id: next(numbers) for record in own}
+        records += [replace(record, image_id=ids[record.image_id]) for record in own]
+        content = people_of(split.annotations, spec.skeleton)
+        people += [
+            {**person, "image_id": ids[person["image_id"]], "id": len(people) + index}
+            for index, person in enumerate(content["annotations"], start=1)
+            if person["image_id"] in ids
+        ]
+    found = find_people(predict, records, spec)
+    if progress:
+        found = with_progress(found, len(records), progress)
+    pooled = {**content, "images": [{"id": r.image_id} for r in records], "annotations": people}
+    results = coco_results_of(found, spec)
+    image_ids = [record.image_id for record in records]
+    return evaluate_results(pooled, results, image_ids, annotated_sigmas(spec.skeleton))

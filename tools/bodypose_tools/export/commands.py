@@ -14,6 +14,7 @@ from bodypose_tools.engines.settings import EngineRuntime, EngineSettings
 from bodypose_tools.options import CheckImagesOption, network_hw_of
 from bodypose_tools.quantisation.settings import (
     MAX_AP_DROP,
+    MAX_SPLIT_IMAGES,
     MIN_AGREEMENT,
     Calibration,
     Method,
@@ -82,19 +83,21 @@ def export(
     engine = EngineSettings(runtime, max_batch_size, opt_batch_size, max_workspace_size >> 20)
 
     from bodypose_client.image_check import check_split
+    from bodypose_tools.evaluation.offline import splits_of
 
     from . import run as stage
     from .lower_precision import Gates, float_layers_in
     from .source import ExportSource
 
-    if gate_annotations is not None and gate_images is not None:
-        check_split(gate_annotations, gate_images, decode=check_images)
+    splits = splits_of(gate_annotations or (), gate_images or (), MAX_SPLIT_IMAGES)
+    for split in splits:
+        check_split(split.annotations, split.images, decode=check_images)
     decoded_peaks = max_peaks if sdk_compatible_model else None
     source = ExportSource.open(model, network_hw, decoded_peaks, sample_images)
     if engine_file is not None:
         stage.refuse_what_has_no_engine(source, engine, _speak)
     on_miss = OnMiss.MIX if auto_mixed else OnMiss.REPORT
-    gates = Gates(min_agreement, gate_annotations, gate_images, max_ap_drop, on_miss)
+    gates = Gates(min_agreement, splits, max_ap_drop, on_miss)
     calibration = Calibration(
         batches * batch_size, cal_method, cal_image_dir, cal_data_file, cal_cache_file
     )

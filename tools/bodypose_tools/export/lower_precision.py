@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from bodypose_tools.evaluation.offline import Split
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.files.atomic_files import atomic_path
 from bodypose_tools.files.json_records import RecordError, read_record
@@ -22,8 +23,9 @@ from bodypose_tools.quantisation.gate import (
     AccuracyGateError,
     Judge,
     agreement_judge,
-    agreement_with,
     ap_judge,
+    peak_loss,
+    peaks_against,
 )
 from bodypose_tools.quantisation.placement import prepare
 from bodypose_tools.quantisation.search import (
@@ -52,11 +54,10 @@ class PrecisionError(PoseError):
 
 @dataclass(frozen=True, slots=True)
 class Gates:
-    """What a graph of lower precision must keep; the AP gate runs when a split is given."""
+    """What a graph of lower precision must keep; the AP gate runs when splits are given."""
 
     min_agreement: float = MIN_AGREEMENT
-    annotations: Path | None = None
-    images: Path | None = None
+    splits: tuple[Split, ...] = ()
     max_ap_drop: float = MAX_AP_DROP
     on_miss: OnMiss = OnMiss.REPORT
 
@@ -74,10 +75,8 @@ class Gates:
             runtime: runs both graphs.
         """
         judges = [agreement_judge(float_model, images, self.min_agreement, runtime)]
-        if self.annotations is not None and self.images is not None:
-            judges.append(
-                ap_judge(float_model, self.annotations, self.images, self.max_ap_drop, runtime)
-            )
+        if self.splits:
+            judges.append(ap_judge(float_model, self.splits, self.max_ap_drop, runtime))
         return judges
 
 
@@ -117,14 +116,14 @@ def export_int8(
         if unsigned and (warning := int8_warning()):
             say(f"warning: {warning}")
         judges = gates.judges(path, judged_on, runtime)
-        agreement = agreement_with(path, judged_on[:SENSITIVITY_IMAGES], runtime)
+        loss = peaks_against(path, judged_on[:SENSITIVITY_IMAGES], runtime, peak_loss)
         made = quantise(
             prepared,
             scales,
             input_means(prepared, judged_on),
             judges,
             gates.on_miss,
-            lambda candidate: 1 - agreement(candidate),
+            loss,
             say,
             int8.float_layers,
             unsigned=unsigned,

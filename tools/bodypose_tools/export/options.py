@@ -167,18 +167,19 @@ AutoMixedOption = Annotated[
 # ------------------------------------------------------------------------------------------ gates
 
 GateAnnotationsOption = Annotated[
-    Path | None,
+    list[Path] | None,
     typer.Option(
         "--gate-annotations",
-        help="COCO file of the AP gate; without it only the joints are compared.",
+        help="COCO file of the AP gate, of which 500 images at most are used; without it only the"
+        " joints are compared. Repeated, with --gate-images, the splits are pooled.",
         dir_okay=False,
     ),
 ]
 GateImagesOption = Annotated[
-    Path | None,
+    list[Path] | None,
     typer.Option(
         "--gate-images",
-        help="Folder of the images of --gate-annotations.",
+        help="Folder of the images, one for each --gate-annotations.",
         exists=True,
         file_okay=False,
     ),
@@ -216,7 +217,7 @@ EngineFileOption = Annotated[
 
 def refuse_contradictions(
     data_type: DataType,
-    gate: tuple[Path | None, Path | None],
+    gate: tuple[list[Path] | None, list[Path] | None],
     unsigned: bool,
     with_engine: bool,
     int8_only: tuple[object, ...],
@@ -233,8 +234,12 @@ def refuse_contradictions(
     Raises:
         typer.BadParameter: names the option.
     """
-    if (gate[0] is None) != (gate[1] is None):
-        raise typer.BadParameter("expected both or none", param_hint="--gate-annotations/-images")
+    annotations, images = (len(given or ()) for given in gate)
+    if annotations != images:
+        raise typer.BadParameter(
+            f"expected as many of both, got {annotations} and {images}",
+            param_hint="--gate-annotations/-images",
+        )
     if data_type is not DataType.INT8 and (unsigned or any(int8_only)):
         raise typer.BadParameter(
             "calibration and layers left in float are for --data-type int8", param_hint=data_type
@@ -243,5 +248,5 @@ def refuse_contradictions(
         raise typer.BadParameter(
             "TensorRT has signed INT8 only", param_hint="--unsigned-activations"
         )
-    if data_type is DataType.FP32 and gate[0] is not None:
+    if data_type is DataType.FP32 and annotations:
         raise typer.BadParameter("float32 has no gate", param_hint="--gate-annotations")

@@ -10,6 +10,7 @@ from bodypose_client.files.output_file import check_can_write
 from pose_runtime.errors import PoseError
 
 from .atomic_files import atomic_path
+from .settings import ShippedModel
 
 _PACKAGE: Final = Path(__file__).parents[1]
 CHECKOUT: Final = _PACKAGE.parents[1]
@@ -29,7 +30,19 @@ MODEL_SOURCES: Final = _folder("model_repository")
 SPECS: Final = _folder("specs")
 DEPLOY: Final = _folder("deploy")
 MODELS: Final = _PACKAGE / "models"
-SHIPPED_MODEL: Final = MODELS / "bodypose-s.onnx"
+
+
+def float_graph(model: ShippedModel) -> Path:
+    """The shipped ONNX file of a model in float32; its weights are stored as float16."""
+    return MODELS / f"{model}.onnx"
+
+
+def int8_graph(model: ShippedModel) -> Path:
+    """The shipped ONNX file of a model in INT8, for CPUs."""
+    return MODELS / f"{model}.int8.onnx"
+
+
+SHIPPED_MODEL: Final = float_graph(ShippedModel.BODYPOSE_S)
 
 
 def copy_starters(folder: Path, overwrite: bool = False) -> list[Path]:

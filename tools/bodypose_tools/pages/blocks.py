@@ -31,6 +31,7 @@ _PLOTS: Final = {  # as `benchmark/plots.py` names them
     "Preprocessing by image size": "performance-sizes.png",
     "The network by batch": "performance-batch.png",
     "Throughput and latency by clients": "performance-clients.png",
+    "AP by the time of one photo, end to end": "performance-pareto.png",
 }
 _METRICS = ("AP", "AP50", "AP75", "APm", "APl", "AR")
 _SCORES = {
@@ -265,7 +266,8 @@ def written_pages(root: Path, records: Records) -> Iterator[tuple[Path, str]]:
     notes_page = root / "docs/performance-notes.md"
     gpu = gpu_section(records["gpu"], "results")
     notes = with_block(notes_page.read_text(), "gpu", gpu, notes_page)
-    plots = {caption: f"results/{file}" for caption, file in _PLOTS.items()}
+    drawn = {caption: f"results/{file}" for caption, file in _PLOTS.items()}
+    plots = {caption: file for caption, file in drawn.items() if (root / "docs" / file).is_file()}
     yield root / PERFORMANCE, report(records["performance"], notes, plots)
     page = root / LOAD_TEST
     yield page, with_table(page.read_text(), records["loadtest"])

@@ -8,9 +8,7 @@ from typing import Annotated
 import typer
 
 from bodypose_tools.options import (
-    AnnotationsOption,
     CheckImagesOption,
-    ImagesOption,
     JsonOption,
     SkeletonOption,
     new_file,
@@ -19,7 +17,7 @@ from bodypose_tools.options import (
 )
 from bodypose_tools.runtimes.settings import GraphRuntime
 
-from .settings import MAX_AP_DROP
+from .settings import MAX_AP_DROP, MAX_SPLIT_IMAGES
 
 
 def sample_calibration_images(
@@ -168,8 +166,31 @@ def gate(
             metavar="CANDIDATE", help="The model to judge: an .onnx file or a plan.", dir_okay=False
         ),
     ],
-    annotations: AnnotationsOption,
-    images: ImagesOption,
+    annotations: Annotated[
+        list[Path],
+        typer.Option(
+            "--annotations",
+            "-a",
+            help="COCO keypoint annotations; repeated, with --images, the splits are pooled.",
+            dir_okay=False,
+        ),
+    ],
+    images: Annotated[
+        list[Path],
+        typer.Option(
+            "--images",
+            "-i",
+            help="Folder with the images of the annotations, one for each -a.",
+            exists=True,
+            file_okay=False,
+        ),
+    ],
+    max_images: Annotated[
+        int,
+        typer.Option(
+            min=1, metavar="N", help="Images of each split, a sample that is always the same."
+        ),
+    ] = MAX_SPLIT_IMAGES,
     max_ap_drop: Annotated[
         float, typer.Option("--max-ap-drop", min=0.0, help="Largest loss of AP.")
     ] = MAX_AP_DROP,
@@ -183,18 +204,23 @@ def gate(
     """Refuse a model that loses more AP against its float version than --max-ap-drop allows.
 
     Example: `tools gate model.onnx int8.onnx -a val.json -i val --runtime openvino`
+
+    Example: `tools gate model.onnx int8.onnx -a val.json -i val -a train.json -i train`
     """
     from bodypose_client.image_check import check_split
+    from bodypose_tools.evaluation.offline import splits_of
     from bodypose_tools.results.record import Measurement
 
     from . import gate as stage
 
-    check_split(annotations, images, decode=check_images)
+    splits = splits_of(annotations, images, max_images)
+    for split in splits:
+        check_split(split.annotations, split.images, decode=check_images)
     measurement = Measurement()
-    record = stage.compare_ap(float_model, candidate, annotations, images, max_ap_drop, runtime)
+    record = stage.compare_ap(float_model, candidate, splits, max_ap_drop, runtime)
     if json_out:
         measurement.write(
-            json_out, record, models=[float_model, candidate], data=[annotations, images]
+            json_out, record, models=[float_model, candidate], data=[*annotations, *images]
         )
     scores = [record[side]["metrics"]["AP"] for side in ("float", "candidate")]
     said = f"AP {scores[0]:.4f} -> {scores[1]:.4f}, drop {record['verdict']['value']:.4f}"

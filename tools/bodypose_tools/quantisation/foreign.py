@@ -20,7 +20,7 @@ from bodypose_tools.runtimes.settings import GraphRuntime
 
 from .calibration_files import images_of
 from .equalisation import channel_ranges, equalise, scalable_tensors
-from .gate import AccuracyGateError, agreement_with
+from .gate import AccuracyGateError, peaks_against
 from .placement import left_in_float, place, prepare
 from .search import SENSITIVITY_IMAGES, activations
 from .settings import MIN_AGREEMENT
@@ -71,7 +71,7 @@ def equalise_file(model: Path, out: Path, folder: Path, count: int) -> Artifact:
     seen = images[:SENSITIVITY_IMAGES]
     with atomic_path(out) as temporary:
         onnx.save(made, temporary)
-        stay = agreement_with(model, seen, GraphRuntime.ONNX_RUNTIME)(temporary)
+        stay = peaks_against(model, seen, GraphRuntime.ONNX_RUNTIME)(temporary)
         if stay < MIN_AGREEMENT:
             raise AccuracyGateError(
                 f"{model}: expected at least {MIN_AGREEMENT:g} of the joints to stay where they are"

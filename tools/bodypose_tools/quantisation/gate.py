@@ -6,7 +6,7 @@ the COCO AP lost on a split.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bodypose_tools.evaluation.offline import evaluate_model
+from bodypose_tools.evaluation.offline import Split, evaluate_splits
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.runtimes.peaks import peak_gaps
 from bodypose_tools.runtimes.predictor import Predictor
@@ -67,36 +67,56 @@ def peak_agreement(ours: Floats, theirs: Floats, min_score: float) -> float:
     return kept / total if total else 1.0
 
 
+def peak_loss(ours: Floats, theirs: Floats, min_score: float) -> float:
+    """Mean loss of the clear peaks of either model against the other, in 0..1.
+
+    A peak loses 1 - exp(-(d / s)^2 / 2), where d is the way to the nearest peak of the other model
+    and s half of `MAX_JOINT_SHIFT`: as COCO's OKS does, it feels shifts that `peak_agreement`,
+    a count, does not.
+    """
+    lost = total = 0.0
+    for one, other in ((ours, theirs), (theirs, ours)):
+        clear = one[..., 2] >= min_score + _SCORE_MARGIN
+        shifts = peak_gaps(one, other)[clear] / (MAX_JOINT_SHIFT / 2)
+        lost += float((1 - np.exp(-0.5 * shifts**2)).sum())
+        total += shifts.size
+    return lost / total if total else 0.0
+
+
 def peaks_of(predict: Predictor, images: NDArray[np.uint8]) -> Floats:
     """Peaks (B, J, P, 3), predicted image by image."""
     return np.concatenate([predict(image[None])[0] for image in images])
 
 
-def agreement_with(
-    float_model: Path, images: NDArray[np.uint8], runtime: GraphRuntime
+def peaks_against(
+    float_model: Path,
+    images: NDArray[np.uint8],
+    runtime: GraphRuntime,
+    measure: Callable[[Floats, Floats, float], float] = peak_agreement,
 ) -> Callable[[Path], float]:
-    """A function that measures the share of joints that a graph keeps, in 0..1.
+    """A function that measures a graph's peaks against those of the float graph.
 
     Args:
-        float_model: the graph whose joints are expected.
+        float_model: the graph whose peaks are expected.
         images: (B, H, W, 3) uint8.
         runtime: runs both graphs.
+        measure: `peak_agreement` or `peak_loss`.
     """
     predict, spec, _ = open_predictor(float_model, runtime)
     expected = peaks_of(predict, images)
 
-    def agreement(candidate: Path) -> float:
+    def measured(candidate: Path) -> float:
         got = peaks_of(open_predictor(candidate, runtime)[0], images)
-        return peak_agreement(expected, got, spec.grouping.min_peak_score)
+        return measure(expected, got, spec.grouping.min_peak_score)
 
-    return agreement
+    return measured
 
 
 def agreement_judge(
     float_model: Path, images: NDArray[np.uint8], limit: float, runtime: GraphRuntime
 ) -> Judge:
     """A gate for the share of joints in `images` (B, H, W, 3) that stay: at least `limit`."""
-    agreement = agreement_with(float_model, images, runtime)
+    agreement = peaks_against(float_model, images, runtime)
 
     def judge(candidate: Path) -> Verdict:
         share = agreement(candidate)
@@ -106,14 +126,15 @@ def agreement_judge(
 
 
 def ap_judge(
-    float_model: Path, annotations: Path, images: Path, limit: float, runtime: GraphRuntime
+    float_model: Path, splits: Sequence[Split], limit: float, runtime: GraphRuntime
 ) -> Judge:
     """A gate for the AP that a graph loses against the float graph: at most `limit`."""
-    predict, spec, _ = open_predictor(float_model, runtime)
-    expected = evaluate_model(predict, spec, annotations, images).numbers["AP"]
+    predict, spec, _ = open_predictor(float_model, runtime.in_float32)
+    expected = evaluate_splits(predict, spec, splits, progress=float_model.name).numbers["AP"]
 
     def judge(candidate: Path) -> Verdict:
-        got = evaluate_model(open_predictor(candidate, runtime)[0], spec, annotations, images)
+        predict = open_predictor(candidate, runtime)[0]
+        got = evaluate_splits(predict, spec, splits, progress=candidate.name)
         drop = expected - got.numbers["AP"]
         return Verdict(f"AP drop from {expected:.4f}", drop, limit, drop <= limit)
 
@@ -133,8 +154,7 @@ def first_miss(judges: list[Judge], candidate: Path) -> list[Verdict]:
 def compare_ap(
     float_model: Path,
     candidate: Path,
-    annotations: Path,
-    images: Path,
+    splits: Sequence[Split],
     limit: float,
     runtime: GraphRuntime = GraphRuntime.ONNX_RUNTIME,
 ) -> dict[str, Any]:
@@ -148,7 +168,7 @@ def compare_ap(
         ("candidate", candidate, runtime),
     ):
         predict, spec, artifact = open_predictor(path, by)
-        metrics = evaluate_model(predict, spec, annotations, images, progress=path.name)
+        metrics = evaluate_splits(predict, spec, splits, progress=path.name)
         sides[role] = {"model": _named(artifact), "metrics": metrics.numbers}
         if artifact.settings.get("data_type") == "int8":
             sides[role]["settings"] = dict(artifact.settings)  # what makes the graph again
@@ -156,7 +176,7 @@ def compare_ap(
     verdict = Verdict("AP drop", drop, limit, drop <= limit)
     record: dict[str, Any] = {
         "schema": "bodypose-gate/1",
-        "split": annotations.name,
+        "split": " + ".join(map(str, splits)),
         "runtime": str(runtime),
     }
     return {**record, **sides, "verdict": asdict(verdict)}

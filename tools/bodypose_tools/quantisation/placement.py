@@ -10,7 +10,8 @@ The rules, each with its test; they follow NVIDIA's for TensorRT's explicit quan
 3. The heads (an output is reached from them past no other weights, whoever else reads them) and
    what leads from them to the outputs, so all decoding layers, stay float.
 4. A residual addition gets Q/DQ on its skip input only: the convolution on the other side then
-   fuses with it. Additions of constants get none.
+   fuses with it. Additions of constants get none. With `unsigned`, for CPUs, no addition gets any:
+   OpenVINO fuses a float skip as well, and the sum is rounded once a block less.
 5. Inputs of a concatenation share the largest of their scales. For its quantised readers it joins
    INT8: Q before it, DQ after it. Where both stand before it, or both after it, OpenVINO 2026.4
    rounds to integers (1.7 becomes 2). Float readers have a float concatenation.
@@ -98,7 +99,7 @@ def place(
     for node in graph.nodes:
         if node.name in inside and node.op_type in _POOLS:
             inputs.add((node.name, 0))
-        elif node.name in inside and node.op_type == "Add":
+        elif node.name in inside and node.op_type == "Add" and not unsigned:
             inputs |= {(node.name, index) for index in _skip_inputs(graph, node, layers)}
     by_name = {node.name: node for node in graph.nodes}
     read = {by_name[name].input[index] for name, index in inputs}

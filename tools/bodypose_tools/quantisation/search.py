@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from bodypose_client.progress import with_progress
 from bodypose_tools.files.artifacts import Artifact, record_path
-from bodypose_tools.graphs.index import macs_of
+from bodypose_tools.graphs.index import OnnxGraph, macs_of
 from bodypose_tools.runtimes.cpu import onnx_session
 
 from .calibration import Activations, CalibrationError, Pixels, channel_means, scales_of
@@ -44,7 +44,7 @@ from .settings import Calibration, OnMiss
 MAX_GATE_IMAGES = 64
 SENSITIVITY_IMAGES = 12  # some 1,000 peaks; each layer costs one pass over these images
 _REPORTED_LAYERS = 10
-_MAX_RETRIES = 16  # layers that are tried in INT8 again; each costs all gates
+_MAX_RETRIES = 8  # layers that are tried in INT8 again; each costs all gates
 
 Say = Callable[[str], None]
 Loss = Callable[[Path], float]  # of accuracy by the graph in a file: 0 is none
@@ -194,10 +194,12 @@ def quantise(
         AccuracyGateError: a gate was missed, and still is when layers were left in float.
     """
     macs = macs_of(prepared)
+    units = layers_by_weights(prepared, place(prepared, float_layers).layers)
     with TemporaryDirectory() as folder:
         path = Path(folder) / "candidate.onnx"
 
-        def attempt(moved: Sequence[str]) -> Quantised:
+        def attempt(first: Sequence[str]) -> Quantised:
+            moved = [name for layer in first for name in units[layer]]
             placement = place(prepared, (*float_layers, *moved), unsigned=unsigned)
             model = insert_qdq(prepared, placement, scales, means)
             onnx.save(model, path)
@@ -224,16 +226,17 @@ def quantise(
                 f"{missed}: --auto-mixed searches the layers that must stay in float, and"
                 " --layers-from takes them from the record of a graph like this one"
             )
-        say(_plan(made.int8_layers, time.perf_counter() - started))
+        say(_plan(len(units), time.perf_counter() - started))
         losses = layer_sensitivity(prepared, scales, means, loss, float_layers, unsigned=unsigned)
         report = ", ".join(f"{n} {e:.3f}" for n, e in list(losses.items())[:_REPORTED_LAYERS])
         say(f"loss with one INT8 layer: {report}")
         # The geometric mean of the loss and of the loss per multiplication: the second alone soon
         # picks tiny layers whose loss is noise.
-        order = sorted(losses, key=lambda name: (-losses[name] / macs[name] ** 0.5, macs[name]))
+        work = {name: sum(macs[each] for each in units[name]) for name in losses}
+        order = sorted(losses, key=lambda name: (-losses[name] / work[name] ** 0.5, work[name]))
         mixed = _fewest_moved(attempt, order)
         if mixed is not None:
-            return _fewer_moved(attempt, mixed, set(float_layers), macs)
+            return _fewer_moved(attempt, *mixed, work)
     raise AccuracyGateError(
         f"{missed}, with whichever layers in float; most sensitive layers: {report}; try another"
         " --cal-method"
@@ -251,14 +254,31 @@ def _plan(layers: int, seconds: float) -> str:
     )
 
 
+def layers_by_weights(
+    prepared: onnx.ModelProto, layers: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    """By the first of them, layers that have the same weights: a layer that runs several times.
+
+    They are in INT8 together or not at all, so that the file stores their weights once.
+    """
+    graph = OnnxGraph(prepared)
+    by_weights: dict[tuple[Any, ...], list[str]] = {}
+    wanted = set(layers)
+    for node in graph.nodes:
+        if node.name in wanted:
+            weights = graph.constant(node.input[1])
+            by_weights.setdefault((weights.shape, weights.tobytes()), []).append(node.name)
+    return {names[0]: tuple(names) for names in by_weights.values()}
+
+
 def _passed(made: Quantised) -> bool:
     return all(verdict.passed for verdict in made.verdicts)
 
 
 def _fewest_moved(
     attempt: Callable[[Sequence[str]], Quantised], order: Sequence[str]
-) -> Quantised | None:
-    """The passing graph with the fewest first layers of `order` in float."""
+) -> tuple[Quantised, list[str]] | None:
+    """The passing graph with the fewest first layers of `order` in float, and those layers."""
     best = None
     low, high = 0, 1  # `low` layers in float do not pass
     while best is None:
@@ -276,18 +296,18 @@ def _fewest_moved(
             best, high = made, centre
         else:
             low = centre
-    return best
+    return best, list(order[:high])
 
 
 def _fewer_moved(
     attempt: Callable[[Sequence[str]], Quantised],
     best: Quantised,
-    given: set[str],
-    macs: Mapping[str, int],
+    moved: Sequence[str],
+    work: Mapping[str, int],
 ) -> Quantised:
     """The graph with each moved layer back in INT8 that passes so, the most costly layers first."""
-    moved = [name for name in best.float_layers if name not in given]
-    for name in sorted(moved, key=lambda name: -macs[name])[:_MAX_RETRIES]:
+    retried = sorted(moved, key=lambda name: -work[name])[:_MAX_RETRIES]
+    for name in with_progress(retried, len(retried), "layers tried in INT8 again"):
         fewer = [other for other in moved if other != name]
         made = attempt(fewer)
         if _passed(made):
@@ -304,13 +324,17 @@ def layer_sensitivity(
     *,
     unsigned: bool = False,
 ) -> dict[str, float]:
-    """The loss with each layer alone in INT8, by its name, the largest first."""
+    """The loss with each layer alone in INT8, by its name, the largest first.
+
+    Layers with the same weights count as one, which has the name of the first.
+    """
     layers = place(prepared, float_layers).layers
+    units = layers_by_weights(prepared, layers)
     losses = {}
     with TemporaryDirectory() as folder:
         path = Path(folder) / "alone.onnx"
-        for layer in with_progress(layers, len(layers), "layers in INT8, one at a time"):
-            others = [name for name in layers if name != layer]
+        for layer, same in with_progress(units.items(), len(units), "layers alone in INT8"):
+            others = [name for name in layers if name not in same]
             alone: Placement = place(prepared, (*float_layers, *others), unsigned=unsigned)
             onnx.save(insert_qdq(prepared, alone, scales, means), path)
             losses[layer] = loss(path)

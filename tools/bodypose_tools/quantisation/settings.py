@@ -9,6 +9,7 @@ from pathlib import Path
 MAX_JOINT_SHIFT = 4.0  # network pixels: half a cell of the fields
 MIN_AGREEMENT = 0.99  # share of joints that must stay within `MAX_JOINT_SHIFT`
 MAX_AP_DROP = 0.005
+MAX_SPLIT_IMAGES = 500  # of each split on which a gate measures AP
 
 
 class Method(StrEnum):

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bodypose_tools.files.shipped import MODEL_SOURCES, SHIPPED_MODEL
-from bodypose_tools.runtimes.settings import Device, Precision
+from bodypose_tools.files.settings import ShippedModel
+from bodypose_tools.files.shipped import MODEL_SOURCES, float_graph
+from bodypose_tools.runtimes.settings import Device
 
-from .settings import DEFAULT_REPOSITORY, NetworkBackend, ServerTarget
+from .settings import DEFAULT_REPOSITORY, NetworkBackend, NetworkPrecision, ServerTarget
 
 if TYPE_CHECKING:
+    from .choice import Choice
     from .targets import Serving
     from .tuning import Tuning
 
@@ -25,11 +28,19 @@ def _in_a_container(backend: NetworkBackend) -> NetworkBackend:
 
 
 def build_repo(
-    model: Annotated[
+    file: Annotated[
         Path | None,
         typer.Argument(
+            metavar="MODEL",
             help="ONNX file of `tools export`; with --target gpu a plan of `tools build-engine`.",
-            show_default="the shipped model",
+            show_default="the shipped --model",
+        ),
+    ] = None,
+    model: Annotated[
+        ShippedModel | None,
+        typer.Option(
+            help="Shipped model, in the place of a file: the accurate or the fast one.",
+            show_default=ShippedModel.BODYPOSE_S,
         ),
     ] = None,
     output: Annotated[
@@ -71,10 +82,12 @@ def build_repo(
         ),
     ] = None,
     precision: Annotated[
-        Precision | None,
+        NetworkPrecision | None,
         typer.Option(
-            help="Arithmetic of the network: f32 or bf16 on a CPU, f16 or f32 on a GPU.",
-            show_default="that of --tuning; f32 on a CPU, f16 on a GPU",
+            help="Arithmetic of the network: f32 or bf16 on a CPU, f16 or f32 on a GPU; of a"
+            " shipped model also int8, or auto, which takes what this CPU runs best.",
+            show_default="auto for a shipped model on this CPU, else that of --tuning, f32 on a"
+            " CPU, f16 on a GPU",
         ),
     ] = None,
     device: Annotated[
@@ -130,7 +143,9 @@ def build_repo(
         ),
     ] = False,
 ) -> None:
-    """Build the folder that Triton loads from one ONNX file or plan.
+    """Build the folder that Triton loads from a shipped model, an ONNX file or a plan.
+
+    Example: `tools build-repo --model bodypose-xs --precision auto`
 
     Example: `tools build-repo build/model.onnx -o build/model_repository`
 
@@ -155,6 +170,11 @@ def build_repo(
         typer.echo(f"{MODEL_SOURCES}: config.pbtxt of every model rewritten")
         return
     limits = _limits(max_image_bytes, max_image_pixels, max_decode_ms, image_formats)
+    if file is not None and model is not None:
+        raise typer.BadParameter(
+            "expected a file or a shipped model, got both", param_hint="--model"
+        )
+    shipped = model or ShippedModel.BODYPOSE_S
     if version is not None:
         if (
             target is not ServerTarget.EMBEDDED
@@ -169,11 +189,24 @@ def build_repo(
             )
         from . import versions
 
-        versions.add_version(model or SHIPPED_MODEL, output, version, limits)
+        versions.add_version(file or float_graph(shipped), output, version, limits)
         typer.echo(f"{output}  version {version} is there; `tools promote {version}` starts it")
         return
-    settings = _settings(tuning, precision, device, preprocess).on_gpus(gpus)
-    serving = _serving(target, model, triton_version, network_backend, settings)
+    settings = _settings(tuning, device, preprocess).on_gpus(gpus)
+    chosen = None
+    if file is None and target is ServerTarget.EMBEDDED and settings.device == Device.CPU:
+        # What `tools tune` measured counts more than what a CPU usually runs best.
+        tuned = NetworkPrecision(settings.precision) if tuning else NetworkPrecision.AUTO
+        chosen = _chosen(shipped, precision or tuned)
+    elif precision in (NetworkPrecision.AUTO, NetworkPrecision.INT8):
+        raise typer.BadParameter(
+            f"expected another than {precision}, which is for a shipped model on the embedded"
+            " server's CPU; the graph of a file says itself where INT8 is",
+            param_hint="--precision",
+        )
+    if arithmetic := chosen.precision if chosen else precision:
+        settings = replace(settings, precision=str(arithmetic))
+    serving = _serving(target, file, triton_version, network_backend, settings)
     if precision and serving.backend is not NetworkBackend.PYTHON:
         raise typer.BadParameter(
             "expected a network that model.py runs; the backends of --target cpu and plans have no"
@@ -185,23 +218,33 @@ def build_repo(
             f"expected settings for a CPU with --target cpu, got some for {settings.device}",
             param_hint="--tuning" if tuning else "--device",
         )
-    record = repository.build_repository(model or SHIPPED_MODEL, output, serving, limits)
+    graph = file or (chosen.graph if chosen else float_graph(shipped))
+    record = repository.build_repository(graph, output, serving, limits)
     typer.echo(f"{output}  target {target}, files and their sha256 in {record}")
+    if chosen:
+        typer.echo(f"network: {chosen}")
     if target is not ServerTarget.EMBEDDED:
         typer.echo(
             f"for {serving.triton.image}; `tools deploy-files {output}` writes what starts it"
         )
 
 
+def _chosen(model: ShippedModel, precision: NetworkPrecision) -> Choice:
+    from bodypose_tools.runtimes.cpu import cpu_flags
+
+    from .choice import choose
+
+    if precision is NetworkPrecision.F16:
+        raise typer.BadParameter("expected --device cuda with f16", param_hint="--precision")
+    return choose(model, precision, cpu_flags())
+
+
 def _settings(
     tuning: Path | None,
-    precision: Precision | None,
     device: Device | None,
     preprocess: Device | None,
 ) -> Tuning:
-    """Those of the file, or the defaults of the device; `precision` counts more than either."""
-    from dataclasses import replace
-
+    """Those of the file, or the defaults of the device."""
     from .tuning import UNTUNED, UNTUNED_CUDA, UNTUNED_CUDA_DECODING, Tuning
 
     if tuning:
@@ -223,7 +266,7 @@ def _settings(
         )
     if preprocess is not None:
         settings = replace(settings, decodes_on=str(preprocess))
-    return replace(settings, precision=str(precision)) if precision else settings
+    return settings
 
 
 def _limits(

@@ -23,3 +23,13 @@ class NetworkBackend(StrEnum):
     ONNXRUNTIME = "onnxruntime"
     OPENVINO = "openvino"
     TENSORRT = "tensorrt"
+
+
+class NetworkPrecision(StrEnum):
+    """Arithmetic of a repository's network."""
+
+    AUTO = "auto"  # of a shipped model: what this CPU runs best
+    F32 = "f32"
+    BF16 = "bf16"  # on CPUs that have it
+    INT8 = "int8"  # of a shipped model; what is not INT8 in bf16 where the CPU has it
+    F16 = "f16"  # on GPUs

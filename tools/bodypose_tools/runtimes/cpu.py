@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -32,6 +32,21 @@ def onnx_session(model: Path | bytes, threads: int = 0) -> onnxruntime.Inference
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 
 
+def cpu_flags() -> frozenset[str]:
+    """The instruction sets of this CPU, as Linux calls them; elsewhere none."""
+    return frozenset(cpu_fields().get("flags", "").split())
+
+
+def has_int8(flags: Collection[str]) -> bool:
+    """Whether a CPU adds INT8 products in 32 bits: VNNI or AMX."""
+    return any("vnni" in flag or flag == "amx_int8" for flag in flags)
+
+
+def has_bfloat16(flags: Collection[str]) -> bool:
+    """Whether a CPU multiplies bfloat16."""
+    return not {"avx512_bf16", "amx_bf16"}.isdisjoint(flags)
+
+
 def int8_warning() -> str | None:
     """The warning about INT8 graphs in OpenVINO on this CPU; None where sums are exact.
 
@@ -39,8 +54,8 @@ def int8_warning() -> str | None:
     saturates: with all layers of `bodypose-s` in INT8, 0.45 of the joints stay; with VNNI more than
     0.76.
     """
-    flags = cpu_fields().get("flags", "").split()
-    if "avx2" not in flags or any("vnni" in flag or flag == "amx_int8" for flag in flags):
+    flags = cpu_flags()
+    if "avx2" not in flags or has_int8(flags):
         return None
     return (
         "this CPU has AVX2 without VNNI, where OpenVINO's INT8 sums overflow: keypoints may be"

@@ -13,8 +13,13 @@ from bodypose_client.image_bytes import read_image_file
 from bodypose_client.pictures.drawing import draw_poses
 from bodypose_client.pictures.examples import EXAMPLES
 from bodypose_client.pose_client import PoseClient
-from bodypose_tools.files.shipped import SHIPPED_MODEL
+from bodypose_tools.files.settings import ShippedModel
 from bodypose_tools.repository.build import build_repository
+from bodypose_tools.repository.choice import choose
+from bodypose_tools.repository.settings import NetworkPrecision
+from bodypose_tools.repository.targets import tuned
+from bodypose_tools.repository.tuning import Tuning
+from bodypose_tools.runtimes.cpu import cpu_flags
 from pose_runtime.images import decode_image
 from pose_runtime.poses import Poses
 from pose_runtime.skeleton import Skeleton
@@ -50,8 +55,9 @@ def show_people(photo: Path | None, picture: Path, say: Callable[[str], None]) -
     photo = photo or EXAMPLES["friends"]
     data = read_image_file(photo)
     pixels = decode_image(data, ImageLimits())
-    say(f"building {REPOSITORY} from {SHIPPED_MODEL.name}")
-    build_repository(SHIPPED_MODEL, REPOSITORY)
+    chosen = choose(ShippedModel.BODYPOSE_S, NetworkPrecision.AUTO, cpu_flags())
+    say(f"building {REPOSITORY} from {chosen}")
+    build_repository(chosen.graph, REPOSITORY, tuned(Tuning(precision=chosen.precision)))
     say("starting tritonserver on loopback")
     with embedded_server(REPOSITORY) as server, PoseClient(f"grpc://{server.grpc_url}") as client:
         say(f"sending {len(data)} bytes of {photo.name} to grpc://{server.grpc_url}")

@@ -13,6 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bodypose_tools.cli import app
+from bodypose_tools.evaluation.offline import Split
 from bodypose_tools.export.lower_precision import float_layers_in
 from bodypose_tools.files.artifacts import Artifact, record_path
 from bodypose_tools.files.json_records import RecordError
@@ -76,7 +77,8 @@ def test_a_graph_is_made_again_from_its_record(folder):
 def test_the_record_of_a_gate_names_what_makes_its_graph(folder, drawn_coco, tmp_path):
     layers = place(prepare(onnx.load(folder / "float.onnx"))).layers
     made = int8(folder, "gated.onnx", "--float_layer", layers[1])
-    record = compare_ap(folder / "float.onnx", made, drawn_coco / "people.json", drawn_coco, 1.0)
+    splits = [Split(drawn_coco / "people.json", drawn_coco)]
+    record = compare_ap(folder / "float.onnx", made, splits, 1.0)
     (tmp_path / "gate.json").write_text(json.dumps(record))
     assert float_layers_in(tmp_path / "gate.json") == (layers[1],)
     again = int8(folder, "again.onnx", "--layers-from", str(tmp_path / "gate.json"))

@@ -104,7 +104,7 @@ def test_too_few_images_and_moved_joints_are_one_line_and_no_file(
     monkeypatch.setattr(
         foreign, "equalised_for_quantisers", lambda model, images: (prepare(model), ())
     )
-    monkeypatch.setattr(foreign, "agreement_with", lambda *given: lambda candidate: 0.5)
+    monkeypatch.setattr(foreign, "peaks_against", lambda *given: lambda candidate: 0.5)
     said, out = equalise(tmp_path, drawn_coco, "-n", "1")
     assert isinstance(said.exception, foreign.AccuracyGateError)
     assert "0.5000" in str(said.exception)

@@ -13,7 +13,12 @@ from bodypose_tools.files.shipped import SHIPPED_MODEL
 from bodypose_tools.graphs.contract import spec_in_onnx
 from bodypose_tools.graphs.index import OnnxGraph
 from bodypose_tools.quantisation import gate as accuracy_gate
-from bodypose_tools.quantisation.gate import AccuracyGateError, first_miss, peak_agreement
+from bodypose_tools.quantisation.gate import (
+    AccuracyGateError,
+    first_miss,
+    peak_agreement,
+    peak_loss,
+)
 from bodypose_tools.runtimes.predictors import open_predictor
 from bodypose_tools.runtimes.settings import GraphRuntime
 
@@ -26,6 +31,17 @@ def test_joints_agree_within_half_a_cell():
         assert peak_agreement(peaks, moved, 0.1) == share
     assert peak_agreement(peaks, np.zeros_like(peaks), 0.1) == 0
     assert peak_agreement(np.zeros_like(peaks), np.zeros_like(peaks), 0.1) == 1
+
+
+def test_a_peak_loses_more_the_farther_it_is():
+    peaks = np.zeros((1, 1, 3, 3), np.float32)
+    peaks[0, 0, 0] = [10, 10, 0.9]
+    losses = [peak_loss(peaks, peaks + np.float32([d, 0, 0]), 0.1) for d in (0, 1, 2, 30)]
+    assert losses == sorted(losses)
+    assert losses[0] == 0
+    assert losses[2] == pytest.approx(1 - np.exp(-0.5))  # two pixels are one standard deviation
+    assert losses[3] == pytest.approx(1)
+    assert peak_loss(np.zeros_like(peaks), np.zeros_like(peaks), 0.1) == 0
 
 
 def test_later_gates_are_not_asked_after_a_miss(tmp_path):
@@ -57,7 +73,7 @@ def scored(monkeypatch):
         answers = iter(scores)
         monkeypatch.setattr(
             accuracy_gate,
-            "evaluate_model",
+            "evaluate_splits",
             lambda *_, **__: SimpleNamespace(numbers={"AP": next(answers)}),
         )
 
@@ -106,6 +122,17 @@ def test_a_larger_loss_is_an_error(drawn_coco, scored):
     result = run_gate(drawn_coco)
     assert isinstance(result.exception, AccuracyGateError)
     assert "expected an AP drop of at most 0.005" in str(result.exception)
+
+
+def test_splits_are_pooled_and_named(drawn_coco, tmp_path, scored):
+    scored(0.3, 0.3)
+    split = ("-a", str(drawn_coco / "people.json"), "-i", str(drawn_coco), "--max-images", "2")
+    result = run_gate(drawn_coco, *split, "--json", str(tmp_path / "gate.json"))
+    assert result.exit_code == 0, result.output
+    record = json.loads((tmp_path / "gate.json").read_text())
+    assert record["split"] == "people.json (2) + people.json (2)"
+    uneven = run_gate(drawn_coco, "-a", str(drawn_coco / "people.json"))
+    assert "got 2 files and 1 folders" in str(uneven.exception)
 
 
 @pytest.mark.slow

@@ -127,6 +127,12 @@ def test_a_residual_addition_gets_q_dq_on_its_skip_input_only():
     assert {(name, index) for name, index in placement.inputs if name == "sum"} == {("sum", 0)}
 
 
+def test_for_cpus_the_skip_input_stays_float():
+    placement = place(prepare(residual().model("head_out")), unsigned=True)
+    assert not [name for name, _ in placement.inputs if name == "sum"]
+    assert {"b", "c"} <= set(placement.layers)
+
+
 def test_of_two_convolutions_the_later_one_fuses_with_the_addition():
     placement = placed(residual(skip_reader=False), "head_out")
     assert ("sum", 0) in placement.inputs
@@ -439,7 +445,7 @@ def added(kind: str) -> Tiny:
 def test_a_sum_is_never_negative_when_both_sides_are(kind, is_unsigned):
     unsigned = place(prepare(added(kind).model("head_out")), unsigned=True).unsigned
     assert {"sum_out", "pool_out"} & unsigned == ({"sum_out", "pool_out"} if is_unsigned else set())
-    assert "one_out" in unsigned
+    assert "middle_relu_out" not in unsigned  # only the head reads it, in float
 
 
 @pytest.mark.parametrize("transposed", [0, 1])

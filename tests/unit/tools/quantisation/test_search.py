@@ -17,6 +17,7 @@ from bodypose_tools.quantisation.search import (
     equalised,
     input_means,
     layer_sensitivity,
+    layers_by_weights,
     quantise,
 )
 from bodypose_tools.quantisation.settings import Calibration, Method, OnMiss
@@ -126,6 +127,16 @@ def test_a_moved_layer_goes_back_to_int8_when_the_judges_can_spare_it(fragile):
         return "c_weights_int8" not in {t.name for t in onnx.load(candidate).graph.initializer}
 
     assert attempt(fragile, 10.0, OnMiss.MIX, passes).float_layers == ("c",)
+
+
+def test_layers_with_the_same_weights_are_in_int8_together():
+    tiny = Tiny()
+    first = tiny.conv("once", tiny.stem(), (16, 16))
+    second = tiny.conv("again", first, (16, 16))
+    next(node for node in tiny.nodes if node.name == "again").input[1] = "once_w"
+    model = prepare(tiny.model(tiny.conv("head", tiny.conv("last", second, (16, 16)), (16, 19))))
+    layers = place(model).layers
+    assert layers_by_weights(model, layers) == {"once": ("once", "again"), "last": ("last",)}
 
 
 def test_what_passes_at_once_stays_all_int8(fragile):
