@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import onnx
 import onnxruntime.quantization as ort
+import onnxslim
 import pytest
+import torch
 from onnxruntime.quantization.shape_inference import quant_pre_process
 from typer.testing import CliRunner
 
@@ -28,6 +32,7 @@ from tests.unit.tools.engines.test_build import needs_rtx
 
 HW = (288, 384)
 IMAGES = 60  # of val: with all 250, both AP are the same, too
+RTX_IS_HERE = importlib.util.find_spec("tensorrt_rtx") is not None
 pytestmark = pytest.mark.coco
 
 
@@ -159,8 +164,7 @@ def _quantised(activations: ort.QuantType, symmetric: bool) -> Callable[[Path, P
 
 
 def _simplified(raw: Path, out: Path, photos: Path) -> None:
-    slim = pytest.importorskip("onnxslim", reason="needs onnxslim: run `pip install onnxslim`")
-    onnx.save(slim.slim(str(raw)), out)
+    onnx.save(onnxslim.slim(str(raw)), out)
 
 
 CHANGES = {
@@ -197,6 +201,65 @@ def test_a_pruned_network_is_adopted(tiny_keras, tmp_path):
         *("--offsets", "offsets"),
     )
     tools("build-repo", made, "-o", tmp_path / "repository")
+
+
+class Foreign(torch.nn.Module):
+    """A network of two stages, with the activations of OpenPose and of its descendants."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        conv, norm = torch.nn.Conv2d, torch.nn.BatchNorm2d
+        self.trunk = torch.nn.Sequential(
+            *(conv(3, 32, 3, 2, 1), norm(32), torch.nn.ReLU()),
+            *(conv(32, 32, 3, 1, 1, groups=32, bias=False), torch.nn.ELU(), conv(32, 64, 1)),
+            *(torch.nn.MaxPool2d(2), torch.nn.PReLU(64), conv(64, 64, 3, 2, 1)),
+            torch.nn.LeakyReLU(0.1),
+        )
+        self.skip = torch.nn.Sequential(
+            *(conv(64, 64, 3, padding=2, dilation=2), torch.nn.ReLU6(), conv(64, 64, 3, 1, 1)),
+            torch.nn.PReLU(64),
+        )
+        self.again = torch.nn.Sequential(conv(64 + 57, 64, 7, 1, 3), torch.nn.Hardswish())
+        self.heads = torch.nn.ModuleList(conv(64, count, 1) for count in (19, 38, 19, 38))
+
+    def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        features = self.trunk(image)
+        features = features + self.skip(features)
+        heatmaps, fields = torch.sigmoid(self.heads[0](features)), self.heads[1](features)
+        again = self.again(torch.cat([features, heatmaps, fields], 1))
+        return heatmaps, fields, torch.sigmoid(self.heads[2](again)), self.heads[3](again)
+
+
+@pytest.fixture(scope="module")
+def foreign(tmp_path_factory) -> Path:
+    """A network that PyTorch exported for one image, adopted."""
+    torch.manual_seed(0)
+    net = tmp_path_factory.mktemp("foreign") / "net.onnx"
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        image = torch.zeros(1, 3, 128, 160)
+        torch.onnx.export(Foreign().eval(), image, str(net), opset_version=11, dynamo=False)
+    made = net.with_name("made.onnx")
+    tools("adopt", net, "-o", made, "--preset", "lightweight-openpose")
+    return made
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])
+def test_a_network_from_pytorch_is_shrunk_and_built(precision, foreign, photos, tmp_path):
+    model = foreign
+    if precision != "fp32":
+        model = tmp_path / "small.onnx"
+        calibration = ("--batches", "1", "--cal_image_dir", photos) if precision == "int8" else ()
+        # Nobody trained it: its peaks are noise, and few stay.
+        tools(
+            *("export", "-m", foreign, "-o", model, "--data_type", precision),
+            *("--min_agreement", "0.5", *calibration),
+        )
+    tools("build-repo", model, "-o", tmp_path / "repository")
+    if RTX_IS_HERE:
+        plan = tmp_path / "model.plan"
+        said = tools("build-engine", model, "-o", plan, "--runtime", "tensorrt-rtx")
+        assert ("8 INT8 and 3 other" if precision == "int8" else "0 INT8 and 11 other") in said
 
 
 @needs_rtx

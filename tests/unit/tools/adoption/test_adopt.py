@@ -4,6 +4,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 import onnx
 import pytest
@@ -26,6 +27,7 @@ from tests.unit.tools.foreign_networks import (
     draw_fields,
     draw_heatmaps,
     people_for,
+    picture,
     write_drawn_network,
     write_fields,
 )
@@ -87,6 +89,42 @@ def test_a_network_in_a_projects_layout_finds_its_people(preset, net):
 
     assert_same_people(found(net), people_for(preset))
     assert PRESETS[preset].skeleton.name in said
+
+
+def test_feet_do_not_keep_a_network_from_being_scored_on_coco(net, tmp_path):
+    preset = PresetName.OPENPOSE_BODY25
+    write_drawn_network(net, preset)
+    adopt(net, "--preset", preset)
+    skeleton, people = PRESETS[preset].skeleton, people_for(preset)
+    (height, width), coco = DRAWN[preset].hw, BODYPOSE_18.annotated_joints
+    labels = people[:, [skeleton.joints.index(joint) for joint in coco]] - [0.5, 0.5, 0]
+    annotations = [
+        {
+            "id": number,
+            "image_id": 1,
+            "category_id": 1,
+            "iscrowd": 0,
+            "num_keypoints": 17,
+            "keypoints": joints.ravel().tolist(),
+            "bbox": [0, 0, 100, 250],
+            "area": 25000,
+        }
+        for number, joints in enumerate(labels, 1)
+    ]
+    assert cv2.imwrite(str(tmp_path / "1.png"), picture(preset)[::2, ::2, ::-1])
+    content = {
+        "images": [{"id": 1, "file_name": "1.png", "height": height, "width": width}],
+        "annotations": annotations,
+        "categories": [{"id": 1, "name": "person", "keypoints": list(coco)}],
+    }
+    (tmp_path / "people.json").write_text(json.dumps(content))
+
+    model = net.with_suffix(".adopted.onnx")
+    arguments = ["evaluate", model, "-a", tmp_path / "people.json", "-i", tmp_path]
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    assert result.exit_code == 0, (result.output, result.exception)
+    assert "AP     1.000" in result.output
 
 
 def test_the_record_names_the_convention_and_the_file(net):
