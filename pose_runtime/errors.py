@@ -10,6 +10,7 @@ PoseError
 ├── ServerFull           too many images under way (nobody's mistake; ask again)
 ├── ServerStopping       the server takes no more images (nobody's mistake; ask another)
 ├── Cancelled            nobody waits for the answer any more
+├── EngineError          a TensorRT engine cannot be built or run here
 ├── NotFinite            the network answered NaN or infinity (the model's mistake)
 └── SpecError            a skeleton or pipeline description contradicts itself (our mistake)
 
@@ -122,6 +123,10 @@ class NotFinite(PoseError):
     """The network gave NaN or infinity for an image."""
 
     reason = "not_finite"
+
+
+class EngineError(PoseError):
+    """An engine cannot be built or run here, or does not compute as its graph does."""
 
 
 class SpecError(PoseError):

@@ -22,6 +22,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "unit/pose_runtime/test_door.py": "metrics",
         "unit/pose_runtime/test_grouping.py": "joining",
         "unit/pose_runtime/test_images.py": "errors orientation png_chunks",
+        "unit/tools/runtimes/test_engine.py": "tensorrt_network",
     },
     "bodypose_client": {
         "integration/test_grpc_channels.py": "wire.grpc_channels",

@@ -15,6 +15,7 @@ from .pose_runtime.passage import Between
 from .pose_runtime.spec import PipelineSpec
 
 MODEL = Path(__file__).with_name("model.onnx")
+PLAN = Path(__file__).with_name("model.plan")
 
 
 class TritonPythonModel:
@@ -37,7 +38,8 @@ class TritonPythonModel:
 def load_network(spec, config, instance):
     """The network in the runtime that config.pbtxt names; libraries load only for their own."""
     runtime = parameter(config, "runtime", "openvino")  # repositories of 0.1.0 name none
-    precision = parameter(config, "precision")
+    precision = parameter(config, "precision", "")
+    number = int(instance.rpartition("_")[2])
     if runtime == "openvino":
         from .pose_runtime.openvino_network import openvino_network
 
@@ -48,11 +50,17 @@ def load_network(spec, config, instance):
         from .pose_runtime.cuda_network import cuda_network
 
         batches = [int(size) for size in parameter(config, "batches").split(",")]
-        number = int(instance.rpartition("_")[2])
         decodes = parameter(config, "decodes_on", "cpu") == "cuda"
         network = cuda_network(MODEL, spec, precision, batches, number, decodes=decodes)
         return lambda images: network([image for array in images for image in array])
-    raise SpecError(f"runtime: expected openvino or cuda, got {runtime}; run `tools build-repo`")
+    if runtime == "tensorrt":
+        from .pose_runtime.tensorrt_network import tensorrt_network
+
+        network = tensorrt_network(PLAN, spec, number)
+        return lambda pixels: network(joined(pixels))
+    raise SpecError(
+        f"runtime: expected openvino, cuda or tensorrt, got {runtime}; run `tools build-repo`"
+    )
 
 
 def threads_of(config):

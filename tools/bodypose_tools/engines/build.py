@@ -21,10 +21,12 @@ from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.files.atomic_files import atomic_path
 from bodypose_tools.graphs.contract import spec_in_onnx
 from bodypose_tools.library_messages import is_known
+from pose_runtime.errors import EngineError
 from pose_runtime.extras import install_line
+from pose_runtime.tensorrt_network import logger_of
 
 from .inspector import int8_layers_that_fell_back, layer_counts
-from .settings import EngineError, EngineRuntime, EngineSettings
+from .settings import EngineRuntime, EngineSettings
 
 _HOW_TO_INSTALL: Final = {
     EngineRuntime.TENSORRT: (
@@ -61,7 +63,12 @@ def builder_for(settings: EngineSettings, say: Callable[[str], None]) -> tuple[A
     """
     trt = load_runtime(settings.runtime)
     _refuse_what_rtx_has_not(settings)
-    logger = logger_of(trt, say)
+
+    def warn(message: str) -> None:
+        if not is_known(message):
+            say(f"{trt.__name__}: {message}")
+
+    logger = logger_of(trt, warn)
     try:
         return trt, logger, trt.Builder(logger)
     except (TypeError, RuntimeError) as error:
@@ -179,23 +186,6 @@ def _refuse_what_rtx_has_not(settings: EngineSettings) -> None:
     }
     if strays := [name for name, given in asked.items() if given]:
         raise EngineError(f"tensorrt-rtx has no {', '.join(strays)}; use --runtime tensorrt")
-
-
-def logger_of(trt: Any, say: Callable[[str], None]) -> Any:
-    """NVIDIA's logger: `last` keeps the last error for our messages, `say` gets warnings."""
-
-    class Logger(trt.ILogger):
-        def __init__(self) -> None:
-            trt.ILogger.__init__(self)
-            self.last = ""
-
-        def log(self, severity: Any, message: str) -> None:
-            if severity in (trt.ILogger.Severity.INTERNAL_ERROR, trt.ILogger.Severity.ERROR):
-                self.last = message
-            elif severity == trt.ILogger.Severity.WARNING and not is_known(message):
-                say(f"{trt.__name__}: {message}")
-
-    return Logger()
 
 
 def _network(trt: Any, builder: Any, logger: Any, onnx_path: Path) -> Any:

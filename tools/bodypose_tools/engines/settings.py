@@ -7,14 +7,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pose_runtime.errors import PoseError
+from pose_runtime.errors import EngineError
 
 if TYPE_CHECKING:  # numpy
     from pose_runtime.spec import PipelineSpec
-
-
-class EngineError(PoseError):
-    """An engine cannot be built or run here, or does not compute as its graph does."""
 
 
 class EngineRuntime(StrEnum):

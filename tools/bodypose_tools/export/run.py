@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from bodypose_tools.engines.settings import EngineError, EngineSettings
+from bodypose_tools.engines.settings import EngineSettings
 from bodypose_tools.files.artifacts import Artifact
+from pose_runtime.errors import EngineError
 
 from .lower_precision import Gates, export_half, export_int8
 from .settings import DataType, Int8Settings

@@ -103,7 +103,7 @@ def write_version(
         (place / "model.py").unlink()
     (place / PIPELINE).write_text(spec.to_json())
     shutil.copyfile(model, place / serving.model_file)
-    if serving.backend is NetworkBackend.TENSORRT:  # so that `check-repo` knows its version
+    if serving.takes_a_plan:  # so that `check-repo` and the network's step know its version
         shutil.copyfile(record_path(model), record_path(place / serving.model_file))
     for model_py in folder.glob(f"*/{version}/model.py"):
         _copy_python(RUNTIME, model_py.parent / RUNTIME.name)
@@ -118,14 +118,17 @@ def network_of(model: Path, serving: Serving) -> tuple[Artifact, PipelineSpec]:
         RepositoryError: the file is a plan, and the server has no GPU.
         OnnxError, EngineError: it is not a file of this project.
     """
-    if serving.backend is NetworkBackend.TENSORRT:
+    if serving.takes_a_plan:
         from .plans import open_plan
 
         plan, spec, _ = open_plan(model)
         return plan, spec
     onnx = Artifact.open(model)
     if model.suffix == Path(MODEL_FILES[NetworkBackend.TENSORRT]).suffix:
-        raise RepositoryError(f"{model}: a plan needs a GPU; run `tools build-repo --target gpu`")
+        raise RepositoryError(
+            f"{model}: a plan needs a GPU; run `tools build-repo` with --device cuda, or"
+            " --target gpu"
+        )
     return onnx, spec_in_onnx(model).with_model(onnx.sha256)
 
 
@@ -182,6 +185,7 @@ def serving_of_repository(repository: Path) -> Serving:
             NetworkBackend(settings["network_backend"]),
             TritonVersion.parse(settings["triton_version"]),
             read_config(repository / ENSEMBLE / CONFIG).max_batch_size,
+            plan_batch=int(settings.get("plan_batch", 0)),
         )
     except (KeyError, ValueError) as error:
         raise RecordError(
@@ -311,6 +315,7 @@ def _record_of(repository: Path, model: Artifact, serving: Serving) -> dict[str,
             "target": str(serving.target),
             "network_backend": str(serving.backend),
             "triton_version": str(serving.triton),
+            **({"plan_batch": serving.plan_batch} if serving.plan_batch else {}),
         },
         "versions": {_DISTRIBUTION: __version__},
         "served": [FIRST_VERSION],  # the versions that answered, in order

@@ -57,7 +57,8 @@ def problems_of(repository: Path, triton: TritonVersion | None = None) -> list[s
     problems += _pipeline_problems(repository, configs, is_ours=is_ours)
     problems += _network_problems(repository)
     batch = configs[NETWORK].max_batch_size if NETWORK in configs else 0
-    problems += plan_problems(repository, triton, batch)
+    in_python = NETWORK in configs and configs[NETWORK].backend == NetworkBackend.PYTHON
+    problems += plan_problems(repository, None if in_python else triton, batch)
     problems += _release_problems(configs, triton)
     return problems
 

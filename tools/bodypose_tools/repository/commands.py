@@ -159,6 +159,8 @@ def build_repo(
 
     Example: `tools build-repo --device cuda --preprocess cuda --gpus 2`
 
+    Example: `tools build-repo build/model.plan --device cuda`
+
     Example: `tools build-repo --max-image-pixels 8000000 --image-formats JPEG,PNG`
     """
     from pose_runtime.spec import PipelineSpec
@@ -306,6 +308,10 @@ def _serving(
                 "expected --target cpu or gpu with it: the embedded server has one release",
                 param_hint="--triton-version",
             )
+        if model and model.suffix == ".plan" and tuning.device == Device.CUDA:
+            from .plans import serving_in_python
+
+            return serving_in_python(model, tuning)
         return serving_targets.tuned(tuning)
     triton = RECENT if triton_version is None else TritonVersion.parse(triton_version)
     if target is ServerTarget.CPU:

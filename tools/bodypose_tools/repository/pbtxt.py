@@ -18,7 +18,6 @@ from pose_runtime.spec import ModelSpec, PipelineSpec, TensorSpec
 from .releases import EMBEDDED, TritonVersion, knows
 from .settings import NetworkBackend
 from .targets import MODEL_FILES, Serving
-from .tuning import Tuning
 
 ENSEMBLE = "bodypose"
 PREPROCESS = "bodypose_preprocess"
@@ -187,7 +186,7 @@ def _tuned(step: ModelSpec, serving: Serving) -> ModelSpec:
     if serving.backend is NetworkBackend.PYTHON:
         step = replace(
             step,
-            parameters=_runtime_parameters(tuning),
+            parameters=_runtime_parameters(serving),
             batches_requests=tuning.network_batch > 1,
             max_batch_size=max(step.max_batch_size, tuning.network_batch),
         )
@@ -196,8 +195,11 @@ def _tuned(step: ModelSpec, serving: Serving) -> ModelSpec:
     return step
 
 
-def _runtime_parameters(tuning: Tuning) -> dict[str, str]:
+def _runtime_parameters(serving: Serving) -> dict[str, str]:
     """The parameters of the network's Python model: its runtime, and that runtime's settings."""
+    tuning = serving.tuning
+    if serving.plan_batch:
+        return {"runtime": "tensorrt"}
     if tuning.device == Device.CUDA:
         batches = ",".join(map(str, tuning.fixed_batches))
         decoding = {} if tuning.decodes_on == Device.CPU else {"decodes_on": tuning.decodes_on}

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from bodypose_tools.engines.build import engine_record
-from bodypose_tools.engines.settings import EngineError, EngineRuntime
+from bodypose_tools.engines.settings import EngineRuntime
 from bodypose_tools.files.artifacts import Artifact
-from pose_runtime.errors import PoseError
+from pose_runtime.errors import EngineError, PoseError
 from pose_runtime.spec import PipelineSpec
 
 from .releases import TritonVersion, why_plan_does_not_load
 from .settings import NetworkBackend
-from .targets import MODEL_FILES, Serving, gpu
+from .targets import MODEL_FILES, Serving, gpu, plan_in_python
 from .tuning import UNTUNED, Tuning
 
 PLAN = MODEL_FILES[NetworkBackend.TENSORRT]
@@ -58,12 +58,27 @@ def serving_of_plan(plan: Path, triton: TritonVersion, tuning: Tuning = UNTUNED)
     return gpu(record["max_batch_size"], triton, tuning)
 
 
-def plan_problems(repository: Path, triton: TritonVersion, batch: int) -> Iterator[str]:
+def serving_in_python(plan: Path, tuning: Tuning) -> Serving:
+    """The embedded server for a plan, which model.py runs.
+
+    Raises:
+        EngineError: what `open_plan` raises, or the GPU is to decode JPEGs, too.
+    """
+    _, _, record = open_plan(plan)
+    if tuning.decodes_on != "cpu":
+        raise EngineError(
+            f"{plan}: expected an ONNX file where the GPU decodes JPEGs, got a plan; leave out"
+            " --preprocess cuda"
+        )
+    return plan_in_python(record["max_batch_size"], tuning)
+
+
+def plan_problems(repository: Path, triton: TritonVersion | None, batch: int) -> Iterator[str]:
     """One line for each plan of a repository that would not load.
 
     Args:
         repository: folder of `tools build-repo --target gpu`.
-        triton: release of the server.
+        triton: release of the server; None: model.py runs the plan, whose version it checks.
         batch: the largest batch that the network's config allows.
     """
     for path in sorted(repository.glob(f"*/*/{PLAN}")):
@@ -83,7 +98,7 @@ def plan_problems(repository: Path, triton: TritonVersion, batch: int) -> Iterat
                 f"{path}: expected max_batch_size of at most {record['max_batch_size']}, which the"
                 f" engine was built for, got {batch} in its config; run `tools build-repo`"
             )
-        if reason := _mismatch(record, triton):
+        if triton and (reason := _mismatch(record, triton)):
             yield f"{path}: {reason}"
 
 

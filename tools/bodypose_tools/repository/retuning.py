@@ -39,8 +39,12 @@ def tuning_of(repository: Path) -> Tuning:
     counts = {name: configs[name].instance_group[0].count for name in STEPS}
     network = configs[NETWORK]
     given = {name: value.string_value for name, value in network.parameters.items()}
-    on_gpu = given.get("runtime") == "cuda" or backend is NetworkBackend.TENSORRT
+    plan_in_python = given.get("runtime") == "tensorrt"
+    on_gpu = "runtime" in given and given["runtime"] != "openvino"
+    on_gpu = on_gpu or backend is NetworkBackend.TENSORRT
     batches = given.get("batches", given.get("batch", str(UNTUNED.network_batch)))
+    if plan_in_python:
+        batches = str(network.max_batch_size)
     threads = next((given[name] for name in _THREADS if name in given), "0")
     return Tuning(
         preprocess_instances=counts[PREPROCESS],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from .releases import EMBEDDED, RECENT, TritonVersion
@@ -28,11 +28,17 @@ class Serving:
     triton: TritonVersion = EMBEDDED
     max_batch_size: int = MAX_BATCH_SIZE
     tuning: Tuning = UNTUNED
+    plan_batch: int = 0  # largest batch of a plan that model.py runs; 0: it runs an ONNX file
 
     @property
     def model_file(self) -> str:
         """Name of the network's file in its version folder."""
-        return MODEL_FILES[self.backend]
+        return MODEL_FILES[NetworkBackend.TENSORRT if self.plan_batch else self.backend]
+
+    @property
+    def takes_a_plan(self) -> bool:
+        """Whether the network's file is a TensorRT plan."""
+        return self.model_file == MODEL_FILES[NetworkBackend.TENSORRT]
 
 
 def tuned(tuning: Tuning) -> Serving:
@@ -52,6 +58,15 @@ def cpu(
 def cuda_in_container(triton: TritonVersion = RECENT, tuning: Tuning = UNTUNED_CUDA) -> Serving:
     """A stock container with a GPU and PyTorch, from an ONNX file."""
     return Serving(ServerTarget.GPU, NetworkBackend.PYTHON, triton, tuning=tuning)
+
+
+def plan_in_python(max_batch_size: int, tuning: Tuning = UNTUNED_CUDA) -> Serving:
+    """The embedded server with TensorRT's Python package; `max_batch_size` is the plan's."""
+    return Serving(
+        max_batch_size=min(MAX_BATCH_SIZE, max_batch_size),
+        tuning=replace(tuning, network_batch=max_batch_size),
+        plan_batch=max_batch_size,
+    )
 
 
 def gpu(max_batch_size: int, triton: TritonVersion = RECENT, tuning: Tuning = UNTUNED) -> Serving:

@@ -8,11 +8,12 @@ from typer.testing import CliRunner
 from bodypose_tools.cli import app
 from bodypose_tools.engines import build as engines
 from bodypose_tools.engines.build import build_engine, engine_record
-from bodypose_tools.engines.settings import EngineError, EngineRuntime, EngineSettings
+from bodypose_tools.engines.settings import EngineRuntime, EngineSettings
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.files.shipped import SHIPPED_MODEL
 from bodypose_tools.quantisation.placement import place, prepare
 from bodypose_tools.quantisation.qdq import insert_qdq
+from pose_runtime.errors import EngineError
 from pose_runtime.extras import install_line
 from pose_runtime.spec import PipelineSpec
 

@@ -11,7 +11,6 @@ from tritonclient.grpc import model_config_pb2 as triton
 from typer.testing import CliRunner
 
 from bodypose_tools.cli import app
-from bodypose_tools.engines.settings import EngineError
 from bodypose_tools.files.artifacts import Artifact, record_path, sha256_of
 from bodypose_tools.repository.build import CONFIG, PIPELINE, RepositoryError, build_repository
 from bodypose_tools.repository.check import problems_of
@@ -20,7 +19,7 @@ from bodypose_tools.repository.plans import open_plan, serving_of_plan
 from bodypose_tools.repository.releases import TritonVersion
 from bodypose_tools.repository.settings import NetworkBackend
 from bodypose_tools.repository.targets import cpu
-from pose_runtime.errors import PoseError
+from pose_runtime.errors import EngineError, PoseError
 from pose_runtime.spec import PipelineSpec
 
 SPEC = PipelineSpec(network_hw=(32, 48), max_peaks=3, max_people=2)
@@ -242,3 +241,29 @@ def test_several_gpus_need_a_network_on_gpus(tmp_path, tiny_onnx):
     built = CliRunner().invoke(app, ["build-repo", str(model), "--gpus", "2"])
 
     assert "gpus: expected 1 where the device is cpu, got 2" in str(built.exception)
+
+
+def test_a_plan_is_run_by_the_embedded_servers_own_step(tmp_path):
+    plan = plan_at(tmp_path / "my.plan")
+    built = CliRunner().invoke(
+        app, ["build-repo", str(plan), "--device", "cuda", "-o", str(tmp_path / "r")]
+    )
+
+    assert built.exit_code == 0, built.output
+    network = config(tmp_path / "r", NETWORK)
+    assert network.backend == "python"
+    assert network.parameters["runtime"].string_value == "tensorrt"
+    version = tmp_path / "r" / NETWORK / "1"
+    assert (version / "model.plan").read_bytes() == plan.read_bytes()
+    assert json.loads((version / "model.plan.json").read_text())["settings"]["runtime_version"]
+    assert not (version / "model.onnx").exists()
+    assert problems_of(tmp_path / "r") == []
+
+
+def test_a_plan_takes_pixels_only(tmp_path):
+    plan = plan_at(tmp_path / "my.plan")
+    options = ["--device", "cuda", "--preprocess", "cuda", "-o", str(tmp_path / "r")]
+
+    built = CliRunner().invoke(app, ["build-repo", str(plan), *options])
+
+    assert "expected an ONNX file where the GPU decodes JPEGs, got a plan" in str(built.exception)

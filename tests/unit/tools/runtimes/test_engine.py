@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import re
+import sys
 from enum import IntEnum
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,12 +15,13 @@ import pytest
 from typer.testing import CliRunner
 
 from bodypose_tools.cli import app
-from bodypose_tools.engines.settings import EngineError
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.runtimes import engine as engine_running
-from bodypose_tools.runtimes.engine import Cuda, engine_predictor
 from bodypose_tools.runtimes.predictors import open_predictor
+from pose_runtime import tensorrt_network as in_tensorrt
+from pose_runtime.errors import EngineError
 from pose_runtime.spec import PipelineSpec
+from pose_runtime.tensorrt_network import Cuda, engine_network, tensorrt_network
 
 SPEC = PipelineSpec(network_hw=(32, 48), max_peaks=3, max_people=2)
 
@@ -42,6 +44,13 @@ class HostMemory:
 
     def cudaGetDeviceProperties(self, device):  # noqa: N802
         return self.status, SimpleNamespace(name=b"a GPU")
+
+    def cudaGetDeviceCount(self):  # noqa: N802
+        return self.status, 2
+
+    def cudaSetDevice(self, device):  # noqa: N802
+        self.device = device
+        return (self.status,)
 
     def cudaStreamCreate(self):  # noqa: N802
         return self.status, 7
@@ -106,7 +115,7 @@ def images(count: int) -> np.ndarray:
 @pytest.mark.parametrize(("count", "batches"), [(1, [1]), (4, [4]), (9, [4, 4, 1])])
 def test_a_large_batch_runs_in_parts_that_the_profile_takes(count, batches):
     engine = Engine(max_batch_size=4)
-    predict = engine_predictor(engine, Cuda(HostMemory()), SPEC, 4)
+    predict = engine_network(engine, Cuda(HostMemory()), SPEC, 4)
 
     peaks, limb_scores = predict(images(count))
 
@@ -118,12 +127,12 @@ def test_a_large_batch_runs_in_parts_that_the_profile_takes(count, batches):
 
 
 def test_pixels_of_a_slice_are_laid_out_in_order():
-    predict = engine_predictor(Engine(4), Cuda(HostMemory()), SPEC, 4)
+    predict = engine_network(Engine(4), Cuda(HostMemory()), SPEC, 4)
     assert predict(images(6)[::3])[0][:, 0, 0, 0].tolist() == [0, 30]
 
 
 def test_an_engine_that_does_not_run_is_said():
-    predict = engine_predictor(Engine(max_batch_size=2), Cuda(HostMemory()), SPEC, 4)
+    predict = engine_network(Engine(max_batch_size=2), Cuda(HostMemory()), SPEC, 4)
     with pytest.raises(EngineError, match="expected the engine to run a batch of 4"):
         predict(images(4))
 
@@ -131,7 +140,7 @@ def test_an_engine_that_does_not_run_is_said():
 def test_an_engine_of_another_pipeline_is_refused():
     other = PipelineSpec(network_hw=(64, 48), max_peaks=3)
     with pytest.raises(EngineError, match=r"expected `pixels` \(64, 48, 3\), got \(32, 48, 3\)"):
-        engine_predictor(Engine(4), Cuda(HostMemory()), other, 4)
+        engine_network(Engine(4), Cuda(HostMemory()), other, 4)
 
 
 # what is missing, in the order a user meets it
@@ -177,7 +186,8 @@ class Trt:
 def nvidia(monkeypatch) -> HostMemory:
     memory = HostMemory()
     monkeypatch.setattr(engine_running, "load_runtime", lambda runtime: Trt)
-    monkeypatch.setattr(engine_running, "_cuda_runtime", lambda: memory)
+    monkeypatch.setattr(engine_running, "cuda_runtime", lambda: memory)
+    monkeypatch.setattr(in_tensorrt, "cuda_runtime", lambda: memory)
     return memory
 
 
@@ -225,3 +235,22 @@ def test_evaluate_says_what_is_lost_against_the_float_model(
     result = CliRunner().invoke(app, ["evaluate", str(plan), *split, "--float_model", str(model)])
     assert result.exit_code == 0, result.output
     assert re.search(r"float\.onnx: AP \d\.\d{4}; my\.plan loses -?\d\.\d{4}", result.output)
+
+
+# the same in the server's network step
+
+
+def test_a_servers_step_runs_the_plan_beside_it(plan, nvidia, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", Trt)
+
+    run = tensorrt_network(plan, SPEC, instance=3)
+
+    assert run(images(9))[0][:, 0, 0, 0].tolist() == [10 * i for i in range(9)]
+    assert nvidia.device == 1  # the fourth process, on the second of two GPUs
+
+
+def test_a_servers_step_says_which_tensorrt_it_lacks(plan, nvidia, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", None)
+
+    with pytest.raises(EngineError, match=r"got .*; run `pip install tensorrt==11\.1\.0\.106`"):
+        tensorrt_network(plan, SPEC)
