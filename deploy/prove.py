@@ -97,7 +97,7 @@ def serve(docker: Docker, options: argparse.Namespace) -> dict[str, Any]:
     """Start the container as the chart does, and wait for it."""
     docker.ask("rm", "--force", NAME, check=False)
     docker.ask(
-        *("run", "--detach", "--name", NAME, "--read-only", "--tmpfs", "/tmp"),
+        *("run", "--detach", "--name", NAME, "--read-only", "--tmpfs", "@{temporary}"),
         *("--user", "@{uid}:@{uid}", "--cap-drop", "ALL"),
         *("--security-opt", "no-new-privileges:true", "--shm-size", "@{shared_memory_bytes}"),
         *("--publish", f"127.0.0.1:{options.http_port}:" + "@{http_port}"),

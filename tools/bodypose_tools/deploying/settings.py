@@ -9,10 +9,10 @@ from typing import Final
 DEFAULT_FOLDER: Final = Path("build/deploy")
 
 GATEWAY_PORT: Final = 8443
-GATEWAY_MIB: Final = 2048  # Envoy's memory: some hundred requests that are not whole yet
+GATEWAY_MIB: Final = 2048  # Envoy's memory, in which requests are held until they are whole
 UID: Final = 1000  # user and group in every container
-# Where a container has models/ and models.json.
-MODELS_MOUNT: Final = "/bodypose"
+MODELS_MOUNT: Final = "/bodypose"  # where a container has models/ and models.json
+TEMPORARY: Final = "/tmp:exec,size=1g"  # as Docker writes it; without `exec` no kernel loads
 # A pod that ends answers for so long, until every balancer knows: Envoy asks once a second, and
 # endpoints take seconds to leave a cluster's DNS.
 DRAIN_S: Final = 15

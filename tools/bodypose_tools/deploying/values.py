@@ -171,6 +171,7 @@ def values_of(repository: Path, deployment: Deployment) -> Values:
         "envoy_image": f"envoyproxy/envoy:v{settings.ENVOY}",
         "envoy": settings.ENVOY,
         **{name.replace("-", "_"): version for name, version in settings.PINNED.items()},
+        "temporary": settings.TEMPORARY,
         "models_mount": settings.MODELS_MOUNT,
         "uid": str(settings.UID),
         "http_port": str(ports.http),
