@@ -18,6 +18,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ from bodypose_tools.bulk.run import Start
 from bodypose_tools.bulk.sources import parts_of
 from bodypose_tools.files.shipped import SHIPPED_MODEL
 from bodypose_tools.results.ratios import in_turns, paired_ratio, verdict
-from bodypose_tools.results.record import Measurement
+from bodypose_tools.results.record import Measurement, read_made
 from bodypose_tools.runtimes.predictor import Predictor
 from bodypose_tools.runtimes.predictors import open_predictor
 from bodypose_tools.runtimes.settings import GraphRuntime
@@ -46,18 +47,28 @@ from tests.tiny_network import write_tiny_onnx
 
 GOAL = 0.95
 ALONE = "network alone"
+OTHERS = ("without Ray", "on Ray")
 PARTS_OF_A_WORKER = 4
+SUBJECTS = ("against_the_network", "images_per_s_by_workers", "many")
 MIB = 2**20
 
-_alone: tuple[Predictor, np.ndarray] | None = None  # of a process of `alone_rate`
+_alone: tuple[Predictor, np.ndarray] | None = None  # of a process of `alone_pace`
 
 
 def openvino_job(model: Path, folder: Path) -> Job:
     return network_job(model, GraphRuntime.OPENVINO, folder, DISPLAY_MIN_SCORE)
 
 
-def bulk_rate(start: Start, model: Path, images: Path, per_worker: int, workers: int) -> float:
-    """Images/s of `workers`, from the start of the first part to the end of the last."""
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """Of one side in one round."""
+
+    images_per_s: float  # from the start of the first part to the end of the last
+    cpu_ms: float  # processor time of the workers for an image
+
+
+def bulk_pace(start: Start, model: Path, images: Path, per_worker: int, workers: int) -> Pace:
+    """`tools bulk` with so many workers."""
     with tempfile.TemporaryDirectory() as folder:
         source = Path(folder) / "images.txt"
         files = [str(file.path.absolute()) for file in image_files([str(images)])]
@@ -69,11 +80,12 @@ def bulk_rate(start: Start, model: Path, images: Path, per_worker: int, workers:
             dones = list(working)
     assert [done.failure for done in dones] == [None] * len(parts)
     assert sum(done.counts.images - done.counts.errors for done in dones) == count
-    return count / (max(done.ended for done in dones) - min(done.began for done in dones))
+    seconds = max(done.ended for done in dones) - min(done.began for done in dones)
+    return Pace(count / seconds, 1e3 * sum(done.cpu_s for done in dones) / count)
 
 
-def alone_rate(model: Path, images: Path, per_worker: int, workers: int) -> float:
-    """Images/s of the network on ready pixels, by `bulk_rate`'s processes, threads and pieces."""
+def alone_pace(model: Path, images: Path, per_worker: int, workers: int) -> Pace:
+    """The network on ready pixels, by `bulk_pace`'s processes, threads and pieces."""
     job = openvino_job(model, Path())
     assert isinstance(job.by, Network)
     jpegs = [file.read() for file in image_files([str(images)])[:16]]
@@ -81,7 +93,8 @@ def alone_rate(model: Path, images: Path, per_worker: int, workers: int) -> floa
     with ProcessPoolExecutor(workers, context, _open_alone, (job.by, jpegs)) as pool:
         pieces = [per_worker // PARTS_OF_A_WORKER] * (PARTS_OF_A_WORKER * workers)
         times = list(pool.map(_predict_alone, pieces))
-    return sum(pieces) / (max(ended for _, ended in times) - min(began for began, _ in times))
+    seconds = max(ended for _, ended, _ in times) - min(began for began, _, _ in times)
+    return Pace(sum(pieces) / seconds, 1e3 * sum(cpu_s for _, _, cpu_s in times) / sum(pieces))
 
 
 def _open_alone(network: Network, jpegs: list[bytes]) -> None:
@@ -91,41 +104,49 @@ def _open_alone(network: Network, jpegs: list[bytes]) -> None:
     _alone = predict, np.stack(pixels)
 
 
-def _predict_alone(count: int) -> tuple[float, float]:
+def _predict_alone(count: int) -> tuple[float, float, float]:
     assert _alone is not None
     predict, pixels = _alone
-    began = time.time()
+    began, cpu_began_s = time.time(), time.process_time()
     for number in range(count):
         index = number % len(pixels)
         predict(pixels[index : index + 1])
-    return began, time.time()
+    return began, time.time(), time.process_time() - cpu_began_s
 
 
 def against_the_network(
-    images: Path, rounds: int, per_worker: int, measurement: Measurement
+    images: Path, rounds: int, per_worker: int, measurement: Measurement, others: Sequence[str]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Images/s of each side in each round, the ratios to the network alone, and verdicts."""
     cores = len(os.sched_getaffinity(0))
-    sides: dict[str, Callable[[], float]] = {
-        ALONE: partial(alone_rate, SHIPPED_MODEL, images, per_worker, cores),
-        "without Ray": partial(bulk_rate, in_processes, SHIPPED_MODEL, images, per_worker, cores),
-        "on Ray": partial(bulk_rate, on_ray, SHIPPED_MODEL, images, per_worker, cores),
+    sides: dict[str, Callable[[], Pace]] = {
+        ALONE: partial(alone_pace, SHIPPED_MODEL, images, per_worker, cores),
+        "without Ray": partial(bulk_pace, in_processes, SHIPPED_MODEL, images, per_worker, cores),
+        "on Ray": partial(bulk_pace, on_ray, SHIPPED_MODEL, images, per_worker, cores),
     }
-    rates: dict[str, list[float]] = {name: [] for name in sides}
+    sides = {name: side for name, side in sides.items() if name in (ALONE, *others)}
+    paces: dict[str, list[Pace]] = {name: [] for name in sides}
     for number in range(rounds):
         for name in in_turns(list(sides), number):
-            rates[name].append(sides[name]())
-            print(f"round {number}: {name}: {rates[name][-1]:.2f} images/s", flush=True)  # noqa: T201
+            paces[name].append(sides[name]())
+            print(f"round {number}: {name}: {paces[name][-1]}", flush=True)  # noqa: T201
         if number == rounds // 2:
             measurement.between()
     record: dict[str, Any] = {"workers": cores, "images_of_a_round": per_worker * cores}
     verdicts = []
     for name in sides:
-        record[name] = {"images_per_s": [round(rate, 2) for rate in rates[name]]}
-        record[name]["median"] = round(float(np.median(rates[name])), 2)
+        rates = [pace.images_per_s for pace in paces[name]]
+        cpu_ms = [pace.cpu_ms for pace in paces[name]]
+        record[name] = {
+            "images_per_s": [round(rate, 2) for rate in rates],
+            "median": round(float(np.median(rates)), 2),
+            "cpu_ms": round(float(np.median(cpu_ms)), 2),
+        }
         if name != ALONE:
-            ratio = paired_ratio(rates[name], rates[ALONE])
+            ratio = paired_ratio(rates, [pace.images_per_s for pace in paces[ALONE]])
+            cpu_share = paired_ratio([pace.cpu_ms for pace in paces[ALONE]], cpu_ms)
             record[name]["share_of_the_network_alone"] = ratio.to_json()
+            record[name]["share_of_the_network_in_cpu_ms"] = cpu_share.to_json()
             rule = f"at least {GOAL} of the network alone"
             verdicts.append(verdict(f"bulk {name}", rule, ratio, ratio.at_least(GOAL)))
     return record, verdicts
@@ -136,7 +157,9 @@ def by_workers(images: Path, per_worker: int) -> dict[str, float]:
     cores = len(os.sched_getaffinity(0))
     counts = sorted({1, *(2**n for n in range(1, 9) if 2**n <= cores), cores})
     return {
-        str(workers): round(bulk_rate(in_processes, SHIPPED_MODEL, images, per_worker, workers), 2)
+        str(workers): round(
+            bulk_pace(in_processes, SHIPPED_MODEL, images, per_worker, workers).images_per_s, 2
+        )
         for workers in counts
     }
 
@@ -197,19 +220,28 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--per-worker", type=int, default=100, help="images of a round")
     parser.add_argument("--many", type=int, default=100_000)
+    parser.add_argument("--subject", choices=SUBJECTS, action="append", help="the others stay")
+    parser.add_argument("--side", choices=OTHERS, action="append", help="beside the network alone")
     asked = parser.parse_args()
+    subjects = asked.subject or SUBJECTS
+    record: dict[str, Any] = {}
+    verdicts: list[dict[str, Any]] = []
+    if asked.subject and asked.out.exists():
+        record, made = read_made(asked.out)
+        record = {key: record[key] for key in SUBJECTS if key in record}
+        verdicts = made["verdicts"]
     measurement = Measurement(timed=True)
-    compared, verdicts = against_the_network(
-        asked.images, asked.rounds, asked.per_worker, measurement
-    )
-    record = {
-        "against_the_network": compared,
-        "images_per_s_by_workers": by_workers(asked.images, asked.per_worker),
-        "many": {
+    if "against_the_network" in subjects:
+        record["against_the_network"], verdicts = against_the_network(
+            asked.images, asked.rounds, asked.per_worker, measurement, asked.side or OTHERS
+        )
+    if "images_per_s_by_workers" in subjects:
+        record["images_per_s_by_workers"] = by_workers(asked.images, asked.per_worker)
+    if "many" in subjects:
+        record["many"] = {
             "on Ray": over_many(asked.many, []),
             "without Ray": over_many(asked.many, ["--shard", "0/1"]),
-        },
-    }
+        }
     measurement.write(
         asked.out,
         record,

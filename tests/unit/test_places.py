@@ -64,7 +64,6 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         " adoption.fields_graph adoption.options adoption.presets adoption.skeletons"
         " export.decoding_graph graphs.constants",
         "unit/tools/adoption/test_labelled.py": "adoption.sampling",
-        "long/test_bulk.py": "bulk.on_ray",
         "long/test_several_processes.py": "training.processes",
         "long/test_soak.py": "soak.run",
         "unit/client/commands/test_entry.py": "soak.commands",

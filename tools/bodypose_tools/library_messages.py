@@ -21,6 +21,7 @@ _KNOWN: Final = re.compile(
     r"|Unable to register cu(DNN|FFT|BLAS) factory"  # by XLA, and by TensorFlow again
     r"|computation placer already registered"
     r"|triggered tf\.function retracing"  # networks are called with several sizes
+    r"|Set ray log level from environment variable"  # which `tools bulk` sets
     r"|Empty initializer \S+ was provided with non-empty data"  # TensorRT, of Resize's empty input
 )
 _TENSORFLOW_LEVEL: Final = "TF_CPP_MIN_LOG_LEVEL"  # 0: everything, 1: from warnings on

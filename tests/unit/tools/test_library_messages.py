@@ -18,6 +18,7 @@ ONEDNN = "I0000 00:00:1 7 port.cc:153] oneDNN custom operations are on. You may 
         ("WARNING: All log messages before absl::InitializeLog() is called are written", True),
         ("5 out of the last 5 calls to <function f> triggered tf.function retracing.", True),
         ("Empty initializer Resize_153/constant_1 was provided with non-empty data.", True),
+        ("logging.cc:303: Set ray log level from environment variable RAY_BACKEND_LOG_LEVEL", True),
         ("E0000 cuda_executor.cc:1228] failed call to cuInit", False),
         ("error: model.onnx: expected a file, got nothing there", False),
     ],

@@ -9,9 +9,12 @@ from __future__ import annotations
 import logging
 import os
 import pickle
+import socket
 from collections.abc import Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
+
+from bodypose_tools.library_messages import known_lines_left_out
 
 from .jobs import Job, Server
 from .settings import BulkError
@@ -22,6 +25,8 @@ Row = Mapping[str, Any]
 
 # Only parts' places and counts travel; Ray's least is 75 MiB.
 _OBJECT_STORE_BYTES: Final = 128 * 2**20
+_STARTS: Final = 3  # a busy machine may not start it within Ray's 30 s
+_PATIENCE_S: Final = 10.0
 _HERE: Final = "local"  # for Ray: start one, whatever RAY_ADDRESS names
 
 
@@ -37,7 +42,7 @@ def on_ray(
         job: for the workers.
         parts: those to process.
         workers: number of actors.
-        address: of a cluster; None: a Ray for this run alone, which listens on loopback.
+        address: of a cluster; None: a Ray for this run alone, whose ports want Ray's own token.
 
     Raises:
         BulkError: no such cluster, or it has no GPU for a network on one.
@@ -45,11 +50,16 @@ def on_ray(
     rows = [{"part": pickle.dumps(part)} for part in parts]
     if not rows:
         return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would send them
+    # Ray's C++ code warns on stderr about every set of actors with arguments (Ray issue 53727).
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
     import ray.data
 
+    if address is not None:
+        _refuse_absent(address)
     with _connected(job, workers, address):
-        count = workers or _workers_for(job, ray.cluster_resources())
+        count = workers or workers_for(job, ray.cluster_resources())
         _quiet(ray.data)
         answers = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
             _Actor,
@@ -86,23 +96,50 @@ def _connected(job: Job, workers: int | None, address: str | None) -> Iterator[N
             "num_cpus": max(cores, (workers or 1) * job.by.threads),
             "object_store_memory": _OBJECT_STORE_BYTES,
             "include_dashboard": False,
-            "_node_ip_address": "127.0.0.1",
         }
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would send them
-    # Ray's C++ code warns on stderr about every set of actors with arguments (Ray issue 53727).
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    try:
-        ray.init(address or _HERE, logging_level=logging.ERROR, log_to_driver=False, **settings)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        first = str(error).strip().splitlines()[0]
-        raise BulkError(f"{address or 'Ray'}: expected a Ray cluster, got {first!r}") from error
+    tries = 1 if address else _STARTS
+    for number in range(1, tries + 1):
+        try:
+            with known_lines_left_out():
+                ray.init(
+                    address or _HERE, logging_level=logging.ERROR, log_to_driver=False, **settings
+                )
+            break
+        except Exception as error:  # Ray raises nothing more special when a start takes too long
+            ray.shutdown()
+            if number == tries:
+                first = str(error).strip().splitlines()[0]
+                raise BulkError(
+                    f"{address or 'Ray'}: expected a Ray cluster, got {first!r}; one with a token"
+                    " wants RAY_AUTH_MODE=token and ~/.ray/auth_token"
+                ) from error
     try:
         yield
     finally:
         ray.shutdown()
 
 
-def _workers_for(job: Job, resources: Mapping[str, float]) -> int:
+def _refuse_absent(address: str) -> None:
+    """At once: Ray itself would try for two minutes."""
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or "://" in address:  # such as auto
+        return
+    try:
+        socket.create_connection((host, int(port)), _PATIENCE_S).close()
+    except (OSError, OverflowError) as error:
+        raise BulkError(f"{address}: expected a Ray cluster, got {str(error)!r}") from error
+
+
+def workers_for(job: Job, resources: Mapping[str, float]) -> int:
+    """Number of workers that a cluster has room for.
+
+    Args:
+        job: for the workers.
+        resources: `CPU` and `GPU` of the cluster.
+
+    Raises:
+        BulkError: not a single one.
+    """
     if isinstance(job.by, Server):
         return 1
     kind, each = ("GPU", 1) if job.by.on_gpu else ("CPU", job.by.threads)

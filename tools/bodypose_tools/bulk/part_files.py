@@ -78,6 +78,11 @@ class Counts:
         )
 
 
+def load_writer() -> None:
+    """Load pandas, as the first table does, before any part's time counts."""
+    pa.Table.from_pylist([], COLUMNS)
+
+
 def part_path(folder: Path, number: int) -> Path:
     """Where a part is written."""
     return folder / f"part-{number:06d}.parquet"

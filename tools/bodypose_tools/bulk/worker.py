@@ -15,7 +15,7 @@ from pose_runtime.errors import PoseError
 from pose_runtime.skeleton import Skeleton
 
 from .jobs import Job, Server, client_of
-from .part_files import Counts, part_path, write_part
+from .part_files import Counts, load_writer, part_path, write_part
 from .settings import BulkError
 from .sources import Part
 
@@ -27,12 +27,14 @@ class Done:
     """A part that was written, or why none will be: then the run ends.
 
     began, ended: seconds since 1970.
+    cpu_s: processor time of all threads of the worker.
     """
 
     number: int
     counts: Counts
     began: float
     ended: float
+    cpu_s: float
     failure: str | None = None
 
 
@@ -45,13 +47,14 @@ class Worker:
     def __init__(self, job: Job) -> None:
         self._job = job
         self._failure: str | None = None
+        load_writer()
         try:
             self._find, self._skeleton = _opened(job)
         except PoseError as error:
             self._failure = str(error)
 
     def __call__(self, part: Part) -> Done:
-        began = time.time()
+        began, cpu_began_s = time.time(), time.process_time()
         counts, failure = Counts(), self._failure
         if failure is None:
             try:
@@ -60,7 +63,8 @@ class Worker:
                 counts = write_part(path, self._find(part.images()), origin, self._skeleton)
             except PoseError as error:
                 failure = str(error)
-        return Done(part.number, counts, began, time.time(), failure)
+        cpu_s = time.process_time() - cpu_began_s
+        return Done(part.number, counts, began, time.time(), cpu_s, failure)
 
 
 def _opened(job: Job) -> tuple[Find, Skeleton]:

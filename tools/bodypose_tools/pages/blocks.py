@@ -16,6 +16,7 @@ from bodypose_tools.experiments.data_scaling import scaling_table
 from bodypose_tools.experiments.runs import ablation_table
 from bodypose_tools.experiments.views import modes_table
 from bodypose_tools.pruning.pareto import TradeOff
+from bodypose_tools.results.ratios import Ratio
 from bodypose_tools.results.record import read_made
 from pose_runtime.errors import PoseError
 
@@ -218,6 +219,56 @@ def sizing(records: Records) -> str:
     return sizing_table(records["loadtest"], records["performance"], 100, 1000)
 
 
+def bulk(records: Records) -> str:
+    record = records["bulk"]
+    compared = record["against_the_network"]
+    lines = [
+        f"[bulk.json](results/bulk.json), {compared['workers']} workers on as many cores, paired in"
+        " turns:",
+        "",
+        "| | images/s | of the network alone | processor time of an image | the network's share |",
+        "|---|---|---|---|---|",
+        f"| network alone | {compared['network alone']['median']:.1f} | |"
+        f" {compared['network alone']['cpu_ms']:.1f} ms | |",
+    ]
+    for name in ("without Ray", "on Ray"):
+        if name not in compared:
+            continue
+        share = Ratio.from_json(compared[name]["share_of_the_network_alone"])
+        of_cpu = Ratio.from_json(compared[name]["share_of_the_network_in_cpu_ms"])
+        lines.append(
+            f"| {name} | {compared[name]['median']:.1f} | {share} |"
+            f" {compared[name]['cpu_ms']:.1f} ms | {of_cpu} |"
+        )
+    rates = record["images_per_s_by_workers"].items()
+    by_workers = ", ".join(f"{workers}: {rate:.1f}" for workers, rate in rates)
+    lines += ["", f"Images/s by workers, without Ray: {by_workers}.", ""]
+    for name in ("on Ray", "without Ray"):
+        many = record["many"][name]
+        known = [mib for mib in many["mib_by_tenth"] if mib is not None]
+        lines.append(
+            f"* {many['images']:,} images {name}, by a network that costs next to nothing:"
+            f" {many['images_per_s']:.0f} images/s with start and planning; all processes together"
+            f" {known[0]:.0f} MiB in the first tenth and {known[-1]:.0f} MiB in the last."
+        )
+    return _lines(lines)
+
+
+def scale_out(records: Records) -> str:
+    record = records["fleet"]
+    lines = []
+    for name, behind in (("envoy", "Envoy"), ("round_robin", "the client's own `round_robin`")):
+        result = record["balancers"][name]
+        answers = result["answers_by_version"]
+        lines.append(
+            f"* {behind}: farthest from an even spread {100 * result['spread']['farthest']:.1f} %;"
+            f" {answers['1']:,} answers of version 1 and {answers['2']:,} of version 2,"
+            f" {sum(result['lost'].values())} lost, {result['unlike_a_single_server']} unlike a"
+            " single server's."
+        )
+    return _lines(lines)
+
+
 # Page -> block -> its Markdown. `<!-- NAME -->` and `<!-- /NAME -->` stand around a block.
 BLOCKS: Final[Mapping[str, Mapping[str, Callable[[Records], str]]]] = {
     "README.md": {"scores": scores, "levers": levers},
@@ -239,7 +290,8 @@ BLOCKS: Final[Mapping[str, Mapping[str, Callable[[Records], str]]]] = {
         "prune-bodypose-s": pruned("bodypose-s"),
         "prune-bodypose-vgg19": pruned("bodypose-vgg19"),
     },
-    "docs/operations.md": {"soak": soak},
+    "docs/bulk.md": {"bulk": bulk},
+    "docs/operations.md": {"scale-out": scale_out, "soak": soak},
     "docs/fleet.md": {"sizing": sizing},
     "docs/security.md": {"isolation": isolation, "fuzz": fuzz},
 }

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 pytest.importorskip("pyarrow", reason="needs pyarrow: run pip install -e '.[bulk]'")
 
+from bodypose_client.pictures.examples import EXAMPLES
+from bodypose_tools.bulk.jobs import network_job
 from bodypose_tools.bulk.part_files import read_poses
 from bodypose_tools.bulk.settings import BulkError, Shard
 from bodypose_tools.cli import app
 from bodypose_tools.files.shipped import SHIPPED_MODEL
+from bodypose_tools.runtimes.settings import GraphRuntime
 from tests.bulk_inputs import NO_IMAGE, as_folder, as_tar, grey_of_row, greys
 from tests.serving import SPEC
 
@@ -71,21 +74,19 @@ def test_a_rerun_makes_missing_parts_and_touches_no_other(tiny, tmp_path):
     assert all(path.stat().st_mtime_ns == changed for path, (changed, _) in before.items())
 
 
-def test_people_are_those_of_tools_inference(drawn_coco, tmp_path):
-    folder = tmp_path / "in"
-    shutil.copytree(drawn_coco, folder, ignore=shutil.ignore_patterns("*.json"))
+def test_people_are_those_of_tools_inference(tmp_path):
+    folder = EXAMPLES["friends"].parent
     result = bulk(folder, "-o", tmp_path / "out", "--runtime", "onnxruntime")
     assert result.exit_code == 0, result.output
     CliRunner().invoke(app, ["inference", str(SHIPPED_MODEL), str(folder), "-o", str(tmp_path)])
 
     records = json.loads((tmp_path / "detections.json").read_text())
-    ((name, *_), *_) = rows = list(read_poses(tmp_path / "out/part-000000.parquet"))
-    assert name == f"{folder}/1.png"
+    rows = list(read_poses(tmp_path / "out/part-000000.parquet"))
+    assert [path for path, _ in rows] == [f"{folder}/{each['image']['id']}" for each in records]
+    assert min(len(poses) for _, poses in rows) > 0
     for record, (_, poses) in zip(records, rows, strict=True):
         found = [person["keypoints"] for person in record["poses"]]
-        assert len(found) == len(poses)
-        for keypoints, ours in zip(found, poses.keypoints, strict=True):
-            assert keypoints == [[float(str(value)) for value in joint] for joint in ours]
+        assert np.float32(found).tolist() == poses.keypoints.tolist()
 
 
 @pytest.mark.parametrize(
@@ -134,3 +135,14 @@ def test_a_shard_counts_from_0():
 
 def test_a_model_and_a_server_are_refused(tmp_path):
     assert bulk(tmp_path, "-o", tmp_path, "-m", "a.onnx", "--server", "grpc://x").exit_code == 2
+
+
+def test_a_gpu_gets_batches_that_threads_decode_ahead(tiny, tmp_path):
+    pytest.importorskip("torch", reason="needs PyTorch: extra `embedded-cuda`")
+    network = network_job(tiny, GraphRuntime.CUDA, tmp_path, 0.25).by
+    assert (network.on_gpu, network.batch, network.decoders) == (True, 8, 4)
+
+
+def test_a_core_gets_one_image_at_a_time_decoded_by_itself(tiny, tmp_path):
+    network = network_job(tiny, GraphRuntime.OPENVINO, tmp_path, 0.25).by
+    assert (network.on_gpu, network.batch, network.threads, network.decoders) == (False, 1, 1, 0)
