@@ -18,6 +18,7 @@ from typing import Final
 _KNOWN: Final = re.compile(
     r"WARNING: All log messages before absl::InitializeLog\(\)"
     r"|oneDNN custom operations are on"
+    r"|oneDNN supports DT_HALF only"  # of a CPU without AVX-512; the weights are float16
     r"|Unable to register cu(DNN|FFT|BLAS) factory"  # by XLA, and by TensorFlow again
     r"|computation placer already registered"
     r"|triggered tf\.function retracing"  # networks are called with several sizes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 import time
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.progress import Progress, TextColumn
 
 from bodypose_tools.files.figures import can_draw
+from bodypose_tools.library_messages import known_lines_left_out
 
 from .checkpoint import Checkpoint, TrainingError
 from .log import METRICS, draw_curves, write_log
@@ -61,6 +63,27 @@ class StopOnNaN(keras.callbacks.Callback):
             f" {self._next + 1}, images {images}; check their annotations, or lower"
             " base_learning_rate, then --resume from the last checkpoint"
         )
+
+
+class QuietFirstStep(keras.callbacks.Callback):
+    """Leaves out what TensorFlow is known to say when it optimises the step, which it does once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._kept = contextlib.ExitStack()
+        self._begun = False
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        if not self._begun:
+            self._begun = True
+            self._kept.enter_context(known_lines_left_out())
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Show what was kept back, also when the step failed."""
+        self._kept.close()
 
 
 class SwapToAverage(keras.callbacks.SwapEMAWeights):

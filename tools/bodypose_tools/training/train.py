@@ -15,7 +15,7 @@ from bodypose_tools.files.figures import can_draw
 from bodypose_tools.files.json_records import write_record
 from pose_runtime.extras import install_line
 
-from .callbacks import Bar, EpochEnd, StopOnNaN, SwapToAverage
+from .callbacks import Bar, EpochEnd, QuietFirstStep, StopOnNaN, SwapToAverage
 from .checkpoint import STATE_FILE, Checkpoint, RunState, TrainingError, restore
 from .log import BEST_FILE
 from .processes import join_processes
@@ -68,7 +68,8 @@ def train(
     state = restore(model, results_dir) if resume else RunState()
     processes.check_agreed(state.epoch)
     best = BestNetwork(results_dir / BEST_FILE, stage, setup)
-    callbacks: list[Any] = [StopOnNaN(stream)]
+    quiet = QuietFirstStep()
+    callbacks: list[Any] = [StopOnNaN(stream), quiet]
     bar: list[Bar] = []
     if processes.leads:
         write_record(results_dir / "spec.json", spec.model_dump(mode="json"))
@@ -95,6 +96,7 @@ def train(
                 callbacks=callbacks,
             )
     finally:
+        quiet.close()
         for each in bar:
             each.close()
     processes.wait("the end of training")

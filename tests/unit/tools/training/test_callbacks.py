@@ -1,10 +1,11 @@
-"""The stop at a loss that is no number."""
+"""The stop at a loss that is no number, and what the first step keeps to itself."""
 
 import math
+import os
 
 import pytest
 
-from bodypose_tools.training.callbacks import StopOnNaN
+from bodypose_tools.training.callbacks import QuietFirstStep, StopOnNaN
 from bodypose_tools.training.checkpoint import TrainingError
 from bodypose_tools.training.train import train
 from tests.unit.tools.training.test_train import from_network, spec_for
@@ -44,6 +45,29 @@ def test_a_new_epoch_starts_anew():
     stop.on_epoch_begin(3)
     with pytest.raises(TrainingError, match="epoch 4, step 1, images 300, 301"):
         stop.on_train_batch_end(0, {"loss": math.nan})
+
+
+def test_only_known_lines_of_the_first_step_are_left_out(capfd):
+    quiet = QuietFirstStep()
+    for batch in range(2):
+        quiet.on_train_batch_begin(batch)
+        os.write(2, b"E0000 util.cc:131] oneDNN supports DT_HALF only on platforms\nnew\n")
+        quiet.on_train_batch_end(batch)
+
+    assert capfd.readouterr().err.splitlines() == [
+        "new",
+        "E0000 util.cc:131] oneDNN supports DT_HALF only on platforms",
+        "new",
+    ]
+
+
+def test_a_first_step_that_fails_loses_no_line(capfd):
+    quiet = QuietFirstStep()
+    quiet.on_train_batch_begin(0)
+    os.write(2, b"why\n")
+    quiet.close()
+
+    assert capfd.readouterr().err == "why\n"
 
 
 @pytest.mark.slow
