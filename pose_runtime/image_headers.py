@@ -183,7 +183,7 @@ def jpeg_frame(jpeg: bytes) -> JpegFrame | None:
         if marker == _JFIF and jpeg.startswith(b"JFIF\0", start):
             is_jfif = True
         elif marker == _ADOBE and jpeg.startswith(b"Adobe", start) and end - start >= 12:
-            transform = jpeg[start + 11]
+            transform = int.from_bytes(jpeg[start + 11 : start + 12], "big")
         elif marker == _START_OF_SCAN:
             break
         elif marker in _START_OF_FRAME:

@@ -1,11 +1,13 @@
 """Which JPEGs a card's decoder is given, and what the network's step believes of what comes."""
 
+import contextlib
+
 import numpy as np
 import pytest
 import simplejpeg
 
 from pose_runtime.card_jpeg import CardJpeg, for_card, pack_pixels, unpack
-from pose_runtime.errors import ContractError
+from pose_runtime.errors import ContractError, ImageError
 from pose_runtime.image_headers import checked_image
 from pose_runtime.spec import ImageLimits
 
@@ -100,3 +102,25 @@ def test_of_a_direct_caller_no_more_bytes_are_taken_than_of_others():
 
     with pytest.raises(ContractError):
         unpack(image.pack(), NETWORK_HW, ImageLimits(max_bytes=len(image.data) - 1))
+
+
+def test_changed_headers_are_refused_or_understood():
+    rng = np.random.default_rng(0)
+    sources = [jpeg(60, 80, colorsubsampling=kind) for kind in ("444", "422", "420")]
+    for number in range(3000):
+        data = bytearray(sources[number % len(sources)])
+        scan = data.index(b"\xff\xda")
+        for _ in range(3):
+            at = int(rng.integers(2, scan + 12))
+            match int(rng.integers(0, 3)):
+                case 0:
+                    data[at] = int(rng.integers(0, 256))
+                case 1:
+                    del data[at : at + int(rng.integers(1, 9))]
+                case 2:
+                    data[at:at] = rng.bytes(3)
+        if number % 10 == 0:
+            data = data[: int(rng.integers(20, scan))] + b"\xff\xd9"
+        with contextlib.suppress(ImageError):
+            image = taken(bytes(data))
+            assert image is None or unpack(image.pack(), NETWORK_HW, LIMITS) == image
