@@ -101,7 +101,7 @@ def our_sides(model: Path, precisions: tuple[str, ...]) -> dict[str, tuple[Path,
         for precision in precisions
     }
     if model in shipped and has_int8(cpu_flags()):
-        for size in filter(lambda size: int8_graph(size).is_file(), ShippedModel):
+        for size in ShippedModel:
             best = precisions[-1]
             sides[f"{size} in INT8, openvino {best}"] = (int8_graph(size), best)
     return sides

@@ -15,6 +15,9 @@ from bodypose_tools.deploying.sizing import sizing_table
 from bodypose_tools.experiments.data_scaling import scaling_table
 from bodypose_tools.experiments.runs import ablation_table
 from bodypose_tools.experiments.views import modes_table
+from bodypose_tools.files.artifacts import Artifact
+from bodypose_tools.files.settings import ShippedModel
+from bodypose_tools.files.shipped import float_graph, int8_graph
 from bodypose_tools.pruning.pareto import TradeOff
 from bodypose_tools.results.ratios import Ratio
 from bodypose_tools.results.record import read_made
@@ -78,6 +81,21 @@ def scores(records: Records) -> str:
         metrics = records[name]["metrics"]
         cells = [what, *(f"{metrics[metric]:.3f}" for metric in _METRICS)]
         rows.append(f"| {' | '.join(cells)} | {command} [{name}](docs/results/{name}.json) |")
+    return _lines(rows)
+
+
+def models(_: Records) -> str:
+    """The shipped graphs, from the records beside them: bytes, sha256, what INT8 loses in AP."""
+    rows = ["| model | graph | bytes | sha256 | gates of INT8, in its record |", "|---" * 5 + "|"]
+    for model in ShippedModel:
+        for kind, graph in (("float32", float_graph(model)), ("INT8", int8_graph(model))):
+            made = Artifact.open(graph)
+            gates = "; ".join(
+                f"{gate['measure']} {gate['value']:.4f}, limit {gate['limit']:g}"
+                for gate in made.settings.get("gates", ())
+            )
+            size = f"{graph.stat().st_size:,}"
+            rows.append(f"| `{model}` | {kind} | {size} | `{made.sha256[:12]}` | {gates} |")
     return _lines(rows)
 
 
@@ -272,6 +290,7 @@ def scale_out(records: Records) -> str:
 # Page -> block -> its Markdown. `<!-- NAME -->` and `<!-- /NAME -->` stand around a block.
 BLOCKS: Final[Mapping[str, Mapping[str, Callable[[Records], str]]]] = {
     "README.md": {"scores": scores, "levers": levers},
+    "MODEL_CARD.md": {"models": models},
     "docs/optimising.md": {
         "int8-gates": int8_gates,
         "int8-speeds": int8_speeds,

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from bodypose_tools.files.artifacts import record_path
 from bodypose_tools.files.json_records import RecordError, read_record
-from bodypose_tools.files.shipped import SHIPPED_MODEL
+from bodypose_tools.files.shipped import MODELS
 from bodypose_tools.results.record import code_hash, read_made
 
 from .blocks import Records, without_blocks, written_pages
@@ -88,10 +88,9 @@ def _record_findings(root: Path, known: Mapping[str, str]) -> Iterator[Finding]:
 
 def shipped_sha256() -> set[str]:
     """Of the models that the package has."""
-    files = SHIPPED_MODEL.parent.glob(f"{SHIPPED_MODEL.stem}.*")
     return {
         str(read_record(record_path(file), {"sha256": str})["sha256"])
-        for file in files
+        for file in MODELS.iterdir()
         if record_path(file).is_file()
     }
 

@@ -49,13 +49,11 @@ def choose(model: ShippedModel, wanted: NetworkPrecision, flags: Collection[str]
         case NetworkPrecision.AUTO if _passed_its_gates(int8):
             return Choice(int8, rest, "this CPU has INT8 products, and the graph passed its gates")
         case NetworkPrecision.AUTO:
-            return Choice(float_graph(model), rest, "no INT8 graph of it passed its gates")
+            return Choice(float_graph(model), rest, "the INT8 graph did not pass its gates")
     return Choice(float_graph(model), Precision(wanted), f"{wanted} was asked for")
 
 
 def _passed_its_gates(graph: Path) -> bool:
-    """Whether there is an INT8 graph whose record has gates, and every one was passed."""
-    if not graph.is_file():
-        return False
+    """Whether the record of an INT8 graph has gates, and every one was passed."""
     gates = Artifact.open(graph).settings.get("gates", [])
     return bool(gates) and all(gate["passed"] for gate in gates)

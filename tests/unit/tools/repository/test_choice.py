@@ -29,12 +29,22 @@ XS = ShippedModel.BODYPOSE_XS
     ],
 )
 def test_a_cpu_gets_int8_where_its_sums_are_exact_and_bfloat16_where_it_has_it(
-    flags, is_int8, rest, monkeypatch
+    flags, is_int8, rest
 ):
-    monkeypatch.setattr(choice, "_passed_its_gates", lambda graph: True)
     chosen = choose(XS, NetworkPrecision.AUTO, flags.split())
     assert chosen.graph == (int8_graph(XS) if is_int8 else float_graph(XS))
     assert chosen.precision == rest
+
+
+@pytest.mark.parametrize("model", list(ShippedModel))
+def test_every_shipped_model_has_both_graphs_and_its_int8_graph_passed_its_gates(model):
+    settings = Artifact.open(int8_graph(model)).settings
+    assert settings["unsigned_activations"]
+    assert [gate["passed"] for gate in settings["gates"]] == [True, True]  # joints, AP
+    float_bytes, int8_bytes = (of(model).stat().st_size for of in (float_graph, int8_graph))
+    assert int8_bytes <= 0.65 * float_bytes
+    (parent,) = Artifact.open(int8_graph(model)).parents
+    assert parent == Artifact.open(float_graph(model)).sha256
 
 
 def test_a_graph_that_missed_a_gate_is_not_taken(monkeypatch):
@@ -47,9 +57,10 @@ def test_a_graph_that_missed_a_gate_is_not_taken(monkeypatch):
 @pytest.mark.parametrize(
     ("options", "flags", "graph", "precision"),
     [
-        ((), "avx2", float_graph(ShippedModel.BODYPOSE_S), "f32"),
+        ((), "avx2 avx512_vnni avx512_bf16", int8_graph(ShippedModel.BODYPOSE_S), "bf16"),
         (("--model", "bodypose-xs"), "avx2", float_graph(XS), "f32"),
         (("--model", "bodypose-xs", "--precision", "bf16"), "avx2", float_graph(XS), "bf16"),
+        (("--model", "bodypose-xs", "--precision", "int8"), "avx2", int8_graph(XS), "f32"),
     ],
 )
 def test_the_command_says_what_it_chose_and_builds_it(
