@@ -19,6 +19,7 @@ from pathlib import Path
 
 import pytest
 
+from bodypose_client.pictures.examples import EXAMPLES
 from tests.processes import free_ports, until_ready
 from tests.pythons import NEWEST, OLDEST, ROOT, python_of
 
@@ -226,6 +227,8 @@ def test_the_wheel_holds_what_its_users_start_from(wheel):
     assert shipped(ROOT / "deploy", "deploy") <= names
     assert shipped(ROOT / "model_repository", "model_repository") <= names
     assert {f"{package}/py.typed" for package in OURS} <= names
+    examples = {f"bodypose_client/pictures/examples/{path.name}" for path in EXAMPLES.values()}
+    assert examples <= names
     assert wheel.stat().st_size <= MAX_WHEEL_BYTES
 
 
