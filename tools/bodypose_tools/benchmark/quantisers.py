@@ -1,8 +1,8 @@
 """The comparison of INT8 quantisers: ours and other projects', on one float graph.
 
 Each other quantiser is installed into an environment of its own, with pinned versions, and gets the
-graph three times: as it comes, with the nodes that our rules leave in float, and equalised by
-`tools equalise` with the same nodes. All graphs run in OpenVINO with fixed shapes, as they are
+graph three times: as it comes, with only the decoding layers in float; with the nodes that our rules
+leave in float; and equalised by `tools equalise` with the same nodes. All graphs run in OpenVINO with fixed shapes, as they are
 served.
 """
 
@@ -26,7 +26,7 @@ from bodypose_tools.graphs.contract import spec_in_onnx
 from bodypose_tools.quantisation.calibration import scales_of
 from bodypose_tools.quantisation.calibration_files import images_of
 from bodypose_tools.quantisation.foreign import equalised_for_quantisers, for_quantisers
-from bodypose_tools.quantisation.placement import left_in_float, place
+from bodypose_tools.quantisation.placement import decoding_layers, left_in_float, place
 from bodypose_tools.quantisation.qdq import insert_qdq
 from bodypose_tools.quantisation.search import activations, input_means
 from bodypose_tools.quantisation.settings import Method
@@ -60,6 +60,7 @@ class Library:
     title: str
     packages: tuple[str, ...]
     run: str  # file of `quantiser_runs`
+    suffix: str  # of what it writes
     as_it_comes: str
     with_rules: str
 
@@ -69,13 +70,15 @@ LIBRARIES: Final[Mapping[Quantiser, Library]] = {
         "Model Optimizer",
         ("nvidia-modelopt[onnx]==0.47.0",),
         "model_optimizer.py",
+        ".onnx",
         "entropy",
         "max",
     ),
     Quantiser.NNCF: Library(
         "NNCF",
-        ("nncf==3.4.0", "openvino==2026.4.1", "onnx==1.23.2", "onnxruntime==1.32.0"),
+        ("nncf==3.4.0", "openvino==2026.4.1"),
         "openvino_nncf.py",
+        ".xml",
         "performance",
         "mixed",
     ),
@@ -83,6 +86,7 @@ LIBRARIES: Final[Mapping[Quantiser, Library]] = {
         "ONNX Runtime",
         ("onnxruntime==1.32.0", "onnx==1.23.2"),
         "onnx_runtime.py",
+        ".onnx",
         "MinMax",
         "MinMax",
     ),
@@ -122,7 +126,7 @@ def compare_quantisers(
     with TemporaryDirectory() as scratch:
         folder = Path(scratch)
         for title, path in _made(model, pixels, quantisers, environments, folder):
-            say(f"{title}: {path.stat().st_size / 1e6:.1f} MB")
+            say(f"{title}: {_megabytes(path):.1f} MB")
             graphs[title] = path
         measured: dict[str, Any] = {}
         for title, path in graphs.items():
@@ -130,7 +134,7 @@ def compare_quantisers(
             scores = evaluate_model(predict, spec, annotations, images).numbers
             measured[title] = {
                 "AP": scores["AP"],
-                "megabytes": round(path.stat().st_size / 1e6, 2),
+                "megabytes": round(_megabytes(path), 2),
                 "int8_convolutions": _int8_convolutions(path, (1, *spec.pixels.dims)),
             }
             say(f"{title}: AP {scores['AP']:.4f}")
@@ -177,11 +181,11 @@ def _made(
         library = LIBRARIES[quantiser]
         python = environment(quantiser, environments)
         for title, graph, left, method in (
-            ("as it comes", "plain", (), library.as_it_comes),
+            ("as it comes", "plain", decoding_layers(plain), library.as_it_comes),
             ("our rules", "plain", left_in_float(plain), library.with_rules),
             ("our rules, equalised", "equalised", leave, library.with_rules),
         ):
-            out = folder / f"{quantiser}-{len(title)}.onnx"
+            out = folder / f"{quantiser}-{len(title)}{library.suffix}"
             job = {
                 "model": str(folder / f"{graph}.onnx"),
                 "out": str(out),
@@ -221,6 +225,11 @@ def _run(command: list[str], title: str) -> None:
             f"{title}: expected an exit code of 0, got {done.returncode}: {said[:200]}; leave it"
             " out with --quantiser"
         )
+
+
+def _megabytes(path: Path) -> float:
+    """Of an ONNX file, or of OpenVINO's two files."""
+    return sum(each.stat().st_size for each in path.parent.glob(f"{path.stem}.*")) / 1e6
 
 
 def _call(path: Path, pixels: NDArray[np.uint8], shape: Sequence[int]) -> Callable[[], object]:

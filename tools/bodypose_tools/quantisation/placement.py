@@ -141,6 +141,17 @@ def left_in_float(model: onnx.ModelProto) -> tuple[str, ...]:
     )
 
 
+def decoding_layers(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Names of the nodes behind the heads: their tensors hold coordinates, which no quantiser keeps.
+
+    Args:
+        model: from `prepare`.
+    """
+    graph = OnnxGraph(model)
+    behind = graph.leading_to_outputs()
+    return tuple(n.name for n in graph.nodes if n.name in behind and not graph.is_weighted(n))
+
+
 def _inside(graph: OnnxGraph) -> set[str]:
     """Names of nodes between the first weights and the heads (rules 3 and 7)."""
     between = graph.leading_to_weights() & graph.following_weights()

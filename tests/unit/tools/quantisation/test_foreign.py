@@ -14,7 +14,7 @@ from bodypose_tools.graphs.index import OnnxGraph
 from bodypose_tools.graphs.storage import store_as_float16
 from bodypose_tools.quantisation import foreign
 from bodypose_tools.quantisation.foreign import for_quantisers
-from bodypose_tools.quantisation.placement import left_in_float, place, prepare
+from bodypose_tools.quantisation.placement import decoding_layers, left_in_float, place, prepare
 from tests.unit.tools.tiny_graphs import Tiny, run
 
 
@@ -69,6 +69,13 @@ def test_the_list_has_what_the_rules_keep_in_float_and_no_int8_layer():
     assert {"stem", "head"} <= set(left)
     assert not {"first", "second", "first_relu", "second_relu"} & set(left)
     assert not set(place(model).layers) & set(left)
+
+
+def test_decoding_layers_are_what_stands_behind_the_heads():
+    tiny = Tiny()
+    x = tiny.op("Relu", "first_relu", tiny.conv("first", tiny.stem(), (16, 16), kernel=3))
+    tiny.op("Sigmoid", "scores", tiny.conv("head", x, (16, 19)))
+    assert decoding_layers(prepare(tiny.model("scores_out"))) == ("scores",)
 
 
 def equalise(folder, images, *options: str):

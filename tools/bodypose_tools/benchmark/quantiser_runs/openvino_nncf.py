@@ -1,4 +1,4 @@
-"""NNCF on one graph: `python openvino_nncf.py JOB.json`."""
+"""NNCF on one graph, by its OpenVINO backend: `python openvino_nncf.py JOB.json`."""
 
 import json
 import sys
@@ -6,15 +6,23 @@ from pathlib import Path
 
 import nncf
 import numpy as np
-import onnx
+import openvino
 
 job = json.loads(Path(sys.argv[1]).read_text())
 pixels = np.load(job["pixels"])
+model = openvino.Core().read_model(job["model"])
+# A convolution and its bias are two operators in OpenVINO; the second has the node's name.
+names = [node.get_friendly_name() for node in model.get_ops()]
+leave = {name for name in names if name.removesuffix("/WithoutBiases") in set(job["leave"])}
+if leave:  # the last operators have the names of the outputs
+    leave |= {
+        result.input_value(0).get_node().get_friendly_name() for result in model.get_results()
+    }
 made = nncf.quantize(
-    onnx.load(job["model"]),
-    nncf.Dataset([{job["input"]: image[None]} for image in pixels]),
+    model,
+    nncf.Dataset([image[None] for image in pixels]),
     preset=nncf.QuantizationPreset(job["method"]),
     subset_size=len(pixels),
-    ignored_scope=nncf.IgnoredScope(names=job["leave"], validate=False),
+    ignored_scope=nncf.IgnoredScope(names=sorted(leave), validate=False),
 )
-onnx.save(made, job["out"])
+openvino.save_model(made, job["out"], compress_to_fp16=False)
