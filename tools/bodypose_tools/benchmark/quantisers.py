@@ -1,9 +1,9 @@
 """The comparison of INT8 quantisers: ours and other projects', on one float graph.
 
-Each other quantiser is installed into an environment of its own, with pinned versions, and gets the
-graph three times: as it comes, with only the decoding layers in float; with the nodes that our rules
-leave in float; and equalised by `tools equalise` with the same nodes. All graphs run in OpenVINO with fixed shapes, as they are
-served.
+Each other quantiser is installed into an environment of its own, with pinned versions. It gets the
+graph three times: as it comes, with only the decoding layers in float; with the nodes that our
+rules leave in float; and equalised by `tools equalise`, with the same nodes. All graphs run in
+OpenVINO with fixed shapes, as they are served.
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ def left_in_float(model: onnx.ModelProto) -> tuple[str, ...]:
 
 
 def decoding_layers(model: onnx.ModelProto) -> tuple[str, ...]:
-    """Names of the nodes behind the heads: their tensors hold coordinates, which no quantiser keeps.
+    """Names of the nodes behind the heads, whose tensors hold coordinates.
 
     Args:
         model: from `prepare`.
