@@ -1,12 +1,13 @@
 """An ONNX graph as a PyTorch function of fixed shapes, which PyTorch compiles for the GPU.
 
-Only operators that our exported graphs use. Everything that depends on shapes alone is computed
-once, in numpy; what remains is traced by `torch.compile` as one graph. The convolutional part may
-run in float16, the decoding layers stay float32.
+Operators of our exported graphs and of networks that `tools adopt` takes. Everything that depends
+on shapes alone is computed once, in numpy; what remains is traced by `torch.compile` as one graph.
+The convolutional part may run in float16, the decoding layers stay float32.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,12 @@ def _step(node: Any, constants: Mapping[str, Array], device: str, half: bool) ->
         )
     # `torch.compile` follows plain Python values, not protobuf's nor numpy's.
     attributes = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
+    if wrong := [key for key, fits in _ONLY.items() if not fits(attributes.get(key))]:
+        raise ContractError(
+            "network",
+            f"a {node.op_type} that this runtime computes",
+            f"one with {', '.join(f'{key} {attributes[key]}' for key in wrong)}",
+        )
     if node.op_type == "Cast":
         attributes["to"] = _torch_type(attributes["to"], half)
     operation, on_host = _OPERATIONS[node.op_type], _READ_AS_NUMBERS.get(node.op_type, ())
@@ -187,7 +194,12 @@ def _resize(values: Values, attributes: Mapping[str, Any]) -> Any:
     else:
         sides = zip(pixels.shape[-2:], scales[-2:], strict=True)
         height, width = (int(side * scale) for side, scale in sides)
-    if attributes["mode"] == b"nearest":
+    mode, corners = attributes.get("mode", b"nearest"), b"asymmetric"
+    if mode == b"cubic" or (
+        mode == b"linear" and attributes.get("coordinate_transformation_mode") == corners
+    ):
+        raise ContractError("network", "a Resize with half-pixel centres", str(attributes))
+    if mode == b"nearest":
         return torch_functions.interpolate(pixels, (height, width), mode="nearest")
     return torch_functions.interpolate(
         pixels, (height, width), mode="bilinear", align_corners=False
@@ -197,9 +209,60 @@ def _resize(values: Values, attributes: Mapping[str, Any]) -> Any:
 def _max_pool(values: Values, attributes: Mapping[str, Any]) -> Any:
     import torch.nn.functional as torch_functions
 
-    padding = attributes.get("pads", (0, 0, 0, 0))[:2]
-    kernel, strides = attributes["kernel_shape"], attributes.get("strides", (1, 1))
-    return torch_functions.max_pool2d(values[0], kernel, strides, padding)
+    pixels = values[0]
+    top, left, bottom, right = attributes.get("pads", (0, 0, 0, 0))
+    padding: Any = (top, left)
+    if (top, left) != (bottom, right):
+        pixels = torch_functions.pad(pixels, (left, right, top, bottom), value=-math.inf)
+        padding = 0
+    return torch_functions.max_pool2d(
+        pixels,
+        attributes["kernel_shape"],
+        attributes.get("strides", (1, 1)),
+        padding,
+        attributes.get("dilations", (1, 1)),
+        bool(attributes.get("ceil_mode", 0)),
+    )
+
+
+def _average_pool(values: Values, attributes: Mapping[str, Any]) -> Any:
+    import torch
+
+    top, left, *ends = attributes.get("pads", (0, 0, 0, 0))
+    if [top, left] != list(ends):
+        raise ContractError("network", "an AveragePool padded alike on both sides", str(attributes))
+    return torch.nn.functional.avg_pool2d(
+        values[0],
+        tuple(attributes["kernel_shape"]),
+        tuple(attributes.get("strides", (1, 1))),
+        (top, left),
+        bool(attributes.get("ceil_mode", 0)),
+        bool(attributes.get("count_include_pad", 0)),
+    )
+
+
+def _batch_norm(values: Values, attributes: Mapping[str, Any]) -> Any:
+    import torch
+
+    x, scale, shift, mean, variance = values
+    epsilon = attributes.get("epsilon", 1e-5)
+    return torch.nn.functional.batch_norm(x, mean, variance, scale, shift, eps=epsilon)
+
+
+def _activation(name: str, **defaults: float) -> Operation:
+    """An activation of `torch.nn.functional`, and its ONNX attributes in the order it takes."""
+
+    def operation(values: Values, attributes: Mapping[str, Any]) -> Any:
+        import torch
+
+        given = (attributes.get(key, value) for key, value in defaults.items())
+        return getattr(torch.nn.functional, name)(values[0], *given)
+
+    return operation
+
+
+def _hard_sigmoid(values: Values, attributes: Mapping[str, Any]) -> Any:
+    return (attributes.get("alpha", 0.2) * values[0] + attributes.get("beta", 0.5)).clamp(0, 1)
 
 
 def _clip(values: Values, attributes: Mapping[str, Any]) -> Any:
@@ -285,22 +348,30 @@ def _concat(values: Values, attributes: Mapping[str, Any]) -> Any:
 
 
 _OPERATIONS: dict[str, Operation] = {
+    "Abs": _of_tensors("abs"),
     "Add": _of_tensors("add"),
     "And": _of_tensors("logical_and"),
+    "AveragePool": _average_pool,
+    "BatchNormalization": _batch_norm,
     "Cast": _cast,
     "Clip": _clip,
     "Concat": _concat,
     "Conv": _convolution,
     "ConvTranspose": _transposed_convolution,
     "Div": _of_tensors("div"),
+    "Elu": _activation("elu", alpha=1.0),
     "Equal": _of_tensors("eq"),
     "Exp": _of_tensors("exp"),
     "Expand": lambda values, _: values[0].expand(values[1]),
     "Floor": _of_tensors("floor"),
     "Gather": _gather,
+    "GlobalAveragePool": lambda values, _: values[0].mean((2, 3), keepdim=True),
     "Greater": _of_tensors("gt"),
     "GreaterOrEqual": _of_tensors("ge"),
+    "HardSigmoid": _hard_sigmoid,
+    "HardSwish": _activation("hardswish"),
     "Identity": lambda values, _: values[0],
+    "LeakyRelu": _activation("leaky_relu", alpha=0.01),
     "Less": _of_tensors("lt"),
     "LessOrEqual": _of_tensors("le"),
     "Log": _of_tensors("log"),
@@ -308,8 +379,10 @@ _OPERATIONS: dict[str, Operation] = {
     "MaxPool": _max_pool,
     "Min": _of_tensors("minimum"),
     "Mul": _of_tensors("mul"),
+    "Neg": _of_tensors("neg"),
     "Not": _of_tensors("logical_not"),
     "Or": _of_tensors("logical_or"),
+    "PRelu": lambda values, _: values[0].clamp(min=0) + values[1] * values[0].clamp(max=0),
     "ReduceMax": _reduce("amax"),
     "ReduceMean": _reduce("mean"),
     "ReduceMin": _reduce("amin"),
@@ -319,13 +392,24 @@ _OPERATIONS: dict[str, Operation] = {
     "Resize": _resize,
     "Sigmoid": _of_tensors("sigmoid"),
     "Slice": _slice,
+    "Softplus": _activation("softplus"),
     "Sqrt": _of_tensors("sqrt"),
     "Squeeze": lambda values, _: values[0].squeeze(tuple(values[1])),
     "Sub": _of_tensors("sub"),
+    "Tanh": _of_tensors("tanh"),
     "TopK": _top_k,
     "Transpose": lambda values, attributes: values[0].permute(attributes["perm"]),
     "Unsqueeze": _unsqueeze,
     "Where": _of_tensors("where"),
+}
+# What else these attributes may say is not computed here, and so refused; None: not given.
+_ONLY: dict[str, Callable[[Any], bool]] = {
+    "auto_pad": lambda value: value in (None, b"NOTSET", b"VALID"),
+    "output_padding": lambda value: not any(value or ()),
+    "output_shape": lambda value: value is None,
+    "coordinate_transformation_mode": lambda value: (
+        value in (None, b"half_pixel", b"pytorch_half_pixel", b"asymmetric")
+    ),
 }
 _CONVOLUTIONS = ("Conv", "ConvTranspose")
 _MAY_BE_HALF = (

@@ -99,6 +99,81 @@ def test_resizing_samples_half_pixel_centres(tmp_path, scales):
     np.testing.assert_allclose(expected, got, atol=1e-2)
 
 
+@pytest.mark.parametrize(
+    ("kind", "attributes"),
+    [
+        *((kind, {}) for kind in ("Abs", "Elu", "GlobalAveragePool", "HardSigmoid", "HardSwish")),
+        *((kind, {}) for kind in ("LeakyRelu", "Neg", "Softplus", "Tanh")),
+        ("Elu", {"alpha": 0.5}),
+        ("LeakyRelu", {"alpha": 0.3}),
+        ("HardSigmoid", {"alpha": 0.1, "beta": 0.4}),
+        ("MaxPool", {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [0, 0, 1, 1]}),
+        ("MaxPool", {"kernel_shape": [2, 2], "dilations": [2, 2]}),
+        ("MaxPool", {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}),
+        ("AveragePool", {"kernel_shape": [2, 2], "strides": [2, 2]}),
+        ("AveragePool", {"kernel_shape": [3, 3], "pads": [1, 1, 1, 1]}),
+        ("AveragePool", {"kernel_shape": [3, 3], "pads": [1] * 4, "count_include_pad": 1}),
+    ],
+)
+def test_what_networks_of_others_are_made_of(tmp_path, kind, attributes):
+    """Between a convolution, so that there are numbers below 0, and the output."""
+    kernel = np.random.default_rng(1).normal(0, 0.01, (4, 3, 1, 1)).astype(np.float32)
+    path = one_node(
+        tmp_path / "one.onnx", helper.make_node("Conv", ["x", "w"], ["y"]), [3, 8, 12], w=kernel
+    )
+    model = onnx.load(path)
+    model.graph.node[-1].output[0] = "z"
+    model.graph.node.append(helper.make_node(kind, ["z"], ["y"], **attributes))
+    onnx.save(model, path)
+    expected, got = both(path, random_pixels(2, 3, 8, 12))
+    np.testing.assert_allclose(expected, got, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "attributes", "constants"),
+    [
+        ("MaxPool", {"kernel_shape": [3, 3], "auto_pad": "SAME_UPPER"}, {}),
+        (
+            "ConvTranspose",
+            {"strides": [2, 2], "output_padding": [1, 1]},
+            {"w": np.ones((3, 2, 3, 3), np.float32)},
+        ),
+        (
+            "Resize",
+            {"mode": "linear", "coordinate_transformation_mode": "align_corners"},
+            {"": None, "s": np.float32([1, 1, 2, 2])},
+        ),
+    ],
+)
+def test_what_is_not_computed_is_refused_in_one_line(tmp_path, kind, attributes, constants):
+    node = helper.make_node(kind, ["x", *constants], ["y"], **attributes)
+    given = {name: array for name, array in constants.items() if name}
+    path = one_node(tmp_path / "one.onnx", node, [3, 8, 12], **given)
+    with pytest.raises(ContractError, match=f"expected a {kind} that this runtime computes, got"):
+        torch_function(path, 1, "cpu", half=False)
+
+
+def test_prelu_and_batch_norm_have_a_number_for_each_channel(tmp_path):
+    rng = np.random.default_rng(2)
+    numbers = {
+        name: rng.uniform(0.2, 2, 3).astype(np.float32)
+        for name in ("scale", "shift", "mean", "var")
+    }
+    norm = helper.make_node("BatchNormalization", ["x", *numbers], ["y"], epsilon=1e-3)
+    path = one_node(tmp_path / "one.onnx", norm, [3, 8, 12], **numbers)
+    model = onnx.load(path)
+    model.graph.node[-1].output[0] = "z"
+    slope = onnx.numpy_helper.from_array(np.float32([[[0.1]], [[0.2]], [[-0.3]]]), "slope")
+    offset = onnx.numpy_helper.from_array(np.float32(-100), "offset")
+    model.graph.initializer.extend([slope, offset])
+    model.graph.node.append(helper.make_node("Add", ["z", "offset"], ["lower"]))
+    model.graph.node.append(helper.make_node("PRelu", ["lower", "slope"], ["y"]))
+    onnx.save(model, path)
+    expected, got = both(path, random_pixels(2, 3, 8, 12))
+    assert (expected < 0).any()
+    np.testing.assert_allclose(expected, got, rtol=1e-4, atol=1e-3)
+
+
 def test_it_compiles_as_one_graph(tiny_onnx, tmp_path):
     model = tiny_onnx(tmp_path / "tiny.onnx", SPEC)
     function = torch_function(model, 2, "cpu", half=True)
