@@ -50,7 +50,7 @@ def leave_out_known() -> None:
 @contextlib.contextmanager
 def known_lines_left_out() -> Iterator[None]:
     """Inside, what C libraries write to stderr is kept back; then the unknown lines are written."""
-    if _SHOWN:
+    if _SHOWN or sys.stderr is None:  # None: a program without a stderr, as `2>&-` makes one
         yield
         return
     sys.stderr.flush()

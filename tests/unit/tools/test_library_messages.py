@@ -46,6 +46,24 @@ def test_an_error_inside_does_not_lose_a_line(capfd):
     assert capfd.readouterr().err == "why\n"
 
 
+def test_a_program_without_stderr_runs(tmp_path):
+    program = (
+        "from bodypose_tools.library_messages import known_lines_left_out\n"
+        "with known_lines_left_out():\n    print('ran')\n"
+    )
+    (tmp_path / "program.py").write_text(program)
+
+    done = subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} program.py 2>&-"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+
+    assert (done.returncode, done.stdout) == (0, "ran\n")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("option", "quiet"), [((), True), (("-v",), False)])
 def test_tensorflow_starts_in_silence_unless_asked(option, quiet, tmp_path):
