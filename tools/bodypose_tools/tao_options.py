@@ -39,6 +39,7 @@ class TaoOption:
     allowed: tuple[str, ...] = ()  # values, where TAO had a choice that is left
     is_number: bool = False
     first: bool = False  # its words are the first of the line: they are arguments
+    otherwise: Callable[[str], str | None] = lambda _: None  # the first argument, if none is given
 
     def check(self, name: str, value: str) -> None:
         """Refuse a wrong value. Raises: typer.BadParameter."""
@@ -69,7 +70,8 @@ def _inference_spec(file: str) -> Sequence[str]:
     from bodypose_tools.training.tao_spec import evaluation_options
 
     options, dropped = evaluation_options(Path(file))
-    say(f"{file}: {' '.join(options) or 'nothing to set'}; not used: {', '.join(dropped)}")
+    unused = ", ".join(key for key in dropped if key != "model_path")
+    say(f"{file}: {' '.join(options) or 'nothing to set'}{unused and f'; not used: {unused}'}")
     return options
 
 
@@ -80,6 +82,13 @@ def _noted_inference_spec(file: str) -> Sequence[str]:
     if options:
         say(f"{file}: {' '.join(options)} is for `tools evaluate`; images are seen once, padded")
     return ()
+
+
+def _model_path(file: str) -> str | None:
+    """The model that an inference spec names."""
+    from bodypose_tools.training.tao_spec import model_path
+
+    return model_path(Path(file)) if Path(file).suffix.lower() in (".yaml", ".yml") else None
 
 
 def _test_data(file: str) -> Sequence[str]:
@@ -125,7 +134,7 @@ TAO_OPTIONS: Final[Mapping[str, tuple[TaoOption, ...]]] = {
     "retrain": (_renamed("--experiment-spec-file", ours="-e"), _KEY, _LOG_LEVEL, *_GPUS),
     "evaluate": (
         _MODEL,
-        TaoOption(("-i", "--inference-spec"), words=_inference_spec),
+        TaoOption(("-i", "--inference-spec"), words=_inference_spec, otherwise=_model_path),
         TaoOption(("-d", "--dataset-spec"), words=_test_data),
         _ignored("--dataset", why="the data set is what -d names", allowed=("coco",)),
         TaoOption(
@@ -137,7 +146,9 @@ TAO_OPTIONS: Final[Mapping[str, tuple[TaoOption, ...]]] = {
     ),
     "inference": (
         _MODEL,
-        TaoOption(("-i", "--inference-spec"), words=_noted_inference_spec),
+        TaoOption(
+            ("-i", "--inference-spec"), words=_noted_inference_spec, otherwise=_model_path
+        ),
         _renamed("-r", ours="-o"),
         TaoOption(("--input",), words=lambda path: (path,)),
         _ignored("--input-type", why="the input is seen for itself",
@@ -189,6 +200,7 @@ def our_words(command: str, line: Sequence[str], with_values: Iterable[str]) -> 
     """
     known = {name: each for each in TAO_OPTIONS.get(command, ()) for name in each.names}
     ours, left, out = set(with_values), list(line), _Line()
+    otherwise, has_argument = None, False
     while left:
         word = left.pop(0)
         name, equals, value = word.partition("=") if word.startswith("--") else (word, "", "")
@@ -196,9 +208,11 @@ def our_words(command: str, line: Sequence[str], with_values: Iterable[str]) -> 
         option = known.get(name)
         if word == "--":
             out.rest += [word, *left]
+            has_argument = True
             break
         if option is None:
             out.rest.append(word)
+            has_argument |= not word.startswith("-")
             if name in ours and not equals and left:
                 out.rest.append(left.pop(0))
             continue
@@ -206,8 +220,11 @@ def our_words(command: str, line: Sequence[str], with_values: Iterable[str]) -> 
         for each in values:
             option.check(name, each)
             (out.front if option.first else out.rest).extend(option.words(each))
+            otherwise = option.otherwise(each) or otherwise
         if option.why:
             say(f"{word.partition('=')[0]} is not used: {option.why}")
+    if otherwise and not out.front and not has_argument:
+        out.front.append(otherwise)
     return out.front + out.rest
 
 

@@ -145,6 +145,23 @@ def test_the_inference_spec_becomes_options(work):
     assert words == ["--keep-aspect", "--multi-scale"]
 
 
+@pytest.mark.parametrize(
+    ("command", "line", "ours"),
+    [
+        ("evaluate", "-i $S", "spec.keras"),
+        ("evaluate", "-i $S -m given.keras", "given.keras"),
+        ("evaluate", "given.keras -i $S", "given.keras"),
+        ("inference", "-i $S --input photos", "spec.keras photos"),
+    ],
+)
+def test_the_inference_spec_names_the_model_where_the_line_does_not(command, line, ours, work):
+    (work / "infer.yaml").write_text("model_path: spec.keras\n")
+
+    words = our_words(command, line.replace("$S", str(work / "infer.yaml")).split(), [])
+
+    assert words == ours.split()
+
+
 def test_a_spec_with_an_unknown_key_is_one_line(work):
     (work / "infer.yaml").write_text("heat_threshold: 0.1\n")
 

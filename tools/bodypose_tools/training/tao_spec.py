@@ -114,7 +114,7 @@ _BY_RULE: Final = (
 )
 _CLASS: Final = "__class_name__"
 _INFERENCE_KEYS: Final[Mapping[str, str]] = {
-    "model_path": "`-m` names the model",
+    "model_path": "it is the model where the line names none",
     "train_spec": "the model file carries what it needs",
     "input_shape": "the model has its input size; `tools export -d H,W,3` chooses another",
     "output_stage_to_use": "the last stage is used",
@@ -214,6 +214,12 @@ def evaluation_options(path: Path) -> tuple[list[str], Mapping[str, str]]:
             known = [*_INFERENCE_KEYS, "keep_aspect_ratio_mode", "multi_scale_inference"]
             raise ConfigError(f"{path}: {key}: unknown key{nearest(key, known)}")
     return options, dropped
+
+
+def model_path(path: Path) -> str | None:
+    """The model that TAO's inference spec names. Raises: ConfigError: no such file."""
+    found = _at(read_yaml(path), "model_path")
+    return found if isinstance(found, str) else None
 
 
 def nearest(key: object, known: list[str]) -> str:
