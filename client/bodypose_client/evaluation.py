@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from bodypose_client.image_check import size_problem
-from bodypose_client.scoring.annotations import load_coco, people_of
+from bodypose_client.scoring.annotations import PERSON_CATEGORY, load_coco, people_of
 from bodypose_client.scoring.coco_eval import (
     CocoMetrics,
     Result,
@@ -236,7 +236,15 @@ def load_results(path: Path) -> list[Result]:
                 f"{path}: entry {number}: expected {field}; `pose-client evaluate --results`"
                 " writes such a file"
             )
-    return content
+    return [
+        {
+            "image_id": entry["image_id"],
+            "category_id": entry.get("category_id", PERSON_CATEGORY),
+            "keypoints": entry["keypoints"],
+            "score": entry["score"],
+        }
+        for entry in content
+    ]
 
 
 def _wrong_field(entry: Any) -> str:
@@ -245,6 +253,8 @@ def _wrong_field(entry: Any) -> str:
         return "an object with image_id, keypoints and score"
     if type(entry.get("image_id")) not in (int, str):
         return "image_id as a number or a name"
+    if type(entry.get("category_id", PERSON_CATEGORY)) is not int:
+        return "category_id as a number"
     if not _is_number(entry.get("score")):
         return "score as a number"
     keypoints = entry.get("keypoints")

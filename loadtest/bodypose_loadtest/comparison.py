@@ -53,7 +53,39 @@ def read_report(path: Path) -> dict[str, Any]:
         raise ReportError(f"{path}: expected a load test's report, got {error}") from error
     if not isinstance(report, dict) or report.get("schema") != SCHEMA:
         raise ReportError(f"{path}: expected a report of schema {SCHEMA}, got something else")
+    if not isinstance(report.get("settings"), dict) or not isinstance(report.get("steps"), list):
+        raise ReportError(f"{path}: expected `settings` and `steps`, got others")
+    for number, step in enumerate(report["steps"]):
+        if wrong := _wrong_field(step):
+            raise ReportError(f"{path}: steps[{number}]: expected {wrong}")
     return report
+
+
+def _wrong_field(step: Any) -> str:
+    """What is expected of the first part of a step that a comparison could not read; "": none."""
+    if not isinstance(step, dict) or not isinstance(step.get("name"), str):
+        return "an object with a name"
+    if not isinstance(step.get("invalid"), list) or not isinstance(step.get("repeats"), list):
+        return "lists `invalid` and `repeats`"
+    latency, spread = step.get("latency_ms"), step.get("spread")
+    if not isinstance(latency, dict) or not isinstance(spread, dict):
+        return "objects `latency_ms` and `spread`"
+    for name, _ in COMPARED:
+        where = step if name == "throughput" else latency
+        if name not in where or not (where[name] is None or _is_amount(where[name])):
+            return f"{name} as a number from 0 on, or null"
+        bounds = spread.get(name)
+        if (
+            not isinstance(bounds, list)
+            or len(bounds) not in (0, 2)
+            or not all(map(_is_amount, bounds))
+        ):
+            return f"spread.{name} as two numbers from 0 on"
+    return ""
+
+
+def _is_amount(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e12
 
 
 def check_same_settings(new: Mapping[str, Any], old: Mapping[str, Any]) -> None:

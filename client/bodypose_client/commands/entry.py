@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import sys
 from collections.abc import Mapping
@@ -12,6 +13,8 @@ import typer
 from pose_runtime import __version__
 from pose_runtime.errors import PoseError
 from pose_runtime.extras import explained
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)  # any write may meet it
 
 
 def _say_version(asked: bool) -> None:
@@ -58,6 +61,14 @@ def run(app: typer.Typer, extra_of: Mapping[str, str]) -> None:
         app()
     except PoseError as error:
         complain(str(error))
+        sys.exit(1)
+    except OSError as error:
+        if error.errno not in _FULL:
+            raise
+        place = error.filename or "a file, perhaps in the temporary folder"
+        complain(
+            f"{place}: expected room to write, got `{error.strerror}`; make room, or set TMPDIR"
+        )
         sys.exit(1)
     except ModuleNotFoundError as error:
         problem = explained(error, extra_of)

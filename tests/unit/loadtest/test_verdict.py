@@ -7,7 +7,6 @@ from bodypose_loadtest.errors import PlanError, ReportError
 from bodypose_loadtest.knee import knee_is_settled, knee_of
 from bodypose_loadtest.orders import Loop
 from bodypose_loadtest.plan import LoadTestPlan
-from bodypose_loadtest.report import SCHEMA
 from bodypose_loadtest.scenarios import Load, Scenario
 from bodypose_loadtest.slo import Slo
 
@@ -123,10 +122,16 @@ def test_a_plan_that_cannot_work_is_refused_before_anything_starts(changes, prob
         LoadTestPlan(Scenario.STEADY, load, **changes)
 
 
-def test_a_report_is_read_from_its_folder(tmp_path):
-    (tmp_path / "report.json").write_text(json.dumps({"schema": SCHEMA, "steps": []}))
+def test_a_report_is_read_from_its_folder(tmp_path, report):
+    (tmp_path / "report.json").write_text(json.dumps(report))
 
-    assert read_report(tmp_path)["steps"] == []
+    assert len(read_report(tmp_path)["steps"]) == 3
+    for part, words in (("steps", "expected `settings` and `steps`"), ("spread", "steps.0.: ex")):
+        damaged = json.loads(json.dumps(report))
+        del (damaged if part in damaged else damaged["steps"][0])[part]
+        (tmp_path / "damaged.json").write_text(json.dumps(damaged))
+        with pytest.raises(ReportError, match=words):
+            read_report(tmp_path / "damaged.json")
     with pytest.raises(ReportError, match="expected a load test's report"):
         read_report(tmp_path / "none.json")
     (tmp_path / "other.json").write_text("[]")

@@ -95,7 +95,7 @@ def benchmark(
     from .conditions import Setting
     from .report import rows_of
     from .rivals import Contest, measured_graphs
-    from .run import read_gpu_results, read_results, run_benchmark
+    from .run import read_gpu_results, results_in, run_benchmark
     from .settings import Effort
 
     effort = Effort.QUICK if quick else Effort.FULL
@@ -127,7 +127,10 @@ def benchmark(
     if annotations and images:
         check_split(annotations, images, decode=check_images)
     contest = Contest(movenet, annotations)
-    known = read_results(output) if subject and output.exists() else None
+    known = None
+    if subject and output.exists():
+        with results_in(output) as known:
+            rows_of(known)  # that it has what is measured, before the measurement
     measurement = Measurement(timed=True)
 
     def keep(record: Mapping[str, Any]) -> None:
@@ -181,20 +184,23 @@ def benchmark_report(
     from .gpu_report import draw_clients
     from .plots import draw
     from .report import report, rows_of
-    from .run import BenchmarkError, read_gpu_results, read_results
+    from .run import BenchmarkError, page_from, read_gpu_results, results_in
 
     if gpu_record := read_gpu_results(results):
-        typer.echo(f"{draw_clients(gpu_record, results.parent)}")
+        with page_from(results):
+            typer.echo(f"{draw_clients(gpu_record, results.parent)}")
         return
-    record = read_results(results)
     if notes and not notes.is_file():
         raise BenchmarkError(f"{notes}: expected a Markdown file, got nothing there")
-    plots = draw(record, output.parent / "results")
-    files = {caption: f"results/{file.name}" for caption, file in plots.items()}
-    page = report(record, notes.read_text() if notes else "", files)
+    more = notes.read_bytes().decode(errors="replace") if notes else ""
+    with results_in(results) as record:
+        rows = rows_of(record)
+        plots = draw(record, output.parent / "results")
+        files = {caption: f"results/{file.name}" for caption, file in plots.items()}
+        page = report(record, more, files)
     with atomic_path(output) as temporary:
         temporary.write_text(page)
-    for row in rows_of(record):
+    for row in rows:
         if row.outcome is Outcome.MISSED:
             typer.echo(f"missed: {row.subject}: {row.measured}, goal {row.goal}")
     typer.echo(f"{output}  with {len(plots)} pictures")

@@ -45,10 +45,14 @@ def export_movenet(source: Path, out: Path, hw: tuple[int, int]) -> Artifact:
     import tf2onnx
 
     graph, tensors = read_movenet(source)
-    definition = _graph_def(graph, tensors, hw)
-    model, _ = tf2onnx.convert.from_graph_def(
-        definition, input_names=[f"{_INPUT}:0"], output_names=[f"{_OUTPUT}:0"], opset=_OPSET
-    )
+    try:
+        definition = _graph_def(graph, tensors, hw)
+        model, _ = tf2onnx.convert.from_graph_def(
+            definition, input_names=[f"{_INPUT}:0"], output_names=[f"{_OUTPUT}:0"], opset=_OPSET
+        )
+    except Exception as error:  # a graph may make any part of TensorFlow's importer fail
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise BackboneError(f"{source}: expected MoveNet's graph, got {reason}") from error
     with atomic_path(out) as temporary:
         onnx.save(model, temporary)
     return Artifact.record(out, "import-movenet-graph", settings={"network_hw": hw})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -97,6 +98,33 @@ def _refuse_missing_packages() -> None:
                 f"rivals: expected the package {package} for VGG19, got none; run"
                 f" {install_line('train', 'export')}, or leave them out with --subject or --quick"
             )
+
+
+@contextlib.contextmanager
+def results_in(path: Path) -> Iterator[dict[str, Any]]:
+    """The record that `tools benchmark` wrote, for a block that makes a page of it.
+
+    Raises:
+        BenchmarkError: it is none, or lacks what the block looks for.
+    """
+    record = read_results(path)
+    with page_from(path):
+        yield record
+
+
+@contextlib.contextmanager
+def page_from(path: Path) -> Iterator[None]:
+    """Inside, whatever a record lacks is one line: many functions read a part of it each."""
+    try:
+        yield
+    except PoseError:
+        raise
+    except Exception as error:  # a record by another hand may lack anything
+        raise BenchmarkError(
+            f"{path}: expected results of `tools benchmark`, got a record without a part of them"
+            f" ({type(error).__name__}: {' '.join(str(error).split())[:100]}); run `tools benchmark"
+            f" -o {path}`"
+        ) from error
 
 
 def read_results(path: Path) -> dict[str, Any]:

@@ -104,6 +104,10 @@ def _check(ordered: Sequence[Run]) -> None:
         counts = [run.train_images for run in ordered]
         raise ExperimentError(f"expected runs on different numbers of images, got {counts}")
     for run in ordered:
+        if not 0 <= run.metrics["AP"] < 1:
+            raise ExperimentError(
+                f"{run.name}: expected an AP from 0 to below 1 to fit, got {run.metrics['AP']:g}"
+            )
         others = [key for key in changes(run, ordered[-1]) if key not in _SCALED]
         if others:
             raise ExperimentError(

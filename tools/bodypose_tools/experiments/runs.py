@@ -8,9 +8,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import ValidationError
+from pydantic import (
+    BaseModel,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 
 from bodypose_tools.files.artifacts import Artifact, record_path
 from bodypose_tools.training.log import BEST_FILE, METRICS
@@ -51,6 +58,27 @@ class Run:
     latency_ratio: float | None = None  # to the first run of the table
 
 
+class _Data(BaseModel):
+    train_images: PositiveInt
+
+
+class _Described(BaseModel):
+    """What the record of a training run says, as far as tables need it."""
+
+    spec: dict[str, Any]
+    skeleton: dict[str, Any]
+    data: _Data
+    network_hw: tuple[PositiveInt, PositiveInt]
+    epoch: NonNegativeInt
+    val: dict[str, Annotated[float, Field(ge=-1, le=1)]]
+
+    @model_validator(mode="after")
+    def _has_all_metrics(self) -> _Described:
+        if missing := [name for name in METRICS if name not in self.val]:
+            raise ValueError(f"no {missing[0]}")
+        return self
+
+
 def read_run(folder: Path) -> Run:
     """A finished run from its record; best.keras itself may have stayed on another machine.
 
@@ -66,22 +94,21 @@ def read_run(folder: Path) -> Run:
     if settings.get("val") is None:
         raise ExperimentError(f"{best}: expected AP on a validation split, got none; give val_data")
     try:
-        spec = _spec_of_record(settings["spec"])
-        skeleton = Skeleton.from_json(settings["skeleton"])
-        train_images = settings["data"]["train_images"]
-    except (ValidationError, KeyError):
+        described = _Described.model_validate(settings)
+        spec = _spec_of_record(described.spec)
+        skeleton = Skeleton.from_json(described.skeleton)
+    except ValidationError:
         raise ExperimentError(
             f"{best}: expected a record of today's `tools train`, got an older one; train again"
         ) from None
-    height, width = settings["network_hw"]
     return Run(
         name=folder.name,
         sha256=artifact.sha256,
-        epoch=settings["epoch"],
+        epoch=described.epoch,
         num_epoch=spec.num_epoch,
-        train_images=train_images,
-        network_hw=(height, width),
-        metrics={name: settings["val"][name] for name in METRICS},
+        train_images=described.data.train_images,
+        network_hw=described.network_hw,
+        metrics={name: described.val[name] for name in METRICS},
         spec=spec,
         skeleton=skeleton,
         parents=artifact.parents,

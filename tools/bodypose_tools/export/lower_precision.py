@@ -148,8 +148,10 @@ def float_layers_in(record: Path) -> tuple[str, ...]:
         RecordError: the file is neither, or is of a time when records did not name the layers.
     """
     raw = read_record(record, {})
-    candidate = raw.get("candidate", {})
-    settings = raw.get("settings") or candidate.get("settings") or {}
+    candidate = raw.get("candidate")
+    settings = raw.get("settings") or (
+        candidate.get("settings") if isinstance(candidate, dict) else None
+    )
     layers = settings.get("float_layers") if isinstance(settings, dict) else None
     if not isinstance(layers, list) or not all(isinstance(name, str) for name in layers):
         raise RecordError(

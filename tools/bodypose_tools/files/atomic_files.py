@@ -32,6 +32,26 @@ def disk_errors(path: Path) -> Iterator[None]:
         ) from error
 
 
+def reserve(path: Path, size: int) -> None:
+    """Find out that the disk is full before a library does, which may crash.
+
+    Args:
+        path: of a file that is to be written.
+        size: bytes that it will have, at least.
+
+    Raises:
+        DiskError: there is no room for it.
+    """
+    with disk_errors(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".")
+        try:
+            if hasattr(os, "posix_fallocate"):  # not on macOS
+                os.posix_fallocate(handle, 0, size)
+        finally:
+            os.close(handle)
+            Path(name).unlink()
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that replaces it when the block ends without an error."""

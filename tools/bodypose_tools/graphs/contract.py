@@ -56,9 +56,9 @@ def _load(path: Path) -> Any:
     try:
         model = onnx.load(path, load_external_data=False)
         _refuse_other_files(path, model)
-        onnx.checker.check_model(model)
+        onnx.checker.check_model(model, full_check=True)  # types and shapes, too
     except (
-        *(DecodeError, onnx.checker.ValidationError),
+        *(DecodeError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError),
         *(OSError, ValueError, RecursionError, MemoryError, RuntimeError),
     ) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
@@ -119,7 +119,10 @@ def _dtype_and_sides(tensor_type: Any) -> tuple[str, list[int | None]]:
     """The dtype by its KServe name, and the sides of the shape; None where a side is dynamic."""
     from onnx import helper
 
-    numpy_dtype = helper.tensor_dtype_to_np_dtype(tensor_type.elem_type)
+    try:
+        numpy_dtype = helper.tensor_dtype_to_np_dtype(tensor_type.elem_type)
+    except (KeyError, ValueError):  # a number that is no type of ONNX
+        return f"type {tensor_type.elem_type}", []
     dtypes = [name for name, dtype in NUMPY_DTYPES.items() if numpy_dtype == dtype]
     sides = [side.dim_value or None for side in tensor_type.shape.dim]
     return dtypes[0] if dtypes else str(numpy_dtype), sides

@@ -87,7 +87,13 @@ def images_in_data_file(path: Path, count: int, network_hw: tuple[int, int]) -> 
                 " it and give --cal-image-dir to make it again, or lower --batches"
             )
         for row in range(count):
-            yield stored[row]
+            try:
+                yield stored[row]
+            except OSError as error:
+                raise CalibrationError(
+                    f"{path}: expected whole pixels, got damaged ones in image {row}; delete it,"
+                    " and give --cal-image-dir to make it again"
+                ) from error
 
 
 # `trtexec --calib` reads a cache with this header and ignores others.
@@ -146,7 +152,7 @@ def read_cache(
             f"{path}: expected scales of the equalised graph {graph[:12]}, got those of"
             f" {str(artifact.settings.get('graph'))[:12]} (other calibration images?); {again}"
         )
-    header, *lines = path.read_text().splitlines() or [""]
+    header, *lines = path.read_bytes().decode(errors="replace").splitlines() or [""]
     if not header.startswith("TRT-"):
         raise CalibrationError(
             f"{path}: expected a TensorRT calibration cache, got {header[:40]!r}"

@@ -73,6 +73,8 @@ def pixels_for(model: Path, folder: Path | None, inputs: Path | None) -> NDArray
                 f" {batch.dtype} {batch.shape}"
             )
         batches.append(batch)
+    if not sum(map(len, batches)):
+        raise ComparisonError(f"{inputs}: expected at least one image, got none")
     return np.concatenate(batches)
 
 
@@ -90,7 +92,11 @@ def saved_outputs(path: Path, spec: PipelineSpec) -> ModelOutputs:
     """
     runs = load_outputs(path)
     names = [spec.peaks.name, spec.limb_scores.name]
-    if not runs or any(name not in outputs for outputs in runs[-1].outputs for name in names):
+    if (
+        not runs
+        or not runs[-1].outputs
+        or any(name not in outputs for outputs in runs[-1].outputs for name in names)
+    ):
         raise ComparisonError(f"{path}: expected the outputs {' and '.join(names)} of a runner")
     run = runs[-1]
     peaks, limb_scores = (np.concatenate([o[name] for o in run.outputs]) for name in names)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +12,7 @@ from numpy.typing import NDArray
 
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.graphs.contract import spec_in_onnx
+from pose_runtime.errors import PoseError
 from pose_runtime.spec import PipelineSpec
 
 from .cpu import onnx_session, openvino_model
@@ -21,6 +24,10 @@ if TYPE_CHECKING:
 
 
 ENGINE_SUFFIXES = (".plan", ".engine")
+
+
+class PredictorError(PoseError):
+    """A model file whose graph does not load, or does not run."""
 
 
 def network_predictor(network: keras.Model, spec: PipelineSpec) -> Predictor:
@@ -57,7 +64,40 @@ def open_predictor(
         ModelFileError, OnnxError: the file is not a model of this project.
         EngineError: the engine cannot run here; the message says what to install or where to run.
         MissingArtifactError, StaleArtifactError: no such file, or it changed after it was made.
+        PredictorError: the runtime refuses the graph, now or when it runs.
     """
+    with _of_a_network(model):
+        predict, spec, artifact = _opened(model, runtime, threads)
+    expected = (spec.peaks.dims, spec.limb_scores.dims)
+
+    def checked(batch: NDArray[np.uint8]) -> tuple[Floats, Floats]:
+        with _of_a_network(model):
+            outputs = predict(batch)
+        got = tuple(output.shape[1:] for output in outputs)
+        if got != expected:
+            raise PredictorError(f"{model}: expected outputs of {expected}, got {got}")
+        return outputs
+
+    return checked, spec, artifact
+
+
+@contextlib.contextmanager
+def _of_a_network(model: Path) -> Iterator[None]:
+    """Inside, whatever a runtime says about a graph of somebody else is one line."""
+    try:
+        yield
+    except PoseError:
+        raise
+    except Exception as error:  # a graph may make any part of a runtime fail in any way
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+        raise PredictorError(
+            f"{model}: expected a network that runs, got {reason}; export it again"
+        ) from error
+
+
+def _opened(
+    model: Path, runtime: GraphRuntime, threads: int | None
+) -> tuple[Predictor, PipelineSpec, Artifact]:
     if model.suffix == ".onnx":
         artifact = Artifact.open(model)
         spec = spec_in_onnx(model)

@@ -8,6 +8,7 @@ as batches depend on seed, epoch and step only, has the batches that it had.
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import keras
 import numpy as np
 
+from bodypose_tools.files.atomic_files import disk_errors, reserve
 from bodypose_tools.files.json_records import read_record, write_record
 from pose_runtime.errors import PoseError
 from pose_runtime.paths import Inside
@@ -23,6 +25,7 @@ from .processes import ALONE, Processes
 from .spec import TrainSpec
 
 STATE_FILE = "checkpoint.json"
+_HDF5_OVERHEAD = 4096  # bytes of a data set beside its numbers
 _WEIGHTS_FILES = ("0.checkpoint.weights.h5", "1.checkpoint.weights.h5")
 
 
@@ -87,8 +90,17 @@ class Checkpoint(keras.callbacks.Callback):
                     " lower base_learning_rate and --resume from the checkpoint before"
                 )
         self._saved = next(name for name in _WEIGHTS_FILES if name != self.state.weights)
-        with self._processes.own_work():
-            self.model.save_weights(self.folder / self._saved)
+        path = self.folder / self._saved
+        path.unlink(missing_ok=True)  # nothing names it: its room is free
+        reserve(path, self._bytes())  # HDF5 ends the process where a write fails
+        with self._processes.own_work(), disk_errors(path):
+            self.model.save_weights(path)
+
+    def _bytes(self) -> int:
+        """What a file of weights and the optimizer's state takes, at most."""
+        variables = [*self.model.variables, *self.model.optimizer.variables]
+        numbers = sum(math.prod(variable.shape) for variable in variables)
+        return 8 * numbers + _HDF5_OVERHEAD * len(variables)
 
     def commit(self) -> None:
         """Make what was saved the checkpoint."""

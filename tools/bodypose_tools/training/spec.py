@@ -153,7 +153,7 @@ class DistillationConfig(Section):
 class TrainSpec(Section):
     """A whole training spec, the file given to `tools train -e`."""
 
-    random_seed: int = 42
+    random_seed: int = Field(42, ge=0, lt=2**32)
     num_epoch: int = Field(100, gt=0)
     checkpoint_n_epoch: int = Field(5, gt=0, description="epochs between resumable checkpoints")
     validation_every_n_epoch: int = Field(5, gt=0)

@@ -34,6 +34,11 @@ def app_that_raises(error):
     [
         (PoseError("depth: expected 3, got 4"), "error: depth: expected 3, got 4\n"),
         (
+            OSError(28, "No space left on device", "/tmp/x"),
+            "error: /tmp/x: expected room to write, got `No space left on device`; make room, or"
+            " set TMPDIR\n",
+        ),
+        (
             ModuleNotFoundError("No module named 'cv2'", name="cv2"),
             "error: expected the package cv2, got none; run `pip install -e '.[tools]' -c"
             " constraints.txt`\n",
