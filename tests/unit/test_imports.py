@@ -54,7 +54,7 @@ MAY_IMPORT_PACKAGES = {
     "bodypose_tools.benchmark": "bodypose_tools bodypose_client pose_runtime numpy cv2 grpc keras"
     " onnx onnxruntime openvino matplotlib psutil simplejpeg skimage tritonclient typer google"
     " tensorflow tf2onnx torch",
-    "bodypose_tools.benchmark.quantiser_runs": "modelopt nncf numpy onnx onnxruntime",
+    "bodypose_tools.benchmark.quantiser_runs": "modelopt nncf numpy onnx onnxruntime openvino",
 }
 
 # Room of tools -> the rooms of tools that it may import: only ones further down.
