@@ -7,13 +7,14 @@ import json
 import pytest
 from typer.testing import CliRunner
 
-from bodypose_tools.benchmark import crowds, report
+from bodypose_tools.benchmark import crowds, report, rivals
 from bodypose_tools.benchmark.conditions import Setting
 from bodypose_tools.benchmark.rivals import Contest
 from bodypose_tools.benchmark.run import SCHEMA, BenchmarkError, read_results, run_benchmark
 from bodypose_tools.benchmark.settings import Effort
 from bodypose_tools.cli import app
 from bodypose_tools.data.photos import photo_jpeg
+from bodypose_tools.files.shipped import SHIPPED_MODEL
 from bodypose_tools.runtimes.clock import compared, take_turns
 from pose_runtime.grouping import group_poses
 from pose_runtime.spec import PipelineSpec
@@ -142,6 +143,23 @@ def results() -> dict:
             },
         },
     }
+
+
+@pytest.mark.parametrize(("flags", "in_int8"), [("avx2", 0), ("avx2 avx512_vnni", 2)])
+def test_of_the_shipped_model_both_sizes_run_and_int8_where_its_sums_are_exact(
+    flags, in_int8, monkeypatch
+):
+    monkeypatch.setattr(rivals, "cpu_flags", lambda: frozenset(flags.split()))
+    sides = rivals.our_sides(SHIPPED_MODEL, ("f32", "bf16"))
+    assert sum("in INT8, openvino bf16" in name for name in sides) == in_int8
+    assert {"bodypose-s, openvino f32", "bodypose-xs, openvino bf16"} <= set(sides)
+    assert all(graph.is_file() for graph, _ in sides.values())
+    assert len(rivals.measured_graphs(SHIPPED_MODEL)) == 2 + in_int8
+
+
+def test_of_another_model_its_own_graph_alone_runs(tmp_path):
+    sides = rivals.our_sides(tmp_path / "mine.onnx", ("f32",))
+    assert sides == {"mine, openvino f32": (tmp_path / "mine.onnx", "f32")}
 
 
 XS = "bodypose-xs in INT8, openvino bf16"
