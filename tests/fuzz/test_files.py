@@ -138,10 +138,11 @@ KINDS = (
 def kinds(tmp_path_factory, drawn_coco, tiny_onnx, tiny_keras) -> dict[str, Kind]:
     made = tmp_path_factory.mktemp("right")
     tiny = tiny_onnx(made / "tiny.onnx", SPEC)
-    return dict(_kinds(made, drawn_coco, tiny, tiny_keras))
+    return dict(kinds_in(made, drawn_coco, tiny, tiny_keras))
 
 
-def _kinds(made: Path, coco: Path, tiny: Path, keras: Path) -> Iterator[tuple[str, Kind]]:
+def kinds_in(made: Path, coco: Path, tiny: Path, keras: Path) -> Iterator[tuple[str, Kind]]:
+    """Each kind by its name; right files are written below `made`."""
     none = made / "none.json"
     as_json, as_yaml, as_text = mutate.json_mutant, mutate.yaml_mutant, mutate.text_mutant
 

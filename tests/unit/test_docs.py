@@ -89,3 +89,29 @@ def test_every_room_is_on_the_map(package, page):
     text = (ROOT / "docs" / page).read_text()
     assert rooms
     assert not {room for room in rooms if not re.search(rf"[`>]{room}[`<]", text)}
+
+
+_NAMED = re.compile(r"`((?:[\w/]*/)?test_\w+(?:\.py)?)`")
+
+
+@pytest.mark.parametrize("page", ["security.md", "operations.md"])
+def test_each_test_that_a_promise_names_exists(page):
+    paths = list((ROOT / "tests").rglob("test_*.py"))
+    files = {path.name for path in paths}
+    functions = {name for path in paths for name in re.findall(r"def (test_\w+)", path.read_text())}
+    named = _NAMED.findall((ROOT / "docs" / page).read_text())
+    assert len(named) > 5
+    missing = [
+        name
+        for name in named
+        if not ((ROOT / name).is_file() or name.rpartition("/")[2] in files or name in functions)
+    ]
+    assert missing == []
+
+
+def test_each_promise_of_security_names_its_test():
+    text = (ROOT / "docs" / "security.md").read_text()
+    table = text.split("| promise | how | test |\n|---|---|---|\n")[1].split("\n\n")[0]
+    rows = [line.strip("|").split("|") for line in table.splitlines()]
+    assert len(rows) > 8
+    assert [row[0].strip() for row in rows if not _NAMED.search(row[-1])] == []

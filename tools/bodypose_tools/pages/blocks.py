@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -218,6 +219,26 @@ def fuzz(records: Records) -> str:
     )
 
 
+def hostile(records: Records) -> str:
+    record = records["hostile"]
+    answers: Counter[str] = Counter()
+    for kind in record["kinds"].values():
+        for answer, count in kind["answers"].items():
+            answers[answer.partition(":")[0]] += count
+    slowest = max(kind["ms"]["max"] for kind in record["kinds"].values()) / 1e3
+    images = record["kinds"]["images"]
+    return _lines(
+        [
+            f"[hostile.json](results/hostile.json): {record['inputs']} inputs of"
+            f" {len(record['kinds'])} kinds, of which {images['inputs']} are images;"
+            f" {answers['answered']} answered, {answers['refused']} refused in one line,"
+            f" {record['tracebacks']} tracebacks. The slowest took {slowest:.1f} s, the slowest"
+            f" image {images['ms']['max'] / 1e3:.1f} s; the process had {record['peak_mib']} MiB at"
+            " its peak, its libraries included."
+        ]
+    )
+
+
 def input_profile(records: Records) -> str:
     record = records["input_profile"]
     rates = record["images_per_second"]
@@ -313,7 +334,7 @@ BLOCKS: Final[Mapping[str, Mapping[str, Callable[[Records], str]]]] = {
     "docs/bulk.md": {"bulk": bulk},
     "docs/operations.md": {"scale-out": scale_out, "soak": soak},
     "docs/fleet.md": {"sizing": sizing},
-    "docs/security.md": {"isolation": isolation, "fuzz": fuzz},
+    "docs/security.md": {"isolation": isolation, "fuzz": fuzz, "hostile": hostile},
 }
 PERFORMANCE: Final = "docs/performance.md"
 LOAD_TEST: Final = "docs/load-testing.md"
