@@ -49,7 +49,8 @@ _SCORES = {
 # Network -> its gates, and its speed, in INT8.
 _INT8 = {
     "`bodypose-s`, for CPUs": ("int8-gate", "int8"),
-    "`bodypose-s`, for CPUs, with bfloat16 for the rest": ("int8-gate-bf16", None),
+    "`bodypose-s` as shipped, with bfloat16 for the rest": ("int8-gate-bf16", None),
+    "`bodypose-xs` as shipped, with bfloat16 for the rest": ("int8-gate-xs-bf16", None),
     "`bodypose-s`, for TensorRT": ("int8-gate-signed", "int8-signed"),
     "`bodypose-s` pruned": ("int8-gate-pruned", "int8-pruned"),
     "`bodypose-vgg19`": ("int8-gate-vgg19", "int8-vgg19"),
