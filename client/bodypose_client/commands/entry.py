@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
+import shutil
 import sys
 from collections.abc import Mapping
 from typing import Annotated
@@ -63,12 +65,15 @@ def run(app: typer.Typer, extra_of: Mapping[str, str]) -> None:
         complain(str(error))
         sys.exit(1)
     except OSError as error:
-        if error.errno not in _FULL:
+        place, reason, number = error.filename, error.strerror, error.errno
+        if isinstance(error, shutil.Error):  # of a folder: source, target and reason of each file
+            _, place, reason = error.args[0][0]
+            number = errno.ENOSPC if os.strerror(errno.ENOSPC) in reason else None
+            reason = os.strerror(errno.ENOSPC)
+        if number not in _FULL:
             raise
-        place = error.filename or "a file, perhaps in the temporary folder"
-        complain(
-            f"{place}: expected room to write, got `{error.strerror}`; make room, or set TMPDIR"
-        )
+        place = place or "a file, perhaps in the temporary folder"
+        complain(f"{place}: expected room to write, got `{reason}`; make room, or set TMPDIR")
         sys.exit(1)
     except ModuleNotFoundError as error:
         problem = explained(error, extra_of)

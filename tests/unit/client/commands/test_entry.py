@@ -1,3 +1,4 @@
+import shutil
 import subprocess
 import sys
 
@@ -33,6 +34,11 @@ def app_that_raises(error):
     ("error", "said"),
     [
         (PoseError("depth: expected 3, got 4"), "error: depth: expected 3, got 4\n"),
+        (
+            shutil.Error([("a", "/tmp/b", "[Errno 28] No space left on device: 'a' -> '/tmp/b'")]),
+            "error: /tmp/b: expected room to write, got `No space left on device`; make room, or"
+            " set TMPDIR\n",
+        ),
         (
             OSError(28, "No space left on device", "/tmp/x"),
             "error: /tmp/x: expected room to write, got `No space left on device`; make room, or"
