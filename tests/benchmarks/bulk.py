@@ -1,7 +1,7 @@
 """`tools bulk` against the network alone on the same cores, by workers, and over many images.
 
 Each round has three sides in turns: the network alone on ready pixels, a worker on each core
-without Ray, and with it. A side's time begins when its first worker has opened the network.
+without Ray, and with it. A worker's time begins when it has opened the network.
 
 python -m tests.benchmarks.bulk --images ../shared/coco/val --out docs/results/bulk.json
 """
@@ -60,11 +60,33 @@ def openvino_job(model: Path, folder: Path) -> Job:
 
 
 @dataclass(frozen=True, slots=True)
+class Piece:
+    """Images that a worker has done; times as in `Done`."""
+
+    images: int
+    began: float
+    ended: float
+    cpu_s: float
+    worker: int
+
+
+@dataclass(frozen=True, slots=True)
 class Pace:
     """Of one side in one round."""
 
-    images_per_s: float  # from the start of the first part to the end of the last
+    images_per_s: float  # of all workers, each from the start of its first part to its last's end
     cpu_ms: float  # processor time of the workers for an image
+
+    @classmethod
+    def of(cls, pieces: Sequence[Piece]) -> Pace:
+        """One worker may begin before another is ready: each has its own time."""
+        rate = 0.0
+        for worker in {piece.worker for piece in pieces}:
+            own = [piece for piece in pieces if piece.worker == worker]
+            seconds = max(piece.ended for piece in own) - min(piece.began for piece in own)
+            rate += sum(piece.images for piece in own) / seconds
+        images = sum(piece.images for piece in pieces)
+        return cls(rate, 1e3 * sum(piece.cpu_s for piece in pieces) / images)
 
 
 def bulk_pace(start: Start, model: Path, images: Path, per_worker: int, workers: int) -> Pace:
@@ -80,8 +102,12 @@ def bulk_pace(start: Start, model: Path, images: Path, per_worker: int, workers:
             dones = list(working)
     assert [done.failure for done in dones] == [None] * len(parts)
     assert sum(done.counts.images - done.counts.errors for done in dones) == count
-    seconds = max(done.ended for done in dones) - min(done.began for done in dones)
-    return Pace(count / seconds, 1e3 * sum(done.cpu_s for done in dones) / count)
+    return Pace.of(
+        [
+            Piece(each.counts.images, each.began, each.ended, each.cpu_s, each.worker)
+            for each in dones
+        ]
+    )
 
 
 def alone_pace(model: Path, images: Path, per_worker: int, workers: int) -> Pace:
@@ -92,9 +118,7 @@ def alone_pace(model: Path, images: Path, per_worker: int, workers: int) -> Pace
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(workers, context, _open_alone, (job.by, jpegs)) as pool:
         pieces = [per_worker // PARTS_OF_A_WORKER] * (PARTS_OF_A_WORKER * workers)
-        times = list(pool.map(_predict_alone, pieces))
-    seconds = max(ended for _, ended, _ in times) - min(began for began, _, _ in times)
-    return Pace(sum(pieces) / seconds, 1e3 * sum(cpu_s for _, _, cpu_s in times) / sum(pieces))
+        return Pace.of(list(pool.map(_predict_alone, pieces)))
 
 
 def _open_alone(network: Network, jpegs: list[bytes]) -> None:
@@ -104,14 +128,15 @@ def _open_alone(network: Network, jpegs: list[bytes]) -> None:
     _alone = predict, np.stack(pixels)
 
 
-def _predict_alone(count: int) -> tuple[float, float, float]:
+def _predict_alone(count: int) -> Piece:
     assert _alone is not None
     predict, pixels = _alone
     began, cpu_began_s = time.time(), time.process_time()
     for number in range(count):
         index = number % len(pixels)
         predict(pixels[index : index + 1])
-    return began, time.time(), time.process_time() - cpu_began_s
+    cpu_s = time.process_time() - cpu_began_s
+    return Piece(count, began, time.time(), cpu_s, os.getpid())
 
 
 def against_the_network(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ class Done:
 
     began, ended: seconds since 1970.
     cpu_s: processor time of all threads of the worker.
+    worker: its process.
     """
 
     number: int
@@ -35,6 +37,7 @@ class Done:
     began: float
     ended: float
     cpu_s: float
+    worker: int
     failure: str | None = None
 
 
@@ -64,7 +67,7 @@ class Worker:
             except PoseError as error:
                 failure = str(error)
         cpu_s = time.process_time() - cpu_began_s
-        return Done(part.number, counts, began, time.time(), cpu_s, failure)
+        return Done(part.number, counts, began, time.time(), cpu_s, os.getpid(), failure)
 
 
 def _opened(job: Job) -> tuple[Find, Skeleton]:
