@@ -70,6 +70,8 @@ BESIDE = {
     "tools sample-calibration-images": "-a {json} -i {img} -n 1 -o {new}/sample",
     "tools gate": "no.onnx no2.onnx -a {json} -i {img}",
     "tools benchmark": "no.onnx -a {json} -i {img} -o {new}/benchmark.json",
+    "tools compare-quantisers": "no.onnx -a {json} -i {img} --cal-image-dir . -q onnxruntime"
+    " -o {new}/quantisers.json",
     "tools compare-modes": "no.keras -a {json} -i {img}",
     "tools compare-sizes": "no.keras -a {json} -i {img} -d 64,64,3",
     "pose-client evaluate": "-a {json} -i {img} --url grpc://127.0.0.1:1/none --timeout 0.1",

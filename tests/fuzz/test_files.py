@@ -85,6 +85,7 @@ class Kind:
 OPTIONS: dict[str, str | None] = {
     "annotations": None,  # test_annotations.py
     "gate_annotations": None,
+    "check_annotations": None,
     "images": None,  # hostile_images.py
     "gate_images": None,
     "sample_images": None,
@@ -107,6 +108,7 @@ OPTIONS: dict[str, str | None] = {
     "pretrained": "weights",
     "network": "onnx",
     "model": "onnx",
+    "file": "onnx",
     "one": "onnx",
     "candidate": "onnx",
     "float_model": "onnx",

@@ -43,6 +43,8 @@ def _load(path: Path) -> Any:
     import onnx
     from google.protobuf.message import DecodeError
 
+    if not path.is_file():
+        raise OnnxError(f"{path}: expected an ONNX model, got no such file; run `tools export`")
     if path.stat().st_size > _MAX_BYTES:
         raise OnnxError(
             f"{path}: expected an ONNX model of at most {_MAX_BYTES} bytes, got"
