@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from bodypose_loadtest.result import with_table
 from bodypose_tools.benchmark.gpu_report import gpu_section, served_at_best
+from bodypose_tools.benchmark.quantisers import quantisers_table
 from bodypose_tools.benchmark.report import report
 from bodypose_tools.deploying.sizing import sizing_table
 from bodypose_tools.experiments.data_scaling import scaling_table
@@ -176,6 +177,10 @@ def pruned(network: str) -> Callable[[Records], str]:
     return table
 
 
+def quantisers(records: Records) -> str:
+    return _lines(quantisers_table(records["quantisers"]))
+
+
 def soak(records: Records) -> str:
     record = records["soak"]
     server, client = (record["resources"][name] for name in ("server_mib", "client_mib"))
@@ -333,6 +338,7 @@ BLOCKS: Final[Mapping[str, Mapping[str, Callable[[Records], str]]]] = {
         "prune-bodypose-vgg19": pruned("bodypose-vgg19"),
     },
     "docs/bulk.md": {"bulk": bulk},
+    "docs/quantisers.md": {"quantisers": quantisers},
     "docs/operations.md": {"scale-out": scale_out, "soak": soak},
     "docs/fleet.md": {"sizing": sizing},
     "docs/security.md": {"isolation": isolation, "fuzz": fuzz, "hostile": hostile},

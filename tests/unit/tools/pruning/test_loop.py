@@ -41,7 +41,7 @@ def quick(monkeypatch) -> None:
             raise PruneError("expected more channels")
         write(channels, out, "prune", Artifact.open(model))
 
-    def train(spec, folder, *, resume, say, stage):
+    def train(spec, folder, *, resume, say, stage, check_images):
         assert resume
         say("epoch 2/2")
         parent = Artifact.open(spec.pretrained_weights)
