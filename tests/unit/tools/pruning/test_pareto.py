@@ -93,13 +93,3 @@ def test_the_picture_has_a_panel_per_cost(tmp_path):
     draw_trade_off(TradeOff("n", "v", {}, 0.01, (point("unpruned", 9, 0.1),)), tmp_path / "two.png")
     three, two = (cv2.imread(str(tmp_path / f"{name}.png")) for name in ("three", "two"))
     assert three.shape[1] > two.shape[1] > 600
-
-
-def test_the_documents_show_the_results_as_they_are():
-    results = ROOT / "docs/results/prune.json"
-    if not results.exists():
-        pytest.skip("no results: run `tools optimize ... --json docs/results/prune.json`")
-    page = (ROOT / "docs/optimising.md").read_text().splitlines()
-    for run in json.loads(results.read_text())["networks"].values():
-        missing = set(TradeOff.from_json(run).table()) - set(page)
-        assert not missing

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from bodypose_client.errors import AnnotationError
 from bodypose_tools.cli import app
-from bodypose_tools.data.coco import DatasetError, ImageRecord
+from bodypose_tools.data.coco import ImageRecord
 from bodypose_tools.files.artifacts import sha256_of
 from bodypose_tools.quantisation.sampling import (
     MANIFEST,
@@ -101,6 +102,6 @@ def test_a_missing_image_is_named_before_anything_is_copied(drawn_coco, tmp_path
     images.mkdir()
     (images / "1.png").write_bytes((drawn_coco / "1.png").read_bytes())
     settings = SamplingSettings(num_images=2)
-    with pytest.raises(DatasetError, match=r"got no 2\.png"):
+    with pytest.raises(AnnotationError, match=r"2\.png.*No such file"):
         sample_calibration_images(drawn_coco / "people.json", images, tmp_path / "out", settings)
     assert not (tmp_path / "out").exists()
