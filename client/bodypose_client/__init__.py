@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         AnnotationError,
         ClientClosed,
         ClientError,
+        DiskError,
         FileError,
         ModelNotFound,
         NotAPoseModel,
@@ -62,7 +63,7 @@ _MODULES = {
     "pose_runtime.spec": "ImageLimits PipelineSpec",
     "bodypose_client.async_client": "AsyncPoseClient",
     "bodypose_client.errors": "AccessDenied AddressError AnnotationError ClientClosed ClientError"
-    " FileError ModelNotFound NotAPoseModel RateLimited RequestRejected ServerBusy"
+    " DiskError FileError ModelNotFound NotAPoseModel RateLimited RequestRejected ServerBusy"
     " ServerTimeout ServerUnavailable SharedMemoryRefused TlsFailed WrongProtocol",
     "bodypose_client.evaluation": "Evaluation evaluate_server open_split",
     "bodypose_client.files.picture_file": "write_picture",
@@ -122,6 +123,7 @@ __all__ = [  # noqa: RUF022  grouped as the page does
     "ClientClosed",
     "ClientError",
     "ContractError",
+    "DiskError",
     "FileError",
     "ImageError",
     "MissingPackage",
