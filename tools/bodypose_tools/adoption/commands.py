@@ -65,6 +65,10 @@ def adopt(
     """
     if (check_annotations is None) != (images is None):
         raise typer.BadParameter("expected both or none", param_hint="--check-annotations/--images")
+    if check_annotations is not None and images is not None:
+        from bodypose_client.image_check import check_split
+
+        check_split(check_annotations, images, limit)
     given = Convention(
         heatmaps=heatmaps,
         affinity=affinity,
