@@ -20,7 +20,8 @@ from bodypose_tools.cli import app
 from bodypose_tools.data.photos import images_in
 from bodypose_tools.evaluation.offline import evaluate_model
 from bodypose_tools.files.shipped import SHIPPED_MODEL
-from bodypose_tools.graphs.index import OnnxGraph, replace_nodes
+from bodypose_tools.graphs.index import OnnxGraph
+from bodypose_tools.graphs.storage import unfold_casts
 from bodypose_tools.networks.decoding import DecodeSettings, decode_fields
 from bodypose_tools.networks.fields import Fields
 from bodypose_tools.quantisation.placement import place, prepare
@@ -135,14 +136,8 @@ class Photos(ort.CalibrationDataReader):
 def _quantised(activations: ort.QuantType, symmetric: bool) -> Callable[[Path, Path, Path], None]:
     def change(raw: Path, out: Path, photos: Path) -> None:
         unfolded, ready = out.with_suffix(".floats.onnx"), out.with_suffix(".ready.onnx")
-        model = onnx.load(raw)
+        model = unfold_casts(onnx.load(raw))
         graph = OnnxGraph(model)
-        folded = [n for n in graph.nodes if n.op_type == "Cast" and graph.is_constant(n.output[0])]
-        # Kernels stored as float16, which a quantiser takes for activations.
-        floats = [
-            onnx.numpy_helper.from_array(graph.constant(n.output[0]), n.output[0]) for n in folded
-        ]
-        replace_nodes(model, [node for node in graph.nodes if node not in folded], floats)
         onnx.save(model, unfolded)
         quant_pre_process(str(unfolded), str(ready), skip_symbolic_shape=True)
         heads = [n.name for n in graph.nodes if n.name in graph.leading_to_outputs()]
