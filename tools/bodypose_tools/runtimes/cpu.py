@@ -23,11 +23,17 @@ def onnx_session(model: Path | bytes, threads: int = 0) -> onnxruntime.Inference
         model: ONNX file, or its bytes.
         threads: number of threads; 0: all cores.
     """
+    import onnx
     import onnxruntime
+
+    from bodypose_tools.graphs.quantised import has_activation_scales_by_channel
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    graph = onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(model)
+    if has_activation_scales_by_channel(graph):
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
     source = model if isinstance(model, bytes) else str(model)
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
 

@@ -3,12 +3,14 @@
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from bodypose_tools.graphs.quantised import has_activation_scales_by_channel
 from bodypose_tools.results import machine
 from bodypose_tools.runtimes.cpu import int8_warning
 from pose_runtime.extras import install_line
-from tests.unit.tools.tiny_graphs import Tiny
+from tests.unit.tools.tiny_graphs import Tiny, run
 
 SIGNAL_AFTER_TWO_MODELS = """
 import faulthandler, gc, signal, sys
@@ -60,3 +62,22 @@ def test_int8_is_warned_of_where_sums_of_16_bits_overflow(flags, warned, tmp_pat
 def test_a_machine_that_does_not_say_what_it_has_is_not_warned(tmp_path, monkeypatch):
     monkeypatch.setattr(machine, "_CPUINFO", tmp_path / "nothing")
     assert int8_warning() is None
+
+
+def test_activations_with_a_scale_for_each_channel_run():
+    tiny = Tiny()
+    stem = tiny.stem()
+    scale = tiny.constant("scale", np.linspace(0.01, 0.1, 16, dtype=np.float32))
+    zero = tiny.constant("zero", np.zeros(16, np.uint8))
+    made = tiny.op("QuantizeLinear", "to_levels", stem, scale, zero, axis=1)
+    made = tiny.op("DequantizeLinear", "back", made, scale, zero, axis=1)
+    kernel = tiny.constant("kernel", np.ones((16, 1, 3, 3), np.int8))
+    ones = tiny.constant("ones", np.full(16, 0.5, np.float32))
+    nothing = tiny.constant("nothing", np.zeros(16, np.int8))
+    weights = tiny.op("DequantizeLinear", "weights", kernel, ones, nothing, axis=0)
+    layer = tiny.op("Conv", "depthwise", made, weights, group=16, pads=[1] * 4)
+    tiny.op("QuantizeLinear", "ends", layer, scale, zero, axis=1)
+    tiny.op("DequantizeLinear", "end", "ends_out", scale, zero, axis=1)
+    model = tiny.model("end_out")
+    assert has_activation_scales_by_channel(model)
+    assert run(model)[0].shape == (1, 16, 8, 8)
