@@ -269,7 +269,7 @@ def main() -> None:
         }
     measurement.write(
         asked.out,
-        record,
+        {"schema": "bodypose-bulk/1", **record},
         models=[SHIPPED_MODEL],
         data=[asked.images],
         repeats={"rounds": asked.rounds, "order": "in turn, order alternating"},

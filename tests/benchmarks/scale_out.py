@@ -258,7 +258,8 @@ def main() -> None:
     out = parser.parse_args().out
     measurement = Measurement()
     with tempfile.TemporaryDirectory() as folder:
-        record = scale_out(Path(folder), BALANCERS, lambda line: print(line))  # noqa: T201
+        made = scale_out(Path(folder), BALANCERS, lambda line: print(line))  # noqa: T201
+        record = {"schema": "bodypose-fleet/1", **made}
         measurement.write(
             out, record, models=[Path(folder) / "one.onnx", Path(folder) / "two.onnx"]
         )
