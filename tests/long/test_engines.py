@@ -8,7 +8,7 @@ import pytest
 
 from bodypose_tools.engines.build import build_engine, engine_record
 from bodypose_tools.files.artifacts import Artifact, record_path
-from bodypose_tools.files.shipped import SHIPPED_MODEL
+from bodypose_tools.files.shipped import ShippedModel, float_graph
 from bodypose_tools.graphs.contract import spec_in_onnx
 from bodypose_tools.graphs.float16 import to_half
 from bodypose_tools.quantisation.placement import place, prepare
@@ -16,7 +16,8 @@ from bodypose_tools.quantisation.qdq import insert_qdq
 from pose_runtime.spec import PipelineSpec
 from tests.unit.tools.engines.test_build import RTX, needs_rtx, quiet
 
-SHIPPED = sorted(SHIPPED_MODEL.parent.glob("*.onnx"))
+# The shipped INT8 graphs are for CPUs: their activations are unsigned.
+SHIPPED = [float_graph(model) for model in ShippedModel]
 
 
 def graph_in(precision: str, shipped: Path) -> onnx.ModelProto:
@@ -53,7 +54,7 @@ def test_nvidias_builder_accepts_every_shipped_model_with_its_decoding_layers(
     assert made.parents == (Artifact.open(tmp_path / "model.onnx").sha256,)
     record = engine_record(out)
     assert record["runtime"] == "tensorrt-rtx"
-    assert (record["convolutions_in_graph"]["int8"] > 80) == (precision == "int8")
+    assert (record["convolutions_in_graph"]["int8"] > 70) == (precision == "int8")
     assert record["convolutions_in_graph"]["int8"] == int8_layers(graph)
     spec = spec_in_onnx(shipped)
     assert record["profile"] == {

@@ -22,7 +22,6 @@ from bodypose_tools.files.json_records import RecordError, read_record, write_re
 from bodypose_tools.files.shipped import MODEL_SOURCES
 from bodypose_tools.graphs.contract import spec_in_onnx
 from pose_runtime import __version__
-from pose_runtime.card_jpeg import for_card
 from pose_runtime.errors import PoseError
 from pose_runtime.image_headers import checked_image
 from pose_runtime.integrity import changes, listing, write_manifest
@@ -278,6 +277,8 @@ def _copy_python(package: Path, copy: Path) -> None:
 
 
 def _write_warmup(folder: Path, spec: PipelineSpec, serving: Serving) -> None:
+    from pose_runtime.card_jpeg import for_card
+
     jpeg = _warmup_image(spec.network_hw)
     image = for_card(checked_image(jpeg, ImageLimits()), spec.network_hw)
     data = {
