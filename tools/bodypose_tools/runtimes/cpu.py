@@ -31,7 +31,10 @@ def onnx_session(model: Path | bytes, threads: int = 0) -> onnxruntime.Inference
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    graph = onnx.load_from_string(model) if isinstance(model, bytes) else onnx.load(model)
+    if isinstance(model, bytes):
+        graph = onnx.load_from_string(model)
+    else:
+        graph = onnx.load(model, load_external_data=False)
     if has_activation_scales_by_channel(graph):
         options.add_session_config_entry("session.disable_quant_qdq", "1")
     source = model if isinstance(model, bytes) else str(model)
