@@ -98,7 +98,8 @@ def test_memory_does_not_grow_with_the_number_of_images():
         return size
 
     peak(3)
-    assert peak(300) < peak(3) + 64 * 64 * 4
+    # Kept images would be 297 more; other threads of the tests allocate a little meanwhile.
+    assert peak(300) < peak(3) + 30 * 64 * 64 * 4
 
 
 def test_images_are_what_the_server_would_see(drawn_coco):
