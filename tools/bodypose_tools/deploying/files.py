@@ -52,16 +52,10 @@ _OF_A_CONTAINER: Final = (
 # Helm reads no file outside of its chart.
 _IN_CHART: Final = ("gateway/envoy.yaml", "gateway/only_bodypose.lua", "prometheus/rules.yaml")
 # What the chart knows better: its release's names, and its own values.
-_CHART_GATEWAY: Final = Gateway(
-    (
-        Server(
-            '{{ include "bodypose.servers" . }}',
-            "{{ .Values.ports.http }}",
-            "{{ .Values.ports.grpc }}",
-        ),
-    ),
-    port="{{ .Values.gateway.port }}",
+_CHART_SERVER: Final = Server(
+    '{{ include "bodypose.servers" . }}', "{{ .Values.ports.http }}", "{{ .Values.ports.grpc }}"
 )
+_CHART_PORT: Final = "{{ .Values.gateway.port }}"
 
 
 def rendered(template: str, texts: Mapping[str, str], blocks: Set[str]) -> str:
@@ -153,8 +147,9 @@ def _texts(values: Values, deployment: Deployment) -> Iterator[tuple[str, str]]:
             yield name, rendered(template, values.texts | texts, values.blocks | blocks)
     if embedded:
         return
-    texts, blocks = gateway_values(_CHART_GATEWAY)
-    texts["requests_per_s"] = str(deployment.requests_per_s)
+    texts, blocks = gateway_values(
+        Gateway((_CHART_SERVER,), requests_per_s=deployment.requests_per_s, port=_CHART_PORT)
+    )
     for name in _IN_CHART:
         template = (DEPLOY / name).read_text()
         text = rendered(template, values.texts | texts, values.blocks | blocks)

@@ -146,8 +146,13 @@ def test_tokens_and_certificates_outlive_a_second_writing(repositories, tmp_path
     written = write_deploy_files(repositories["cpu"], out, Deployment(requests_per_s=7))
     assert (out / TOKENS).read_text() == (out / "gateway/tls.crt").read_text() == "mine"
     assert out / TOKENS not in written
-    assert "tokens_per_fill: 7," in (out / "gateway/envoy.yaml").read_text()
-    assert "tokens_per_fill: 7," in (out / "chart/files/envoy.yaml").read_text()
+
+
+@pytest.mark.parametrize("envoy", ["gateway/envoy.yaml", "chart/files/envoy.yaml"])
+def test_a_gateway_lets_twice_its_rate_through_at_once(repositories, tmp_path, envoy):
+    write_deploy_files(repositories["cpu"], tmp_path / "out", Deployment(requests_per_s=7))
+    text = (tmp_path / "out" / envoy).read_text()
+    assert "{max_tokens: 14, tokens_per_fill: 7, fill_interval: 1s}" in text
 
 
 def test_another_folder_is_not_written_into(repositories, tmp_path):
