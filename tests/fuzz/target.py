@@ -45,7 +45,7 @@ with watched("pose_runtime"):
 # These import pose_runtime, too, so they come after it is instrumented.
 from google.protobuf import json_format  # noqa: E402
 
-from bodypose_tools.repository.pbtxt import GROUPING, NETWORK, PREPROCESS, read_config  # noqa: E402
+from bodypose_tools.repository.pbtxt import STEPS, read_config  # noqa: E402
 
 STUBS = Path(__file__).parents[1] / "stubs"
 _DTYPES = (np.uint8, np.int32, np.float32, np.float64, np.bool_, np.int64)
@@ -135,7 +135,7 @@ def targets(repository: Path) -> list[Callable[[bytes], None]]:
     sys.path.append(str(STUBS))
     pb_utils = importlib.import_module("triton_python_backend_utils")
     del pb_utils.MetricFamily  # the stub's keeps every figure, which would look like a leak
-    models = [Model(repository, name, pb_utils) for name in (PREPROCESS, NETWORK, GROUPING)]
+    models = [Model(repository, name, pb_utils) for name in STEPS]
     return [fuzz_images, fuzz_images, *models]
 
 

@@ -21,7 +21,7 @@ from bodypose_client.errors import ServerBusy
 from bodypose_client.in_flight import map_in_order
 from bodypose_client.pose_client import PoseClient
 from bodypose_client.wire.retries import NO_RETRIES, PATIENT
-from bodypose_tools.repository.pbtxt import GROUPING, NETWORK, PREPROCESS
+from bodypose_tools.repository.pbtxt import GROUPING, NETWORK, PREPROCESS, STEPS
 from bodypose_tools.server.embedded import embedded_server
 from tests.greys import (
     GREYS,
@@ -80,7 +80,7 @@ def test_each_killed_model_comes_back_and_callers_lose_nothing(
             answered_at.append(time.monotonic())
             yield answer
 
-    for model in (PREPROCESS, NETWORK, GROUPING):
+    for model in STEPS:
         with patient_client(protocol, urls) as client:
             asked = map_in_order(lambda grey: grey_seen(client, grey), GREYS * 2, 8)
             seen = list(kill_in_the_middle(asked, model))

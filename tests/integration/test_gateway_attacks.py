@@ -33,7 +33,7 @@ from bodypose_client.pose_client import PoseClient
 from bodypose_client.wire.access import Tls
 from bodypose_client.wire.retries import NO_RETRIES
 from bodypose_tools.deploying.settings import GATEWAY_MIB, Access
-from bodypose_tools.repository.pbtxt import ENSEMBLE, GROUPING, NETWORK, PREPROCESS
+from bodypose_tools.repository.pbtxt import ENSEMBLE, STEPS
 from tests.gateways import gateway
 from tests.greys import grey_png
 
@@ -198,7 +198,7 @@ def test_nothing_is_said_without_tls(guarded):
             assert plain.recv(100) == b""
 
 
-@pytest.mark.parametrize("step", [PREPROCESS, NETWORK, GROUPING])
+@pytest.mark.parametrize("step", STEPS)
 def test_no_step_can_be_named(guarded, step):
     for method, message in (
         ("ModelInfer", infer_message(step)),

@@ -18,7 +18,7 @@ from google.protobuf import json_format
 from numpy.typing import NDArray
 
 from bodypose_tools.repository.build import build_repository
-from bodypose_tools.repository.pbtxt import GROUPING, NETWORK, PREPROCESS, read_config
+from bodypose_tools.repository.pbtxt import GROUPING, NETWORK, PREPROCESS, STEPS, read_config
 from pose_runtime.letterbox import Letterbox
 from pose_runtime.spec import PipelineSpec
 
@@ -97,7 +97,7 @@ def people(count: int, geometry_scale: float = 2) -> Inputs:
     }
 
 
-@pytest.mark.parametrize("name", [PREPROCESS, NETWORK, GROUPING])
+@pytest.mark.parametrize("name", STEPS)
 def test_a_built_model_answers_from_its_own_folder_alone(repository, name):
     good, malformed, complaint = good_and_malformed(name)
 
@@ -112,7 +112,7 @@ def test_a_built_model_answers_from_its_own_folder_alone(repository, name):
     assert not files.keys() & {"pose_runtime", "tools", "client", "keras", "tensorflow"}
 
 
-@pytest.mark.parametrize("name", [PREPROCESS, NETWORK, GROUPING])
+@pytest.mark.parametrize("name", STEPS)
 def test_a_request_answers_the_same_alone_and_in_a_batch(repository, name):
     good, malformed, _ = good_and_malformed(name)
     larger = {

@@ -16,7 +16,7 @@ import psutil
 
 from bodypose_tools.data.photos import photo_jpeg
 from bodypose_tools.repository.build import build_repository
-from bodypose_tools.repository.pbtxt import ENSEMBLE, GROUPING, NETWORK, PREPROCESS
+from bodypose_tools.repository.pbtxt import ENSEMBLE, STEPS
 from bodypose_tools.repository.targets import tuned
 from bodypose_tools.repository.tuning import Tuning
 from bodypose_tools.server.embedded import EmbeddedServer, embedded_server
@@ -29,7 +29,6 @@ from pose_runtime.spec import PipelineSpec
 from .conditions import Setting
 from .serving import processes_of, spent
 
-_STEPS = (PREPROCESS, NETWORK, GROUPING)
 _SERVER = "tritonserver"
 
 
@@ -110,7 +109,7 @@ def _one_client(
     return {
         "jpeg_bytes": len(jpeg),
         "latency_ms": {"mean": round(mean_ms, 3), **load.summary()["latency_ms"]},
-        "by_step_ms": {name: by_step[name] for name in _STEPS},
+        "by_step_ms": {name: by_step[name] for name in STEPS},
         "between_steps_ms": round(inside - steps, 3),
         "grpc_ms": round(mean_ms - inside, 3),
     }
@@ -157,13 +156,13 @@ def _by_step(
 
 def _processor_s(server: EmbeddedServer) -> dict[str, float]:
     """Processor seconds so far of the server itself and of each step's processes."""
-    seconds: dict[str, float] = dict.fromkeys((_SERVER, *_STEPS), 0.0)
+    seconds: dict[str, float] = dict.fromkeys((_SERVER, *STEPS), 0.0)
     for process in processes_of(server):
         try:
             command, times = " ".join(process.cmdline()), process.cpu_times()
         except psutil.Error:
             continue
-        name = next((step for step in _STEPS if step in command), _SERVER)
+        name = next((step for step in STEPS if step in command), _SERVER)
         seconds[name] += times.user + times.system
     return seconds
 

@@ -18,7 +18,8 @@ from bodypose_tools.files.atomic_files import atomic_path
 from bodypose_tools.files.figures import png_axes
 from bodypose_tools.files.json_records import write_record
 from bodypose_tools.repository.build import built_for
-from bodypose_tools.repository.retuning import STEPS, retune
+from bodypose_tools.repository.pbtxt import STEPS
+from bodypose_tools.repository.retuning import retune
 from bodypose_tools.repository.tuning import UNTUNED, Tuning
 from bodypose_tools.results.machine import machine
 from bodypose_tools.runtimes.settings import Device

@@ -17,7 +17,7 @@ from typing import Any
 from pose_runtime import __version__
 from pose_runtime.errors import PoseError
 
-from .json_records import read_record, write_record
+from .json_records import RecordError, read_record, write_record
 
 # Distributions whose versions can change what a stage produces.
 _RECORDED_VERSIONS = ("keras", "tensorflow-cpu", "jax", "numpy", "onnx")
@@ -29,6 +29,10 @@ class StaleArtifactError(PoseError):
 
 class MissingArtifactError(PoseError):
     """A file that a stage needs does not exist."""
+
+
+class ForeignFolderError(PoseError):
+    """A folder to be written has files that its stage did not write."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +107,25 @@ class Artifact:
         )
         parents = tuple(str(parent["sha256"]) for parent in raw["parents"])
         return cls(path, raw["sha256"], raw["stage"], parents, raw["settings"])
+
+
+def refuse_foreign_folder(folder: Path, stage: str) -> None:
+    """Refuse to write into a folder of somebody else.
+
+    Raises:
+        ForeignFolderError: neither new nor empty, and without a record of `stage` beside it.
+    """
+    if not folder.is_file() and not (folder.is_dir() and any(folder.iterdir())):
+        return
+    try:
+        recorded = read_record(record_path(folder), {"stage": str})["stage"]
+    except RecordError:
+        recorded = None
+    if recorded != stage:
+        raise ForeignFolderError(
+            f"{folder}: expected a new folder or one that `tools {stage}` made, got other files"
+            " there; choose another with --output"
+        )
 
 
 def record_path(path: Path) -> Path:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 import pose_runtime
-from bodypose_tools.files.artifacts import Artifact, record_path
+from bodypose_tools.files.artifacts import Artifact, record_path, refuse_foreign_folder
 from bodypose_tools.files.atomic_files import disk_errors
 from bodypose_tools.files.json_records import RecordError, read_record, write_record
 from bodypose_tools.files.shipped import MODEL_SOURCES
@@ -29,7 +29,7 @@ from pose_runtime.letterbox import Letterbox
 from pose_runtime.spec import ImageLimits, PipelineSpec
 
 from .lock import RepositoryInUse, is_served, writing
-from .pbtxt import ENSEMBLE, NETWORK, ensemble_of, read_config, render_config
+from .pbtxt import ENSEMBLE, GROUPING, NETWORK, ensemble_of, read_config, render_config
 from .releases import TritonVersion
 from .settings import NetworkBackend, ServerTarget
 from .targets import MODEL_FILES, Serving
@@ -68,12 +68,13 @@ def build_repository(
 
     Raises:
         RepositoryInUse: another process writes or serves the folder.
-        RepositoryError: the folder has files of another origin, or the model fits another server.
+        ForeignFolderError: the folder has files of another origin.
+        RepositoryError: the model fits another server.
         OnnxError, EngineError: the model file is not one of this project.
     """
     serving = serving or Serving()
     with writing(output):
-        _refuse_foreign_folder(output)
+        refuse_foreign_folder(output, _STAGE)
         if is_served(output):
             raise RepositoryInUse(
                 f"{output}: expected a folder that no server runs from, got one that is served;"
@@ -218,6 +219,15 @@ def version_in_use(repository: Path) -> int:
         return FIRST_VERSION
 
 
+def spec_of(repository: Path, version: int) -> PipelineSpec:
+    """The description of one version's pipeline.
+
+    Raises:
+        SpecError: it cannot be read.
+    """
+    return PipelineSpec.load(repository / GROUPING / str(version) / PIPELINE)
+
+
 def changes_since_build(repository: Path, besides: int | None = None) -> list[str]:
     """One line for each file that is not as `tools build-repo` wrote it; empty when all are.
 
@@ -234,19 +244,6 @@ def changes_since_build(repository: Path, besides: int | None = None) -> list[st
         for name, problem in changes(repository, recorded).items()
         if name.split("/")[1:2] != [str(besides)]
     ]
-
-
-def _refuse_foreign_folder(output: Path) -> None:
-    if output.is_file() or (output.is_dir() and any(output.iterdir())):
-        try:
-            stage = read_record(record_path(output), {"stage": str})["stage"]
-        except RecordError:
-            stage = None
-        if stage != _STAGE:
-            raise RepositoryError(
-                f"{output}: expected a new folder or one that `tools {_STAGE}` made, got other"
-                " files there; choose another with --output"
-            )
 
 
 @contextlib.contextmanager

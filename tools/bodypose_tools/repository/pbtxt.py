@@ -23,6 +23,7 @@ ENSEMBLE = "bodypose"
 PREPROCESS = "bodypose_preprocess"
 NETWORK = "bodypose_network"
 GROUPING = "bodypose_grouping"
+STEPS = (PREPROCESS, NETWORK, GROUPING)
 
 # Images between preprocessing and grouping; more are refused at once, so that a client learns of
 # overload and the network's inputs (0.3 MB an image) do not fill the memory.
@@ -38,7 +39,8 @@ _NETWORK_PARAMETERS = {
     NetworkBackend.TENSORRT: {},
 }
 # How a backend calls the threads of one of its instances.
-_THREADS = {
+THREADS = {
+    NetworkBackend.PYTHON: "threads",
     NetworkBackend.ONNXRUNTIME: "intra_op_thread_count",
     NetworkBackend.OPENVINO: "INFERENCE_NUM_THREADS",
 }
@@ -190,7 +192,7 @@ def _tuned(step: ModelSpec, serving: Serving) -> ModelSpec:
             batches_requests=tuning.network_batch > 1,
             max_batch_size=max(step.max_batch_size, tuning.network_batch),
         )
-    elif tuning.threads and (name := _THREADS.get(serving.backend)):
+    elif tuning.threads and (name := THREADS.get(serving.backend)):
         step = replace(step, parameters={**step.parameters, name: str(tuning.threads)})
     return step
 
@@ -206,7 +208,7 @@ def _runtime_parameters(serving: Serving) -> dict[str, str]:
         return {"runtime": "cuda", "precision": tuning.precision, "batches": batches, **decoding}
     return {
         "runtime": "openvino",
-        "threads": str(tuning.threads),
+        THREADS[NetworkBackend.PYTHON]: str(tuning.threads),
         "precision": tuning.precision,
         "batch": str(tuning.network_batch),
     }

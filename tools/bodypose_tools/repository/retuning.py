@@ -8,24 +8,30 @@ from pathlib import Path
 from typing import Any
 
 from bodypose_tools.files.atomic_files import atomic_path, disk_errors
-from pose_runtime.spec import PipelineSpec
 
 from .build import (
     CONFIG,
-    PIPELINE,
     RepositoryError,
     changes_since_build,
     repository_record,
     serving_of_repository,
+    spec_of,
     version_in_use,
     write_repository_record,
 )
 from .lock import writing
-from .pbtxt import GROUPING, NETWORK, PREPROCESS, ensemble_of, read_config, render_config
+from .pbtxt import (
+    GROUPING,
+    NETWORK,
+    PREPROCESS,
+    STEPS,
+    THREADS,
+    ensemble_of,
+    read_config,
+    render_config,
+)
 from .settings import NetworkBackend
 from .tuning import UNTUNED, Tuning
-
-STEPS = (PREPROCESS, NETWORK, GROUPING)
 
 
 def tuning_of(repository: Path) -> Tuning:
@@ -45,7 +51,7 @@ def tuning_of(repository: Path) -> Tuning:
     batches = given.get("batches", given.get("batch", str(UNTUNED.network_batch)))
     if plan_in_python:
         batches = str(network.max_batch_size)
-    threads = next((given[name] for name in _THREADS if name in given), "0")
+    threads = next((given[name] for name in THREADS.values() if name in given), "0")
     return Tuning(
         preprocess_instances=counts[PREPROCESS],
         network_instances=counts[NETWORK],
@@ -75,7 +81,7 @@ def retune(repository: Path, tuning: Tuning) -> Mapping[str, Any]:
             raise RepositoryError(changes[0])
         version = version_in_use(repository)
         serving = replace(serving_of_repository(repository), tuning=tuning)
-        spec = PipelineSpec.load(repository / GROUPING / str(version) / PIPELINE)
+        spec = spec_of(repository, version)
         for step in ensemble_of(spec, serving, version).steps:
             path, text = repository / step.name / CONFIG, render_config(step, serving.triton)
             if path.read_text() != text:  # a polling server would load an equal file again
@@ -87,6 +93,3 @@ def retune(repository: Path, tuning: Tuning) -> Mapping[str, Any]:
 
 def _requests_at_once(config: Any) -> int:
     return int(config.max_batch_size) if config.HasField("dynamic_batching") else 1
-
-
-_THREADS = ("threads", "intra_op_thread_count", "INFERENCE_NUM_THREADS")

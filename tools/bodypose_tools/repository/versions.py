@@ -22,29 +22,20 @@ from pose_runtime.spec import PipelineSpec
 
 from .build import (
     CONFIG,
-    PIPELINE,
     RepositoryError,
     built_by,
     changes_since_build,
     network_of,
     repository_record,
     serving_of_repository,
+    spec_of,
     write_repository_record,
     write_version,
 )
 from .check import other_steps, problems_of
 from .lock import writing
-from .pbtxt import (
-    ENSEMBLE,
-    GROUPING,
-    NETWORK,
-    PREPROCESS,
-    config_text,
-    ensemble_parameters,
-    read_config,
-)
+from .pbtxt import ENSEMBLE, STEPS, config_text, ensemble_parameters, read_config
 
-_STEPS = (PREPROCESS, NETWORK, GROUPING)
 # Whether the server has this version of this model ready.
 Ready = Callable[[str, int], bool]
 
@@ -81,7 +72,7 @@ def add_version(
             )
         serving = serving_of_repository(repository)
         network, spec = network_of(model, serving)
-        serves_now = _spec_of(repository, record["served"][-1])
+        serves_now = spec_of(repository, record["served"][-1])
         _refuse_another_wire(model, spec, serves_now)
         if other_steps(repository, spec):
             raise RepositoryError(
@@ -94,7 +85,7 @@ def add_version(
         staging = TemporaryDirectory(dir=repository.parent, prefix=f".{repository.name}-")
         with disk_errors(repository), staging as folder:
             write_version(Path(folder), version, model, spec, serving)
-            for name in (*_STEPS, ENSEMBLE):
+            for name in (*STEPS, ENSEMBLE):
                 (Path(folder) / name / str(version)).rename(repository / name / str(version))
         record["parents"].append({"file": model.name, "sha256": network.sha256})
         return write_repository_record(repository, record)
@@ -171,7 +162,7 @@ def _switch(
         )
     try:
         _load(repository, current, version)
-        _wait(ready, _STEPS, version, timeout_s)
+        _wait(ready, STEPS, version, timeout_s)
         _point_ensemble(repository, version)
         _wait(ready, (ENSEMBLE,), version, timeout_s)
     except BaseException as error:
@@ -200,7 +191,7 @@ def _answer_with(repository: Path, version: int) -> None:
 
 def _load(repository: Path, *versions: int) -> None:
     """Write into the configs of the steps the versions that the server is to load."""
-    for name in _STEPS:
+    for name in STEPS:
         config = read_config(repository / name / CONFIG)
         if list(config.version_policy.specific.versions) != sorted(versions):
             config.version_policy.specific.versions[:] = sorted(versions)
@@ -214,7 +205,7 @@ def _point_ensemble(repository: Path, version: int) -> None:
     config.version_policy.specific.versions[:] = [version]
     for step in config.ensemble_scheduling.step:
         step.model_version = version
-    for key, value in ensemble_parameters(_spec_of(repository, version)).items():
+    for key, value in ensemble_parameters(spec_of(repository, version)).items():
         config.parameters[key].string_value = value
     _write(repository / ENSEMBLE / CONFIG, config)
 
@@ -222,10 +213,6 @@ def _point_ensemble(repository: Path, version: int) -> None:
 def _write(path: Path, config: Any) -> None:
     with atomic_path(path) as temporary:
         temporary.write_text(config_text(config))
-
-
-def _spec_of(repository: Path, version: int) -> PipelineSpec:
-    return PipelineSpec.load(repository / GROUPING / str(version) / PIPELINE)
 
 
 def _refuse_another_wire(model: Path, new: PipelineSpec, old: PipelineSpec) -> None:
@@ -241,7 +228,7 @@ def _refuse_another_wire(model: Path, new: PipelineSpec, old: PipelineSpec) -> N
 
 
 def _discard(repository: Path, version: int) -> None:
-    for name in (*_STEPS, ENSEMBLE):
+    for name in (*STEPS, ENSEMBLE):
         shutil.rmtree(repository / name / str(version), ignore_errors=True)
 
 

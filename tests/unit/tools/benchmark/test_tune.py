@@ -14,7 +14,7 @@ from bodypose_tools.benchmark.settings import Objective
 from bodypose_tools.benchmark.tune import Goal, TuneError, draw_curve, search, write_tuning
 from bodypose_tools.cli import app
 from bodypose_tools.repository.build import CONFIG, build_repository, changes_since_build
-from bodypose_tools.repository.pbtxt import GROUPING, NETWORK, PREPROCESS, read_config
+from bodypose_tools.repository.pbtxt import GROUPING, NETWORK, PREPROCESS, STEPS, read_config
 from bodypose_tools.repository.targets import MAX_BATCH_SIZE, tuned
 from bodypose_tools.repository.tuning import UNTUNED, Tuning, TuningFileError
 from pose_runtime.spec import PipelineSpec
@@ -110,10 +110,7 @@ def test_build_repo_reads_them_and_a_second_build_is_the_same(
         for root in (tmp_path / "one", tmp_path / "two")
     ]
     assert files[0] == files[1]
-    configs = {
-        name: read_config(tmp_path / "one" / name / CONFIG)
-        for name in (PREPROCESS, NETWORK, GROUPING)
-    }
+    configs = {name: read_config(tmp_path / "one" / name / CONFIG) for name in STEPS}
     assert configs[PREPROCESS].instance_group[0].count == 2
     assert configs[NETWORK].instance_group[0].count == 3
     assert configs[GROUPING].instance_group[0].count == 1

@@ -16,19 +16,23 @@ from typer.testing import CliRunner
 
 import pose_runtime
 from bodypose_tools.cli import app
-from bodypose_tools.files.artifacts import MissingArtifactError, record_path, sha256_of
+from bodypose_tools.files.artifacts import (
+    ForeignFolderError,
+    MissingArtifactError,
+    record_path,
+    sha256_of,
+)
 from bodypose_tools.files.shipped import MODEL_SOURCES
 from bodypose_tools.graphs.contract import OnnxError, spec_in_onnx
 from bodypose_tools.repository.build import (
     CONFIG,
     ONNX,
     PIPELINE,
-    RepositoryError,
     build_repository,
     changes_since_build,
 )
 from bodypose_tools.repository.check import problems_of
-from bodypose_tools.repository.pbtxt import ENSEMBLE, GROUPING, NETWORK, PREPROCESS
+from bodypose_tools.repository.pbtxt import ENSEMBLE, GROUPING, NETWORK, PREPROCESS, STEPS
 from pose_runtime.errors import PoseError, SpecError
 from pose_runtime.integrity import MANIFEST, check_files
 from pose_runtime.spec import PipelineSpec
@@ -68,7 +72,7 @@ def again(repository: Path) -> None:
 def test_every_python_model_carries_the_whole_runtime_and_the_pipeline(repository, model):
     sources = Path(pose_runtime.__file__).parent
     expected = {path.name: path.read_bytes() for path in sources.glob("*.py")}
-    for name in (PREPROCESS, NETWORK, GROUPING):
+    for name in STEPS:
         version = repository / name / "1"
         assert contents(version / "pose_runtime") == expected
         assert PipelineSpec.load(version / PIPELINE) == SPEC.with_model(sha256_of(model))
@@ -111,7 +115,7 @@ def test_a_folder_of_something_else_is_not_replaced(tmp_path, model):
     (tmp_path / "letters").mkdir()
     (tmp_path / "letters" / "dear.txt").write_text("friend")
 
-    with pytest.raises(RepositoryError, match=r"letters: expected a new folder.*--output"):
+    with pytest.raises(ForeignFolderError, match=r"letters: expected a new folder.*--output"):
         build_repository(model, tmp_path / "letters")
 
     assert (tmp_path / "letters" / "dear.txt").read_text() == "friend"

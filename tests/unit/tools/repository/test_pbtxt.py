@@ -14,6 +14,7 @@ from bodypose_tools.repository.pbtxt import (
     MAX_IMAGES_UNDER_WAY,
     NETWORK,
     PREPROCESS,
+    STEPS,
     data_type_name,
     ensemble_of,
     read_config,
@@ -44,11 +45,8 @@ def tensors_of(declared):
 
 def test_the_pipeline_is_three_steps_and_an_ensemble(configs):
     assert configs.keys() == {ENSEMBLE, PREPROCESS, NETWORK, GROUPING}
-    assert [step.model_name for step in configs[ENSEMBLE].ensemble_scheduling.step] == [
-        PREPROCESS,
-        NETWORK,
-        GROUPING,
-    ]
+    steps = configs[ENSEMBLE].ensemble_scheduling.step
+    assert tuple(step.model_name for step in steps) == STEPS
 
 
 def test_triton_reads_back_every_tensor_of_the_spec(configs):
@@ -68,7 +66,7 @@ def test_a_client_learns_the_whole_pipeline_from_the_ensemble(configs):
     assert parameters["version"].string_value
 
 
-@pytest.mark.parametrize("name", [PREPROCESS, NETWORK, GROUPING])
+@pytest.mark.parametrize("name", STEPS)
 def test_each_step_is_warmed_up_and_takes_requests_as_they_come(configs, name):
     config = configs[name]
 

@@ -47,6 +47,22 @@ def test_settings_are_read_back(tmp_path, tiny_onnx, serving, tuning):
     assert tuning_of(tmp_path / "r") == tuning
 
 
+@pytest.mark.parametrize(
+    ("backend", "name"),
+    [
+        (NetworkBackend.ONNXRUNTIME, "intra_op_thread_count"),
+        (NetworkBackend.OPENVINO, "INFERENCE_NUM_THREADS"),
+    ],
+)
+def test_the_threads_of_a_backend_have_its_own_name(tmp_path, tiny_onnx, backend, name):
+    serving = cpu(backend=backend, tuning=replace(UNTUNED, threads=3))
+    build_repository(tiny_onnx(tmp_path / "tiny.onnx", PipelineSpec()), tmp_path / "r", serving)
+
+    config = read_config(tmp_path / "r" / NETWORK / CONFIG)
+
+    assert config.parameters[name].string_value == "3"
+
+
 def test_other_settings_leave_a_sound_repository(tmp_path, tiny_onnx):
     build_repository(tiny_onnx(tmp_path / "tiny.onnx", PipelineSpec()), tmp_path / "r")
 

@@ -29,11 +29,10 @@ from bodypose_tools.repository.build import (
 )
 from bodypose_tools.repository.check import problems_of
 from bodypose_tools.repository.lock import RepositoryInUse, is_served, serving, writing
-from bodypose_tools.repository.pbtxt import ENSEMBLE, GROUPING, NETWORK, PREPROCESS, read_config
+from bodypose_tools.repository.pbtxt import ENSEMBLE, GROUPING, NETWORK, STEPS, read_config
 from pose_runtime.spec import GroupingSettings, PipelineSpec
 
 SPEC = PipelineSpec(network_hw=(32, 48), max_peaks=3, max_people=2)
-STEPS = (PREPROCESS, NETWORK, GROUPING)
 
 
 @pytest.fixture(scope="module")
