@@ -11,26 +11,16 @@ from pathlib import Path
 from typing import Final
 
 from bodypose_client.files.output_file import check_can_write
-from bodypose_tools.files.artifacts import record_path, sha256_of
+from bodypose_tools.files.artifacts import record_path, refuse_foreign_folder, sha256_of
 from bodypose_tools.files.atomic_files import atomic_path
-from bodypose_tools.files.json_records import RecordError, read_record, write_record
+from bodypose_tools.files.json_records import write_record
 from bodypose_tools.files.shipped import DEPLOY
 from bodypose_tools.repository.pbtxt import ENSEMBLE
 from bodypose_tools.repository.settings import ServerTarget
 from pose_runtime.errors import SpecError
-from pose_runtime.integrity import listing
 
 from .settings import ENVOY, Access
-from .values import (
-    DeployError,
-    Deployment,
-    Gateway,
-    Server,
-    Values,
-    gateway_values,
-    limits_of,
-    values_of,
-)
+from .values import Deployment, Gateway, Server, Values, gateway_values, limits_of, values_of
 
 _STAGE: Final = "deploy-files"
 _PLACEHOLDER: Final = re.compile(r"@\{(\w+)\}")
@@ -84,12 +74,13 @@ def write_deploy_files(repository: Path, output: Path, deployment: Deployment) -
         The files written; one with tokens that is there stays as it is.
 
     Raises:
-        DeployError: the folder is of something else, or the deployment would be open to a network.
+        ForeignFolderError: the folder is of something else.
+        DeployError: the deployment would be open to a network, or the repository changed.
         PoseError: the repository cannot be read.
     """
     values = values_of(repository, deployment)
     check_can_write(output, is_folder=True)
-    _refuse_foreign_folder(output)
+    refuse_foreign_folder(output, _STAGE)
     texts = dict(_texts(values, deployment))
     if (output / TOKENS).exists():
         texts.pop(TOKENS, None)
@@ -99,8 +90,6 @@ def write_deploy_files(repository: Path, output: Path, deployment: Deployment) -
             temporary.write_text(text)
         if name in _EXECUTABLE:
             path.chmod(0o755)
-    written = [output / name for name in texts]
-    hashes = listing(output)
     write_record(
         record_path(output),
         {
@@ -114,10 +103,10 @@ def write_deploy_files(repository: Path, output: Path, deployment: Deployment) -
                 "requests_per_s": deployment.requests_per_s,
             },
             "parents": [{"file": repository.name, "sha256": sha256_of(record_path(repository))}],
-            "files": {name: hashes[name] for name in sorted(texts)},
+            "files": {name: sha256_of(output / name) for name in sorted(texts)},
         },
     )
-    return written
+    return [output / name for name in texts]
 
 
 def write_gateway(repository: Path, output: Path, gateway: Gateway) -> None:
@@ -165,17 +154,3 @@ def _matching(patterns: tuple[str, ...]) -> list[str]:
             raise SpecError(f"{DEPLOY}: expected {pattern}, got nothing; install the package again")
         found += [file.relative_to(DEPLOY).as_posix() for file in files]
     return found
-
-
-def _refuse_foreign_folder(output: Path) -> None:
-    if not output.is_dir() or not any(output.iterdir()):
-        return
-    try:
-        stage = read_record(record_path(output), {"stage": str})["stage"]
-    except RecordError:
-        stage = None
-    if stage != _STAGE:
-        raise DeployError(
-            f"{output}: expected a new folder or one that `tools {_STAGE}` made, got other files"
-            " there; choose another with --output"
-        )

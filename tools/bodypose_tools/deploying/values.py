@@ -9,21 +9,19 @@ from pathlib import Path
 from typing import Final
 
 from bodypose_tools.repository.build import (
-    CONFIG,
-    PIPELINE,
     built_by,
     changes_since_build,
     serving_of_repository,
+    spec_of,
     version_in_use,
 )
-from bodypose_tools.repository.pbtxt import ENSEMBLE, PREPROCESS, read_config
+from bodypose_tools.repository.pbtxt import ENSEMBLE, PREPROCESS
 from bodypose_tools.repository.settings import NetworkBackend, ServerTarget
 from bodypose_tools.server.bounds import bounds_of
 from bodypose_tools.server.command import CLOSED_APIS, COMMON_OPTIONS
 from bodypose_tools.server.settings import DEFAULT_PORTS
 from bodypose_tools.server.wheel import STEPS_ENVIRONMENT
 from pose_runtime.errors import PoseError
-from pose_runtime.spec import PipelineSpec
 
 from . import settings
 from .settings import Access
@@ -214,14 +212,8 @@ def limits_of(repository: Path) -> dict[str, str]:
     Raises:
         PoseError: a description of the pipeline cannot be read.
     """
-    version = str(version_in_use(repository))
-    spec = PipelineSpec.load(repository / PREPROCESS / version / PIPELINE)
-    preprocess = read_config(repository / PREPROCESS / CONFIG)
-    return {
-        "max_request_bytes": str(spec.limits.max_bytes + _ENVELOPE_BYTES),
-        "max_batch_size": str(read_config(repository / ENSEMBLE / CONFIG).max_batch_size),
-        "max_images_under_way": preprocess.parameters["max_images_under_way"].string_value,
-    }
+    limits = spec_of(repository, version_in_use(repository)).limits
+    return {"max_request_bytes": str(limits.max_bytes + _ENVELOPE_BYTES)}
 
 
 def gateway_values(gateway: Gateway) -> tuple[dict[str, str], frozenset[str]]:

@@ -26,6 +26,7 @@ from bodypose_tools.deploying.values import (
     gateway_values,
     values_of,
 )
+from bodypose_tools.files.artifacts import ForeignFolderError
 from bodypose_tools.files.shipped import CHECKOUT, DEPLOY
 from bodypose_tools.repository import targets
 from bodypose_tools.repository.build import build_repository
@@ -87,6 +88,12 @@ def test_a_number_of_three_digits_stands_in_one_template():
     assert set(twice) <= {"127", "1024", "4096", *_STATUSES}, twice
 
 
+def test_every_value_is_read_by_a_template(values):
+    texts, _ = gateway_values(Gateway((Server("127.0.0.1"),)))
+    read = {name for path in _TEMPLATES for name in re.findall(r"@\{(\w+)\}", path.read_text())}
+    assert set(values.texts | texts) <= read
+
+
 def test_the_name_of_the_model_stands_in_no_template():
     for path in _TEMPLATES:
         assert not re.search(
@@ -141,8 +148,9 @@ def test_pytorch_is_installed_for_a_gpu_without_a_plan_only(repositories, tmp_pa
 def test_tokens_and_certificates_outlive_a_second_writing(repositories, tmp_path):
     out = tmp_path / "out"
     write_deploy_files(repositories["cpu"], out, Deployment())
-    (out / TOKENS).write_text("mine")
-    (out / "gateway/tls.crt").write_text("mine")
+    for name in (TOKENS, "gateway/tls.crt", "gateway/tls.key"):
+        (out / name).write_text("mine")
+    (out / "gateway/tls.key").chmod(0)  # nor is it read
     written = write_deploy_files(repositories["cpu"], out, Deployment(requests_per_s=7))
     assert (out / TOKENS).read_text() == (out / "gateway/tls.crt").read_text() == "mine"
     assert out / TOKENS not in written
@@ -157,7 +165,7 @@ def test_a_gateway_lets_twice_its_rate_through_at_once(repositories, tmp_path, e
 
 def test_another_folder_is_not_written_into(repositories, tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
-    with pytest.raises(PoseError, match="expected a new folder"):
+    with pytest.raises(ForeignFolderError, match="expected a new folder"):
         write_deploy_files(repositories["cpu"], tmp_path, Deployment())
 
 
