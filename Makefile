@@ -8,13 +8,15 @@ MINUTES ?= 30
 OUT ?= build/demo.png
 # Of `make bench`: --quick, --images, --annotations, --movenet.
 BENCH ?=
+# For `make results`: a name of its list.
+PAGE ?=
 # For `make mutants`: --count, --seed, --jobs, --out.
 MUTANTS ?= --count 500 --seed 1 --jobs 2
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test test-long check release results-check mutants bench fuzz docs audit clean
+.PHONY: demo test test-long check release results results-check mutants bench fuzz docs audit clean
 
 demo: .venv/.demo  ## people found in a picture by a real Triton: make demo PHOTO=mine.jpg
 	$(BIN)/tools demo $(PHOTO) --output $(OUT)
@@ -34,6 +36,9 @@ check: .venv/.dev  ## format, lint, types, unit tests: one to three minutes
 
 release: .venv/.dev  ## dist/: wheel, sdist, hashes, bill of materials, licences, notes; of a clean tree
 	@$(BIN)/python release.py
+
+results: .venv/.dev  ## what measures each page's records and how long it takes; make results PAGE=NAME does it
+	$(BIN)/tools results $(if $(PAGE),measure $(PAGE),list)
 
 results-check: .venv/.dev  ## records of other models, numbers without a record, records of older code
 	$(BIN)/tools results check --code

@@ -50,7 +50,7 @@ MAY_IMPORT_PACKAGES = {
     "bodypose_tools.server": "bodypose_tools bodypose_client pose_runtime numpy cv2 grpc skimage"
     " tritonclient typer",
     "bodypose_tools.bulk": "bodypose_tools bodypose_client pose_runtime numpy pyarrow ray typer",
-    "bodypose_tools.pages": "bodypose_tools bodypose_loadtest pose_runtime typer",
+    "bodypose_tools.pages": "bodypose_tools bodypose_loadtest pose_runtime rich typer",
     "bodypose_tools.benchmark": "bodypose_tools bodypose_client pose_runtime numpy cv2 grpc keras"
     " onnx onnxruntime openvino matplotlib psutil simplejpeg skimage tritonclient typer google"
     " tensorflow tf2onnx torch",
@@ -59,7 +59,7 @@ MAY_IMPORT_PACKAGES = {
 
 # Room of tools -> the rooms of tools that it may import: only ones further down.
 MAY_IMPORT = {
-    "pages": "files results experiments benchmark pruning deploying",
+    "pages": "files results experiments benchmark pruning deploying repository server",
     "experiments": "files results networks graphs data runtimes evaluation training export pruning",
     "benchmark": "files results networks graphs data pretrained runtimes evaluation"
     " quantisation export repository server",

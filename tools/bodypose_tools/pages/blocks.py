@@ -199,6 +199,21 @@ def soak(records: Records) -> str:
     )
 
 
+def client_leak(records: Records) -> str:
+    record = records["client_leak"]
+    ways = [each for each in record.values() if isinstance(each, Mapping) and "calls" in each]
+    grown = [way["rss_mib_at_the_end"] - way["rss_mib_after_warm_up"] for way in ways]
+    return _lines(
+        [
+            f"[client_leak.json](results/client_leak.json): {ways[0]['calls']:,} images by each of"
+            f" {len(ways)} ways of asking (client, protocol, shared memory): memory afterwards"
+            f" {min(grown):+.1f} to {max(grown):+.1f} MiB, open files"
+            f" {max(way['open_files_more_after_close'] for way in ways):+d} and threads"
+            f" {max(way['threads_more_after_close'] for way in ways):+d} at most."
+        ]
+    )
+
+
 def isolation(records: Records) -> str:
     record = records["isolation"]
     low, high = record["p99_ratio_95"]
@@ -338,6 +353,7 @@ BLOCKS: Final[Mapping[str, Mapping[str, Callable[[Records], str]]]] = {
         "prune-bodypose-vgg19": pruned("bodypose-vgg19"),
     },
     "docs/bulk.md": {"bulk": bulk},
+    "docs/client.md": {"client-leak": client_leak},
     "docs/quantisers.md": {"quantisers": quantisers},
     "docs/operations.md": {"scale-out": scale_out, "soak": soak},
     "docs/fleet.md": {"sizing": sizing},

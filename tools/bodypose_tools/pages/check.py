@@ -23,6 +23,7 @@ from bodypose_tools.files.shipped import MODELS
 from bodypose_tools.results.record import code_hash, read_made
 
 from .blocks import Records, without_blocks, written_pages
+from .measuring import COMMANDS, page_commands
 
 LOGS: Final = ("docs/decisions.md", "docs/notes/decisions.md", "docs/notes/int8.md")
 EXCEPTIONS: Final = "exceptions.toml"
@@ -67,6 +68,7 @@ def findings(root: Path) -> list[Finding]:
 
 def _record_findings(root: Path, known: Mapping[str, str]) -> Iterator[Finding]:
     shipped = shipped_sha256()
+    measured = {name for page in page_commands(root) for name in page.records}
     for path in sorted((root / "docs/results").glob("*.json")):
         _, made = read_made(path)
         of_another = not _is_shipped(made["models"], shipped)
@@ -80,6 +82,12 @@ def _record_findings(root: Path, known: Mapping[str, str]) -> Iterator[Finding]:
             )
         if not of_another and path.name in known:
             yield Finding(path.name, f"needs no exception in {EXCEPTIONS}", is_error=True)
+        if path.stem not in measured and path.name not in known:
+            yield Finding(
+                path.name,
+                f"expected a command that measures it in {COMMANDS}, got none",
+                is_error=True,
+            )
         if changed := changed_code(root, made["code"]):
             yield Finding(path.name, changed, is_error=False)
     for name in sorted(set(known) - {path.name for path in (root / "docs/results").glob("*.json")}):

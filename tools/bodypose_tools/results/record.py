@@ -7,6 +7,7 @@ key, `made`, which is alike in all of them:
     command    as it was typed, files by their name alone
     commit     of the checkout, with "+" when files had changed since; null outside of one
     date       UTC, when the measurement began
+    took_s     until the record was written; older records do not say
     machine    cpu, gpu (null: none), instructions, cores, load_before, load_after
     versions   of Python and of the installed packages that can change a number
     models     name and sha256 of each; empty: no model takes part
@@ -24,6 +25,7 @@ import hashlib
 import shlex
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -48,7 +50,7 @@ _OURS = ("pose_runtime", "bodypose_tools", "bodypose_client", "bodypose_loadtest
 # They speak, or they write: no number comes from them.
 _NOT_CODE = (
     *("__init__.py", "cli.py", "commands.py", "options.py", "settings.py", "conftest.py"),
-    *("results/record.py", "results/check.py", "results/pages.py"),
+    *("results/record.py", "pages/check.py", "pages/blocks.py", "pages/measuring.py"),
 )
 _PACKAGES = (
     *("bodypose-triton", "numpy", "onnx", "onnxruntime", "openvino", "keras", "tensorflow-cpu"),
@@ -69,6 +71,7 @@ class Measurement:
     noise: Noise = field(default_factory=Noise)
     _date: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
     _load_before: float = field(default_factory=load_average)
+    _began: float = field(default_factory=time.monotonic)
 
     def __post_init__(self) -> None:
         self.between()
@@ -104,6 +107,7 @@ class Measurement:
             "command": _command(),
             "commit": _commit(),
             "date": self._date,
+            "took_s": round(time.monotonic() - self._began, 1),
             "machine": {
                 **machine(),
                 "load_before": self._load_before,

@@ -37,13 +37,19 @@ def test_a_written_record_has_every_field_and_what_was_measured(tmp_path, model)
     record, made = read_made(tmp_path / "r.json")
     assert record == written
     assert (record["schema"], record["AP"]) == ("s/1", 0.5)
-    assert tuple(made) == FIELDS
+    assert set(made) == {*FIELDS, "took_s"}
     assert made["version"] == VERSION
     assert made["models"] == [{"name": "m.onnx", "sha256": digest(model)}]
     assert made["seeds"] == {"order": 3}
     assert {"cpu", "gpu", "cores", "load_before", "load_after"} <= set(made["machine"])
     assert made["versions"]["python"].split(".")[:2] == [str(part) for part in sys.version_info[:2]]
     assert made["noise"] is None
+
+
+def test_a_record_says_how_long_it_took():
+    measurement = Measurement()
+    measurement._began -= 90
+    assert 90 <= measurement.record({})[KEY]["took_s"] < 100
 
 
 def test_a_measurement_of_times_knows_the_noise_before_between_and_after():
