@@ -78,6 +78,11 @@ class Counts:
         )
 
 
+def shown(path: str) -> str:
+    """A path as UTF-8 can have it; bytes of others are written as escapes."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def load_writer() -> None:
     """Load pandas, as the first table does, before any part's time counts."""
     pa.Table.from_pylist([], COLUMNS)
@@ -157,11 +162,11 @@ def _row(found: Found, origin: Origin) -> dict[str, Any]:
     poses = None if found.poses is None else found.poses.above(origin.min_score)
     height, width = found.image_hw or (None, None)
     return {
-        "path": found.name,
+        "path": shown(found.name),
         "width": width,
         "height": height,
         "people": [] if poses is None else list(_people(poses)),
-        "error": None if found.error is None else str(found.error),
+        "error": None if found.error is None else shown(str(found.error)),
         "model_sha256": origin.model_sha256,
         "schema": SCHEMA,
     }

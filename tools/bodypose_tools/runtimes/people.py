@@ -16,13 +16,14 @@ from pose_runtime.errors import ImageError, NotFinite, PoseError
 from pose_runtime.grouping import people_in_image
 from pose_runtime.images import network_pixels
 from pose_runtime.letterbox import Letterbox
+from pose_runtime.paths import ForeignPath
 from pose_runtime.poses import Poses
 from pose_runtime.spec import PipelineSpec
 
 from .predictor import Predictor
 
 # About one image; the others go on.
-IMAGE_ERRORS: Final = (FileError, ImageError, RequestRejected, NotFinite)
+IMAGE_ERRORS: Final = (FileError, ForeignPath, ImageError, RequestRejected, NotFinite)
 
 Item = TypeVar("Item")
 

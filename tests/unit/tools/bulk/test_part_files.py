@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ import pytest
 pytest.importorskip("pyarrow", reason="needs pyarrow: run pip install -e '.[bulk]'")
 import pyarrow.parquet as pq
 
+from bodypose_client.errors import FileError
 from bodypose_tools.bulk.part_files import (
     COLUMNS,
     Counts,
@@ -65,6 +67,15 @@ def test_rows_have_the_columns_that_the_page_names(tmp_path):
     assert (bad["width"], bad["height"], bad["people"]) == (None, None, [])
     assert bad["error"] == "image: expected a whole JPEG, got 3 bytes"
     assert {row["model_sha256"] for row in table.to_pylist()} == {"22"}
+
+
+def test_names_and_errors_that_are_no_utf8_are_written_with_escapes(tmp_path):
+    name = "a\udcff.jpg"
+    error = FileError(Path(name), "an image file", FileNotFoundError(2, "gone"))
+    write_part(tmp_path / "a.parquet", [Found(name, b"", None, None, error)], ORIGIN, BODYPOSE_18)
+    (row,) = pq.read_table(tmp_path / "a.parquet").to_pylist()
+    assert row["path"] == "a\\xff.jpg"
+    assert row["error"] == "a\\xff.jpg: expected an image file, got 'gone'"
 
 
 def test_the_same_people_make_the_same_file(tmp_path):

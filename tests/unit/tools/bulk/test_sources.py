@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import tarfile
 import tracemalloc
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("pyarrow", reason="needs pyarrow: run pip install -e '.[bulk]'")
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from bodypose_client.errors import FileError
 from bodypose_tools.bulk.settings import BulkError
-from bodypose_tools.bulk.sources import parts_of
+from bodypose_tools.bulk.sources import Paths, parts_of
 from bodypose_tools.runtimes.people import IMAGE_ERRORS
+from pose_runtime.paths import ForeignPath
 from tests.bulk_inputs import as_folder, as_parquet, as_tar
 
 IMAGES = {f"{number:02d}.jpg": bytes([number]) * 700 for number in range(23)}
@@ -151,6 +156,150 @@ def test_a_damaged_parquet_file_is_an_error_of_its_rows_not_of_the_run(tmp_path)
     assert images[-1].read() == CONTENTS[-1]
 
 
+def header(name: str, size: bytes, kind: bytes = b"0") -> bytes:
+    """A tar's header with any size field, and the checksum that it should have."""
+    block = bytearray(tarfile.TarInfo(name).tobuf())
+    block[124:136], block[156:157], block[148:156] = size, kind, b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    return bytes(block)
+
+
+def tar_size(size: int) -> bytes:
+    """A size field in base 256, which may be negative."""
+    return (b"\xff" if size < 0 else b"\x80") + size.to_bytes(11, "big", signed=True)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        header("2.jpg", tar_size(-512)),
+        header("2.jpg", tar_size(-1024)),  # back to itself
+        header("2.jpg", tar_size(2**80)),  # no file offset
+        header("2.jpg", b"no number..."),
+        header("2.jpg", tar_size(8))[:-1] + b"x",  # another checksum
+        header("long", tar_size(2**31), b"L") + b"n" * 1024,
+        header("pax", tar_size(2**31), b"x") + b"n" * 1024,
+        header("pax", tar_size(512), b"x") + b"14 size=-1024\n".ljust(512, b"\0"),
+        header("sparse", tar_size(2**31), b"S"),
+        b"\xff" * 512,
+    ],
+)
+def test_a_damaged_header_ends_a_tar_with_an_error_after_its_whole_images(tmp_path, bad):
+    good = header("1.jpg", tar_size(3)) + b"one".ljust(512, b"\0")
+    file = tmp_path / "a.tar"
+    file.write_bytes(good + bad + good + bytes(1024))
+    tracemalloc.start()
+    first, *others = [
+        image for part in parts_of([file], tmp_path / "out", 1) for image in part.images()
+    ]
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert first.read() == b"one"
+    assert others
+    for image in others:
+        with pytest.raises(FileError, match="damaged"):
+            image.read()
+    assert peak < 2**25
+
+
+def test_links_and_devices_in_a_tar_are_no_images(tmp_path):
+    file = tmp_path / "a.tar"
+    with tarfile.open(file, "w") as tar:
+        for kind in (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.FIFOTYPE):
+            member = tarfile.TarInfo(f"{kind.decode()}.jpg")
+            member.type, member.linkname = kind, "/etc/passwd"
+            tar.addfile(member)
+        member = tarfile.TarInfo("../up.jpg")
+        member.size = 2
+        tar.addfile(member, io.BytesIO(b"up"))
+    (part,) = parts_of([file], tmp_path / "out", 7)
+    assert [(each.name, each.read()) for each in part.images()] == [(f"{file}/../up.jpg", b"up")]
+
+
+def test_a_member_whose_name_is_no_utf8_is_shown_with_escapes(tmp_path):
+    file = tmp_path / "a.tar"
+    with tarfile.open(file, "w", format=tarfile.GNU_FORMAT, errors="surrogateescape") as tar:
+        tar.addfile(tarfile.TarInfo(os.fsdecode(b"\xff.jpg")))
+    (part,) = parts_of([file], tmp_path / "out", 7)
+    assert [image.name for image in part.images()] == [f"{file}/\\xff.jpg"]
+
+
+@pytest.mark.parametrize("name", ["../secret.jpg", "/etc/passwd", "", "a\0b"])
+def test_paths_in_parquet_and_json_stay_in_their_folder(tmp_path, name):
+    (tmp_path / "secret.jpg").write_bytes(b"secret")
+    below = tmp_path / "below"
+    below.mkdir()
+    rows = [{"bytes": None, "path": name}]
+    for column in ({"path": [name]}, {"image": rows}):
+        (part,) = parts_of([as_parquet(below / "a.parquet", column)], tmp_path / "out", 7)
+        (image,) = part.images()
+        with pytest.raises(IMAGE_ERRORS):
+            image.read()
+    (below / "list.json").write_text(json.dumps([name]))
+    with pytest.raises(ForeignPath):
+        parts_of([below / "list.json"], tmp_path / "out", 7)
+
+
+def test_a_name_that_is_no_text_is_the_rows_number(tmp_path):
+    file = as_parquet(tmp_path / "a.parquet", {"image": [{"bytes": b"1", "path": 5}]})
+    (part,) = parts_of([file], tmp_path / "out", 7)
+    assert [image.name for image in part.images()] == [f"{file}#0"]
+
+
+def test_two_columns_of_one_name_are_refused(tmp_path):
+    file = tmp_path / "a.parquet"
+    column = pa.array([b"1"])
+    pq.write_table(pa.Table.from_arrays([column, column], ["image", "image"]), file)
+    with pytest.raises(BulkError, match="expected one column of images, got image, image"):
+        parts_of([file], tmp_path / "out", 7)
+
+
+def test_rows_that_no_file_of_this_size_has_are_not_counted(tmp_path):
+    file = as_parquet(tmp_path / "a.parquet", {"image": pa.nulls(10**6, pa.binary())}, 10**6)
+    with pytest.raises(BulkError, match="expected rows of images, got 1000000 in"):
+        parts_of([file], tmp_path / "out", 7)
+
+
+def test_many_rows_of_one_large_value_are_not_held_at_once(tmp_path):
+    large = pa.array([bytes(2**23)]).dictionary_encode().take(pa.array([0] * 64))
+    file = as_parquet(tmp_path / "a.parquet", {"image": large.cast(pa.binary())}, 64)
+    (part,) = parts_of([file], tmp_path / "out", 64)
+    before = pa.total_allocated_bytes()
+    del large
+    for image in part.images():
+        assert len(image.read()) == 2**23
+        assert pa.total_allocated_bytes() - before < 8 * 2**23
+
+
+def test_a_list_may_begin_with_a_byte_order_mark(tmp_path):
+    (tmp_path / "list.txt").write_bytes("\ufeffa.jpg\r\nb.jpg\n".encode())
+    (part,) = parts_of([tmp_path / "list.txt"], tmp_path / "out", 7)
+    assert [image.name for image in part.images()] == ["a.jpg", "b.jpg"]
+
+
+@pytest.mark.parametrize("make", KINDS)
+def test_input_that_changed_meanwhile_is_refused_at_the_end_of_its_part(make, tmp_path):
+    source = make(tmp_path)
+    parts = parts_of([source], tmp_path / "out", 7)
+    other = as_folder(tmp_path / "other", {f"{n}.jpg": b"other" for n in range(30)})
+    if isinstance(parts[0].place, Paths):
+        parts_of([other], tmp_path / "out", 7)  # another run, in the same folder
+    elif source.suffix == ".tar":
+        as_tar(source, {f"{n}.jpg": b"other" * n for n in range(30)})
+    else:
+        as_parquet(source, {"id": ["a"], "jpg": [b"o"], "image": [b"o"], "path": ["o"]})
+    with pytest.raises(BulkError, match="expected the images that the run began with"):
+        list(parts[1].images())
+
+
+def test_input_that_is_gone_is_refused(tmp_path):
+    file = tar_of(tmp_path)
+    parts = parts_of([file], tmp_path / "out", 7)
+    file.unlink()
+    with pytest.raises(BulkError, match="expected the images that the run began with"):
+        list(parts[0].images())
+
+
 @pytest.mark.parametrize("value", [None, b"x" * (2**24 + 1), b""])
 def test_bytes_of_a_row_that_are_no_image_are_its_error_or_the_decoders(tmp_path, value):
     file = as_parquet(tmp_path / "a.parquet", {"bytes": [value, b"good"]})
@@ -172,6 +321,7 @@ def test_bytes_of_a_row_that_are_no_image_are_its_error_or_the_decoders(tmp_path
         ("no.parquet", b"PAR1 no", "expected a Parquet file"),
         ("list.json", b'{"a": 1}', "expected a JSON list"),
         ("nul.txt", b"a\0b.jpg", "got one with NUL"),
+        ("long.txt", b"a" * 100_000, "expected a path a line"),
     ],
 )
 def test_an_input_without_images_is_refused_in_one_line(tmp_path, name, content, expected):
