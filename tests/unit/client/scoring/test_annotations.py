@@ -202,3 +202,177 @@ def test_an_image_that_is_listed_twice_is_one_and_another_of_the_same_id_is_refu
 def test_a_file_without_people_is_refused(tmp_path):
     with pytest.raises(AnnotationError, match="expected a person with labelled keypoints, got"):
         load_coco(saved(tmp_path, base() | {"annotations": []}))
+
+
+def person_with(**fields):
+    (person,) = load_coco(changed("annotations", **fields))["annotations"]
+    return person
+
+
+@pytest.mark.parametrize(
+    ("text", "number"),
+    [
+        ("-3", -3),
+        ("9223372036854775807", 2**63 - 1),  # the largest that fits 64 bits
+        (2**63 - 1, 2**63 - 1),
+        (-2.0, -2),
+        ("9223372036854775808", None),
+        ("-9223372036854775807", None),  # 20 characters
+        (-(2**63), None),
+        ("--3", None),
+        ("3-", None),
+        ("\u0663", None),  # another script's 3
+        ("", None),
+        (1.5, None),
+        (True, None),
+    ],
+)
+def test_what_is_a_whole_number(text, number):
+    content = changed("annotations", image_id=text)
+    if number is None:
+        with pytest.raises(AnnotationError, match=r"annotations\[0\]\.image_id: expected a number"):
+            load_coco(content)
+    else:
+        assert load_coco(content)["annotations"][0]["image_id"] == number
+
+
+@pytest.mark.parametrize(
+    ("part", "field", "most", "more"),
+    [
+        ("images", "width", 1_000_000, 1_000_001),
+        ("images", "height", 1, -1),
+        ("annotations", "area", 1e10, 1e10 + 10),
+        ("annotations", "area", 0, -0.5),
+        ("annotations", "bbox", [-1e6, 1e6, 1, 2], [0, 1e6 + 1, 1, 2]),
+        ("annotations", "bbox", [1, 2, 3, 4], [1, 2, 3, 4, 5]),
+        ("annotations", "keypoints", [-999_999, 2, 1] * 17, [1e6, 2, 1] * 17),
+        ("annotations", "keypoints", [3, 999_999, 2] * 17, [3, -1e6, 2] * 17),
+        ("annotations", "num_keypoints", 0, -1),
+        ("annotations", "iscrowd", 1, -1),
+    ],
+)
+def test_the_last_number_that_is_accepted_and_the_first_that_is_not(part, field, most, more):
+    assert load_coco(changed(part, **{field: most}))[part][0][field] == most
+    with pytest.raises(AnnotationError, match=rf"{part}\[0\]\.{field}: expected"):
+        load_coco(changed(part, **{field: more}))
+
+
+def test_joints_are_unlabelled_hidden_or_seen():
+    assert person_with(keypoints=[5, 6, 0, 7, 8, 1, 9, 10, 2] + [0] * 42)["keypoints"][:9] == [
+        *(5, 6, 0),
+        *(7, 8, 1),
+        *(9, 10, 2),
+    ]
+    for wrong in (3, -1, 0.5):
+        with pytest.raises(AnnotationError, match=rf"visibility 0, 1 or 2, got {float(wrong)}$"):
+            person_with(keypoints=[1, 2, 1, 1, 2, 0, 1, 2, 2, 1, 2, wrong] + [0] * 39)
+
+
+def test_the_first_position_that_is_nowhere_is_named():
+    keypoints = [1, 2, 2, 3, 2e6, 2, 4e6, 5, 2, *KEYPOINTS[9:]]
+    with pytest.raises(AnnotationError, match=r"pixels, got \[3\.0, 2000000\.0, 2\.0\]$"):
+        person_with(keypoints=keypoints)
+
+
+def test_keypoints_without_their_number_are_counted():
+    assert person_with(num_keypoints=None, keypoints=[1, 2, 2, 1, 2, 1] + [0] * 45)[
+        "num_keypoints"
+    ] == (2)
+    assert person_with(num_keypoints=5)["num_keypoints"] == 5
+    assert person_with(num_keypoints=5, keypoints=[0] * 51)["num_keypoints"] == 0
+
+
+def test_a_person_without_joints_needs_no_keypoints_and_its_area_is_its_boxs():
+    fields = {"num_keypoints": 0, "keypoints": [], "bbox": [1, 2, -3, 4]}
+    content = changed("annotations", **fields)
+    del content["annotations"][0]["area"]
+    person = load_coco(content)["annotations"][0]
+    assert (person["keypoints"], person["area"]) == ([0.0] * 51, 12.0)
+
+    content["annotations"][0] |= {"num_keypoints": 4, "iscrowd": 1}
+    assert load_coco(content)["annotations"][0]["area"] == 12.0
+    content["annotations"][0] |= {"keypoints": KEYPOINTS, "iscrowd": 0}
+    with pytest.raises(AnnotationError, match=r"area: expected square pixels, got nothing$"):
+        load_coco(content)
+
+
+def test_a_crowd_is_one_by_number_text_or_truth():
+    assert [person_with(iscrowd=crowd)["iscrowd"] for crowd in (1, "1", True, 0, "0")] == [
+        *(1, 1, 1),
+        *(0, 0),
+    ]
+
+
+def test_annotations_without_an_id_are_numbered_from_one():
+    content = base()
+    content["annotations"] = [base()["annotations"][0] | {"id": own} for own in ("a", None, 2.5, 9)]
+    assert [each["id"] for each in load_coco(content)["annotations"]] == ["a", 2, 3, 9]
+
+
+def test_without_names_keypoints_are_threes():
+    content = base()
+    del content["categories"][0]["keypoints"]
+    del content["annotations"][0]["num_keypoints"]
+    content["annotations"][0]["keypoints"] = []
+    assert load_coco(content)["annotations"][0]["keypoints"] == []
+    content["annotations"][0]["keypoints"] = [1, 2, 2, 3]
+    with pytest.raises(AnnotationError, match=r"expected x, y, visibility of each, got \[1, 2,"):
+        load_coco(content)
+    content["annotations"][0]["keypoints"] = [1, 2, 2]
+    with pytest.raises(
+        AnnotationError, match=r"^f: annotation 1: keypoints: expected 17 .* got 1;"
+    ):
+        people_of(content, BODYPOSE_18, "f", "; see")
+
+
+def test_of_content_images_may_be_ids_only_and_of_a_file_not(tmp_path):
+    content = base() | {"images": [{"id": 1}, {"id": 2, "width": 7}]}
+    assert load_coco(content)["images"] == content["images"]
+    with pytest.raises(AnnotationError, match=r"images\[0\]\.file_name: expected a name, got null"):
+        load_coco(saved(tmp_path, content))
+
+
+def test_a_file_whose_only_labels_are_a_crowds_is_refused(tmp_path):
+    content = changed("annotations", iscrowd=1)
+    assert load_coco(content)["annotations"][0]["num_keypoints"] == 17
+    with pytest.raises(AnnotationError, match="got none in 1 annotations$"):
+        load_coco(saved(tmp_path, content))
+
+
+def test_categories_of_one_number_are_refused():
+    content = base()
+    content["categories"].append({"id": 1, "name": "car"})
+    with pytest.raises(AnnotationError, match="expected ids that differ, got 1 twice"):
+        load_coco(content)
+
+
+def test_categories_are_listed_where_none_is_of_people():
+    content = base() | {"categories": [{"id": n, "name": f"animal{n:03}"} for n in range(40)]}
+    with pytest.raises(AnnotationError) as caught:
+        load_coco(content)
+    listed = ", ".join(f"animal{n:03}" for n in range(40))[:200]
+    assert str(caught.value).endswith(f"got {listed}")
+    with pytest.raises(AnnotationError, match="got none$"):
+        load_coco(base() | {"categories": []})
+
+
+@pytest.mark.parametrize(
+    ("content", "shown"),
+    [
+        ([1, 2, 3, 4], "[1, 2, 3, 4]"),
+        ([1, 2, 3, 4, 5], "a list of 5"),
+        ([{}], "a list of 1"),
+        (2**63, "9223372036854775808"),
+        (-(2**63) - 1, "a larger number"),
+        ("x" * 78, repr("x" * 78)),
+        ("x" * 79, "'" + "x" * 76 + "..."),
+        (None, "null"),
+        ({"b": 1, "a": 2}, "['a', 'b']"),
+        ({"k" * 196 + "xyz": 1}, "['" + "k" * 196 + "xy"),
+    ],
+)
+def test_what_a_file_holds_instead_is_shown_in_short(tmp_path, content, shown):
+    with pytest.raises(AnnotationError) as caught:
+        load_coco(saved(tmp_path, content))
+    expected = "expected lists `images`, `annotations` and `categories`"
+    assert str(caught.value) == f"{tmp_path / 'people.json'}: {expected}, got {shown}"
