@@ -42,13 +42,13 @@ _NEXT_MARKER = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 # Markers that stand alone: TEM, SOI, EOI. The reserved ones (02..BF) end libjpeg's decoding, unless
 # it looks for a restart marker; then it goes on behind them (`jpeg_resync_to_restart`).
 _HAVE_LENGTH = frozenset(range(0xC0, 0xFF)) - frozenset(range(0xD0, 0xDA))
-_ARITHMETIC_FRAMES = frozenset(range(0xC9, 0xD0)) - {0xCC}
+# What libjpeg decodes of the sixteen: Huffman's, and arithmetic coding's.
+_ARITHMETIC_FRAMES = frozenset((0xC9, 0xCA, 0xCB))
+_START_OF_FRAME = frozenset((0xC0, 0xC1, 0xC2, 0xC3)) | _ARITHMETIC_FRAMES
 _BASE64 = (string.ascii_letters + string.digits + "+/-_=").encode()
 _SPACES = string.whitespace.encode()
 _FROM_BASE64URL = bytes.maketrans(b"-_", b"+/")
 _BASE64_LOOK = 128  # characters
-_SHORTEST_TEXT = 4
-_START_OF_FRAME = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _START_OF_SCAN, _END_OF_IMAGE, _EXIF = 0xDA, 0xD9, 0xE1
 _BASELINE, _JFIF, _ADOBE = 0xC0, 0xE0, 0xEE
 # Grey; 4:4:4, 4:2:2, 4:2:0: samples of Y for one of Cb and Cr, by rows and columns.
@@ -194,9 +194,11 @@ def jpeg_frame(jpeg: bytes) -> JpegFrame | None:
                 return None
     else:
         return None
-    components = 1 if frame is None or frame.sampling == (0, 0) else 3
+    if frame is None:
+        return None
+    components = 1 if frame.sampling == SAMPLINGS[0] else 3
     scan = jpeg[start:end]
-    if frame is None or len(scan) != 4 + 2 * components or scan[0] != components:
+    if len(scan) != 4 + 2 * components or scan[0] != components:
         return None
     if scan[-3:] != b"\0\x3f\0" or (components == 3 and not is_jfif and transform != 1):
         return None
@@ -240,10 +242,10 @@ def _from_base64(data: bytes) -> bytes:
     Only a text whose start is an image's is unpacked: three copies of it at most are held at once.
     """
     text = memoryview(data)
-    if data.startswith(b"data:") and (comma := data.find(b",", 0, _BASE64_LOOK)) > 0:
-        text = text[comma + 1 :]
+    if data.startswith(b"data:"):
+        text = text[data[:_BASE64_LOOK].find(b",") + 1 :]
     start = bytes(text[:_BASE64_LOOK]).translate(_FROM_BASE64URL, _SPACES)
-    if start.translate(None, _BASE64) or len(start) < _SHORTEST_TEXT:
+    if start.translate(None, _BASE64):
         return data
     try:
         if _format_of(binascii.a2b_base64(start[: len(start) // 4 * 4])) is None:
@@ -320,8 +322,8 @@ def _size_in_bmp(data: bytes) -> tuple[int, int]:
 def _size_in_webp(data: bytes) -> tuple[int, int]:
     chunk = data[12:16]
     if chunk == b"VP8X":
-        width = int.from_bytes(data[24:27], "little") + 1
-        height = int.from_bytes(data[27:30], "little") + 1
+        low, width, less, height = struct.unpack_from("<HBHB", data, 24)
+        width, height = (width << 16 | low) + 1, (height << 16 | less) + 1
     elif chunk == b"VP8L":
         (bits,) = struct.unpack_from("<I", data, 21)
         width, height = (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import struct
 import time
@@ -15,8 +16,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pose_runtime.errors import ImageError
-from pose_runtime.image_headers import checked_image, count_scans, has_end, read_header
+from pose_runtime.errors import BeyondLimit, DamagedImage, ImageError, UnknownFormat
+from pose_runtime.image_headers import (
+    Header,
+    JpegFrame,
+    checked_image,
+    count_scans,
+    exif_orientation,
+    has_end,
+    jpeg_frame,
+    read_header,
+)
 from pose_runtime.images import decode_image
 from pose_runtime.spec import ImageLimits
 from tests.fuzz import hostile_images
@@ -212,3 +222,314 @@ def test_a_photo_is_quick_and_a_huge_picture_is_not():
     assert checked_image(photo, LIMITS).is_quick
     huge = hostile_images.encoded("png", np.zeros((4000, 5000, 3), np.uint8))
     assert not checked_image(huge, LIMITS).is_quick
+
+
+def claiming(extension: str, width: int, height: int) -> bytes:
+    """A header of that size, and few bytes behind it."""
+    match extension:
+        case "bmp":
+            return hostile_images.bmp_claiming(width, height)
+        case "webp":
+            return hostile_images.webp_claiming(width, height)
+        case _:
+            jpeg = hostile_images.encoded("jpg", hostile_images.picture())
+            return hostile_images.jpeg_claiming(jpeg, width, height)
+
+
+def expected_ns(data: bytes) -> float:
+    return checked_image(data, ImageLimits(max_decode_ms=10**6)).expected_ms * 1e6
+
+
+@pytest.mark.parametrize(
+    ("extension", "by_pixel", "by_byte", "by_scan"),
+    [("jpg", 3 + 1.5, 8, 5000), ("webp", 8, 50, 0), ("bmp", 6, 0, 0)],
+)
+def test_time_is_by_pixel_and_by_byte(extension, by_pixel, by_byte, by_scan):
+    data = claiming(extension, 1000, 800)
+    expected = 800_000 * by_pixel + len(data) * by_byte + by_scan
+    assert expected_ns(data) == pytest.approx(expected, rel=1e-12)
+
+
+def test_time_is_by_scan_and_by_an_arithmetic_coders_bits():
+    arithmetic = hostile_images.answered()["a JPEG with arithmetic coding"]
+    one_scan = 2400 * 1.5 + 5000
+    assert expected_ns(arithmetic) == pytest.approx(
+        2400 * 30 + len(arithmetic) * 180 + one_scan, rel=1e-12
+    )
+    several = progressive(hostile_images.picture())
+    scans = len(scans_of(several))
+    assert {place % 2 for place in scans_of(several)} == {0, 1}
+    assert expected_ns(several) == pytest.approx(
+        2400 * 3 + len(several) * 8 + scans * one_scan, rel=1e-12
+    )
+
+
+@pytest.mark.parametrize("marker", [0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA, 0xCB])
+def test_the_frames_marker_tells_arithmetic_coding(marker):
+    jpeg = claiming("jpg", 60, 40)
+    at = jpeg.index(b"\xff\xc0") + 1
+    other = jpeg[:at] + bytes([marker]) + jpeg[at + 1 :]
+    assert (expected_ns(other) > 2 * expected_ns(jpeg)) == (marker > 0xC8)
+
+
+@pytest.mark.parametrize(
+    ("depth", "colours", "interlaced", "by_pixel"),
+    [
+        (8, 2, False, 2 + 3 * 2.7),
+        (8, 2, True, 2 + 5 + 3 * 2.7),
+        (1, 0, False, 2 + 2.7 / 8),
+        (16, 6, False, 2 + 8 * 10),
+    ],
+)
+def test_a_pngs_time_is_by_pixel_unpacked_byte_and_byte(depth, colours, interlaced, by_pixel):
+    data = png(32, depth, colours, interlaced, 0)
+    assert expected_ns(data) == pytest.approx(1024 * by_pixel + len(data) * 10, rel=1e-12)
+
+
+def test_quick_is_what_takes_less_than_a_quarter_of_the_limit():
+    data = claiming("bmp", 1000, 1000)  # 6 ms
+    assert checked_image(data, ImageLimits(max_decode_ms=25)).is_quick
+    assert not checked_image(data, ImageLimits(max_decode_ms=24)).is_quick
+
+
+def test_each_limit_is_the_most_that_is_accepted():
+    data = claiming("bmp", 1000, 1000)
+    most = ImageLimits(max_bytes=len(data), max_pixels=10**6, max_decode_ms=6)
+    assert checked_image(data, most).header == Header("BMP", (1000, 1000))
+    for less, words in (
+        (
+            {"max_bytes": len(data) - 1},
+            f"at most {len(data) - 1} bytes (max_bytes), got {len(data)}",
+        ),
+        (
+            {"max_pixels": 10**6 - 1},
+            "at most 999999 pixels (max_pixels), got BMP of 1000 x 1000",
+        ),
+        (
+            {"max_decode_ms": 5},
+            "at most 5 ms of decoding (max_decode_ms), got BMP of 1000 x 1000, 154 bytes, which may"
+            " take 6 ms",
+        ),
+    ):
+        with pytest.raises(BeyondLimit) as caught:
+            checked_image(data, ImageLimits(**less))
+        assert words in str(caught.value)
+
+
+def test_scans_are_counted_exactly_where_it_matters():
+    """100,000 times the bytes of a scan's start behind the end are no scan."""
+    jpeg = hostile_images.encoded("jpg", hostile_images.picture())
+    assert expected_ns(jpeg + b"\xff\xda" * 1000) > 1000 * 5000
+    checked_image(jpeg + b"\xff\xda" * 100_000, ImageLimits(max_decode_ms=10))
+    several = progressive(np.zeros((400, 400, 3), np.uint8))
+    scans = len(scans_of(several))
+    with pytest.raises(BeyondLimit, match=f"got JPEG of 400 x 400 in {scans} scans, "):
+        checked_image(several, ImageLimits(max_decode_ms=1))
+
+
+def canvas(width: int, height: int, *content: bytes, flags: int = 0) -> bytes:
+    return hostile_images.webp_claiming(width, height, b"".join(content), flags)
+
+
+def bits_of_a_lossless_webp(width: int, height: int) -> bytes:
+    bits = (width - 1) | (height - 1) << 14 | 1 << 28  # with alpha
+    return b"RIFF\x20\0\0\0WEBPVP8L\x14\0\0\0\x2f" + struct.pack("<I", bits)
+
+
+def start_of_a_lossy_webp(width: int, height: int) -> bytes:
+    sides = struct.pack("<HH", width | 1 << 14, height | 2 << 14)  # to be shown larger
+    return b"RIFF\x20\0\0\0WEBPVP8 \x14\0\0\0" + b"\x10\2\0\x9d\x01\x2a" + sides
+
+
+def small_bmp(width: int, height: int) -> bytes:
+    return b"BM" + struct.pack("<IHHIIHHHH", 26, 0, 0, 26, 12, width, height, 1, 24)
+
+
+@pytest.mark.parametrize(
+    ("data", "hw"),
+    [
+        (canvas(70_000, 300), (300, 70_000)),
+        (canvas(1, 2**24), (2**24, 1)),
+        (bits_of_a_lossless_webp(16_384, 1), (1, 16_384)),
+        (bits_of_a_lossless_webp(300, 16_384), (16_384, 300)),
+        (start_of_a_lossy_webp(16_383, 300), (300, 16_383)),
+        (start_of_a_lossy_webp(1, 16_383), (16_383, 1)),
+        (small_bmp(40_000, 50_000), (50_000, 40_000)),
+        (hostile_images.bmp_claiming(70_000, -80_000), (80_000, 70_000)),
+    ],
+)
+def test_sizes_are_read_as_the_format_stores_them(data, hw):
+    assert read_header(data).hw == hw
+
+
+def test_animated_is_what_a_webps_flag_says():
+    assert read_header(canvas(60, 40, flags=0xFF - 2)).image_format == "WebP"
+    with pytest.raises(UnknownFormat, match=r"got animated WebP$"):
+        read_header(canvas(60, 40, flags=2))
+    for cut in (20, 29):
+        with pytest.raises(DamagedImage, match=f"a whole WebP, got {cut} bytes of damaged header"):
+            read_header(canvas(60, 40)[:cut])
+
+
+@pytest.mark.parametrize("start", [b"RIFF\0\0\0\0WAVE", b"RIFX\0\0\0\0WEBP", b"\xff\xd8\0"])
+def test_half_of_a_formats_mark_is_none(start):
+    with pytest.raises(UnknownFormat, match="got 40 bytes starting with"):
+        read_header(start.ljust(40, b"\0"))
+
+
+def test_the_prefix_of_a_text_ends_within_128_characters():
+    text = base64.b64encode(canvas(60, 40))
+    assert read_header(b"data:" + b"x" * 122 + b"," + text).hw == (40, 60)
+    for prefix in (b"data:" + b"x" * 123 + b",", b"data:", b"data,"):
+        with pytest.raises(UnknownFormat):
+            read_header(prefix + text)
+
+
+def tiff_of(*entries: tuple[int, int, int], mark: bytes = b"II*\0") -> bytes:
+    packed = b"".join(struct.pack("<HHIHH", tag, kind, 1, value, 0) for tag, kind, value in entries)
+    return mark + struct.pack("<IH", 8, len(entries)) + packed
+
+
+@pytest.mark.parametrize(
+    ("tiff", "orientation"),
+    [
+        (tiff_of((0x0112, 3, 6)), 6),
+        (tiff_of((0x0112, 4, 1)), 1),
+        (tiff_of((0x0112, 4, 8)), 8),
+        (tiff_of((0x0112, 1, 6)), 1),  # of a type that it cannot have
+        (tiff_of((0x0112, 5, 6)), 1),
+        (tiff_of((0x0112, 1, 6), (0x0112, 3, 5)), 5),
+        (tiff_of((0x0111, 3, 6), (0x0113, 3, 7)), 1),
+        (tiff_of(), 1),
+        (tiff_of((0x0112, 3, 6), mark=b"IM*\0"), 1),
+        (tiff_of((0x0112, 3, 6))[:17], 1),
+    ],
+)
+def test_the_orientation_is_the_first_directorys(tiff, orientation):
+    jpeg = hostile_images.with_exif(claiming("jpg", 60, 40), tiff)
+    assert exif_orientation(jpeg) == orientation
+    chunk = b"EXIF" + struct.pack("<I", len(tiff)) + tiff
+    for webp in (canvas(60, 40, chunk), canvas(60, 40, b"ODD \1\0\0\0x\0", chunk)):
+        assert read_header(webp).orientation == orientation
+
+
+def test_an_orientation_behind_the_picture_of_a_jpeg_or_too_many_chunks_is_not_looked_for():
+    jpeg = claiming("jpg", 60, 40)
+    exif = segment(0xE1, b"Exif\0\0" + tiff_of((0x0112, 3, 6)))
+    assert exif_orientation(jpeg[:-2] + exif + jpeg[-2:]) == 1
+    assert exif_orientation(jpeg[:2] + segment(0xE1, b"http://ns.adobe.com") + exif + jpeg[2:]) == 6
+    empty, tiff = b"NONE\0\0\0\0", tiff_of((0x0112, 3, 6))
+    chunk = b"EXIF" + struct.pack("<I", len(tiff)) + tiff
+    assert read_header(canvas(60, 40, empty * 19_998, chunk)).orientation == 6
+    assert read_header(canvas(60, 40, empty * 19_999, chunk)).orientation == 1
+    assert read_header(claiming("bmp", 60, 40)).orientation == 1
+
+
+def test_20_thousand_segments_are_the_most():
+    segments = b"\xff\xd8" + segment(0xFE, b"") * 19_999
+    assert has_end(segments + b"\xff\xd9")
+    assert not has_end(segments)
+    with pytest.raises(DamagedImage, match="a whole JPEG, got more than 20000 segments"):
+        has_end(segments + segment(0xFE, b"") + b"\xff\xd9")
+
+
+@pytest.mark.parametrize("marker", [0xC0, 0xC4, 0xCF, 0xDA, 0xFE])
+def test_what_is_in_a_segment_is_not_looked_at(marker):
+    assert not has_end(b"\xff\xd8" + segment(marker, b"\xff\xd9"))
+
+
+@pytest.mark.parametrize("marker", [0x01, 0x02, 0xBF, 0xD0, 0xD7, 0xD8])
+def test_markers_that_stand_alone_have_no_length(marker):
+    assert has_end(b"\xff\xd8" + segment(marker, b"\xff\xd9"))
+
+
+JFIF = segment(0xE0, b"JFIF\0\1\1\0\0\1\0\1\0\0")
+COLOURS = {(1, 1): 0x11, (1, 2): 0x21, (2, 2): 0x22}
+
+
+def adobe(transform: int) -> bytes:
+    return segment(0xEE, b"Adobe\0\x64\0\0\0\0" + bytes([transform]))
+
+
+def frame(factors=(0x22, 0x11, 0x11), ids=b"\1\2\3", bits=8, marker=0xC0, more=b"") -> bytes:
+    parts = b"".join(
+        bytes([number, factor, 0]) for number, factor in zip(ids, factors, strict=True)
+    )
+    return segment(marker, struct.pack(">BHHB", bits, 40, 60, len(factors)) + parts + more)
+
+
+def scan(components=3, told=None, end=b"\0\x3f\0", more=b"") -> bytes:
+    parts = b"".join(bytes([number + 1, 0]) for number in range(components))
+    return segment(0xDA, bytes([told or components]) + parts + end + more) + b"data"
+
+
+def jpeg_with(*parts: bytes) -> bytes:
+    return b"\xff\xd8" + b"".join(parts) + b"\xff\xd9"
+
+
+GREY_FRAME = frame((0x11,), b"\1")
+
+
+@pytest.mark.parametrize(
+    ("parts", "sampling"),
+    [
+        *(
+            ((JFIF, frame((factor, 0x11, 0x11)), scan()), sampling)
+            for sampling, factor in COLOURS.items()
+        ),
+        ((JFIF, GREY_FRAME, scan(1)), (0, 0)),
+        ((adobe(0), GREY_FRAME, scan(1)), (0, 0)),
+        ((frame(), scan()), (2, 2)),
+        ((adobe(1), frame(), scan()), (2, 2)),
+        ((JFIF, adobe(0), frame(), scan()), (2, 2)),  # JFIF has one kind of colours
+        ((segment(0xEE, b"Adobe\0\x64\0\0\0\0"), frame(), scan()), (2, 2)),  # too short
+        ((segment(0xEE, b"other\0\x64\0\0\0\0\0"), frame(), scan()), (2, 2)),
+        ((segment(0xFE, b"\xff\xda\xff\xda"), frame(), scan()), (2, 2)),
+        ((JFIF, frame(ids=b"RGC"), scan()), (2, 2)),
+    ],
+)
+def test_a_plain_jpeg_has_a_frame(parts, sampling):
+    assert jpeg_frame(jpeg_with(*parts)) == JpegFrame((40, 60), sampling)
+
+
+@pytest.mark.parametrize(
+    "parts",
+    [
+        (adobe(0), frame(), scan()),
+        (adobe(2), frame(), scan()),
+        (segment(0xE0, b"JFXX\0"), adobe(0), frame(), scan()),
+        (JFIF, frame(bits=12), scan()),
+        (JFIF, frame(marker=0xC1), scan()),
+        (JFIF, frame(marker=0xC2), scan()),
+        (JFIF, frame(), frame(), scan()),
+        (JFIF, frame(more=b"\0"), scan()),
+        (JFIF, segment(0xC0, b"\x08\0\x28\0\x3c\0"), scan()),
+        (JFIF, frame(ids=b"RGB"), scan()),
+        (JFIF, frame((0x11, 0x11), b"\1\2"), scan(2)),
+        (JFIF, frame((0x11, 0x11, 0x11, 0x11), b"\1\2\3\4"), scan(4)),
+        (JFIF, frame((0x22, 0x21, 0x11)), scan()),
+        (JFIF, frame((0x22, 0x11, 0x12)), scan()),
+        (JFIF, frame((0x41, 0x11, 0x11)), scan()),
+        (JFIF, frame((0x12, 0x11, 0x11)), scan()),
+        (JFIF, frame((0x22,), b"\1"), scan(1)),
+        (JFIF, frame(), scan(1), scan(2)),
+        (JFIF, frame(), scan(), scan()),
+        (JFIF, frame(), scan(more=b"\0")),
+        (JFIF, frame(), scan(told=1)),
+        (JFIF, frame(), scan(end=b"\1\x3f\0")),
+        (JFIF, frame(), scan(end=b"\0\x3e\0")),
+        (JFIF, frame(), scan(end=b"\0\x3f\1")),
+        (JFIF, GREY_FRAME, scan(3)),
+        (JFIF, scan(), frame()),
+        (JFIF, frame()),
+        (JFIF, scan()),
+        (JFIF,),
+    ],
+)
+def test_another_jpeg_has_none(parts):
+    assert jpeg_frame(jpeg_with(*parts)) is None
+
+
+def test_a_plain_jpeg_ends_with_its_end():
+    assert jpeg_frame(jpeg_with(JFIF, frame(), scan())[:-2]) is None
+    assert jpeg_frame(jpeg_with(JFIF, frame(), scan()) + b"\0") is None

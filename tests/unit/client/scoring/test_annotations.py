@@ -335,7 +335,7 @@ def test_of_content_images_may_be_ids_only_and_of_a_file_not(tmp_path):
 def test_a_file_whose_only_labels_are_a_crowds_is_refused(tmp_path):
     content = changed("annotations", iscrowd=1)
     assert load_coco(content)["annotations"][0]["num_keypoints"] == 17
-    with pytest.raises(AnnotationError, match="got none in 1 annotations$"):
+    with pytest.raises(AnnotationError, match=r"got none in 1 annotations$"):
         load_coco(saved(tmp_path, content))
 
 
@@ -352,7 +352,7 @@ def test_categories_are_listed_where_none_is_of_people():
         load_coco(content)
     listed = ", ".join(f"animal{n:03}" for n in range(40))[:200]
     assert str(caught.value).endswith(f"got {listed}")
-    with pytest.raises(AnnotationError, match="got none$"):
+    with pytest.raises(AnnotationError, match=r"got none$"):
         load_coco(base() | {"categories": []})
 
 
@@ -376,3 +376,15 @@ def test_what_a_file_holds_instead_is_shown_in_short(tmp_path, content, shown):
         load_coco(saved(tmp_path, content))
     expected = "expected lists `images`, `annotations` and `categories`"
     assert str(caught.value) == f"{tmp_path / 'people.json'}: {expected}, got {shown}"
+
+
+def test_an_id_is_a_number_or_a_name():
+    for wrong, shown in ((1.5, "1.5"), ("", "''"), ([], r"\[\]")):
+        with pytest.raises(
+            AnnotationError, match=rf"\.id: expected a number or a name, got {shown}"
+        ):
+            load_coco(changed("categories", id=wrong))
+    with pytest.raises(AnnotationError, match=r"images\[0\]\.file_name: expected a name, got ''"):
+        load_coco(changed("images", file_name=""))
+    with pytest.raises(AnnotationError, match=r"annotations\[0\]: expected an object, got 5"):
+        load_coco(base() | {"annotations": [5]})
