@@ -1,6 +1,7 @@
 """Runs a seeded sample of mutants against the changed modules' own tests: how many are noticed.
 
     python -m tests.mutants.run --count 500 --seed 1 --jobs 2 --out build/mutants.json
+    python -m tests.mutants.run --count 60 --seed 2 --only "tools/*/quantisation/*"
 
 Each mutant is made in a copy of the checkout. Its tests are those that `tests/unit/test_places.py`
 knows for its module, without slow ones. They end with the first failure; a mutant that makes them
@@ -19,12 +20,15 @@ import tempfile
 import time
 import tomllib
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from fnmatch import fnmatch
+from multiprocessing import get_context
 from pathlib import Path
-from queue import Queue
 from typing import Any
 
 from bodypose_tools.results.record import Measurement
+from tests.mutants.forked import read_large_libraries, run_pytest
 from tests.mutants.sample import Mutant, mutants_of, sample, sources
 from tests.unit.test_imports import PLACES
 from tests.unit.test_places import TESTS, lines, mirror
@@ -54,7 +58,9 @@ MORE = {
     "pose_runtime.png_chunks": "test_images_hostile.py",
 }
 MIN_NOTICED, MAX_EQUIVALENT = 0.9, 0.05
-SLOWER, LEAST_S = 4, 60.0
+SLOWER, LEAST_S = 4, 30.0
+IMPORTED = "ignore:Module already imported:pytest.PytestAssertRewriteWarning"
+PYTEST = ("-x", "-q", "-p", "no:cacheprovider", "-W", IMPORTED)
 NOT_SLOW = "not slow and not triton"
 
 
@@ -62,21 +68,21 @@ def main() -> int:
     options = _options()
     measurement = Measurement()
     texts = {
-        file: text for file, text in sources(ROOT, CORE).items() if not file.endswith(NOT_HERE)
+        file: text
+        for file, text in sources(ROOT, CORE).items()
+        if not file.endswith(NOT_HERE) and fnmatch(file, options.only)
     }
     every = {file: mutants_of(file, text) for file, text in texts.items()}
     chosen = sample(every, texts, options.count, options.seed)
     _say(f"{len(chosen)} of {sum(map(len, every.values()))} mutants of {len(every)} files")
-    equivalent = tomllib.loads(EQUIVALENT.read_text())
-    with tempfile.TemporaryDirectory() as folder:
-        copies: Queue[Path] = Queue()
-        for number in range(options.jobs):
-            copies.put(_copy(Path(folder) / str(number)))
-        limits = _limits({m.file for m in chosen}, copies)
-        with ThreadPoolExecutor(options.jobs) as pool:
-            outcomes = list(
-                pool.map(lambda m: _judge(m, texts, copies, limits, equivalent), chosen)
-            )
+    read_large_libraries()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        ProcessPoolExecutor(options.jobs, get_context("fork"), _enter_a_copy, (folder,)) as pool,
+    ):
+        tests = {file: tests_of(file) for file in sorted({m.file for m in chosen})}
+        limits = dict(pool.map(_limit, tests.items()))
+        outcomes = list(pool.map(_judge, chosen, [limits[m.file] for m in chosen]))
     counts = Counter(outcomes)
     judged = len(outcomes) - counts["equivalent"]
     noticed = (counts["noticed"] + counts["too slow"]) / max(judged, 1)
@@ -85,7 +91,7 @@ def main() -> int:
         "outcomes": dict(counts),
         "noticed_share": round(noticed, 4),
         "survivors": [
-            _described(mutant, texts)
+            _described(mutant)
             for mutant, outcome in zip(chosen, outcomes, strict=True)
             if outcome == "survived"
         ],
@@ -116,80 +122,52 @@ def tests_of(file: str) -> list[str]:
     return [each.relative_to(ROOT).as_posix() for each in found]
 
 
-def _copy(folder: Path) -> Path:
-    """The checkout's tracked files, and new ones that git does not ignore."""
+def _enter_a_copy(folder: str) -> None:
+    """Of the checkout's tracked files, and new ones that git does not ignore."""
+    copy = Path(folder) / str(os.getpid())
     listed = ["git", "-C", str(ROOT), "ls-files", "-co", "--exclude-standard"]
     for name in subprocess.check_output(listed, text=True).splitlines():
         if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(ROOT / name, folder / name)
-    return folder
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, copy / name)
+    os.chdir(copy)
 
 
-def _limits(files: set[str], copies: Queue[Path]) -> dict[str, float]:
-    """Seconds that the tests of each file may take; they pass as the code is, or nothing counts."""
-    limits, known = {}, {}
-    copy = copies.get()
-    for file in sorted(files):
-        tests = tuple(tests_of(file))
-        if not tests:
-            raise SystemExit(f"{file}: expected tests of its own, got none; see test_places.py")
-        if tests not in known:
-            started = time.monotonic()
-            code, text = _run(copy, tests, None)
-            if code:
-                raise SystemExit(f"{file}: expected its tests to pass, got:\n{text[-2000:]}")
-            known[tests] = max(LEAST_S, SLOWER * (time.monotonic() - started))
-        limits[file] = known[tests]
-    copies.put(copy)
-    return limits
+def _limit(file_and_tests: tuple[str, list[str]]) -> tuple[str, float]:
+    """Seconds that a file's tests may take; they pass as the code is, or nothing counts."""
+    file, tests = file_and_tests
+    if not tests:
+        raise SystemExit(f"{file}: expected tests of its own, got none; see test_places.py")
+    started = time.monotonic()
+    code, words = _run(tests, None)
+    if code:
+        raise SystemExit(f"{file}: expected its tests to pass, got:\n{words[-2000:]}")
+    took = time.monotonic() - started
+    _say(f"{took:.1f} s: {file}")
+    return file, max(LEAST_S, SLOWER * took)
 
 
-def _judge(
-    mutant: Mutant,
-    texts: dict[str, str],
-    copies: Queue[Path],
-    limits: dict[str, float],
-    equivalent: dict[str, Any],
-) -> str:
-    described = _described(mutant, texts)
-    if described["change"] in equivalent.get(mutant.file, {}):
+def _judge(mutant: Mutant, limit_s: float) -> str:
+    described = _described(mutant)
+    if described["change"] in tomllib.loads(EQUIVALENT.read_text()).get(mutant.file, {}):
         return "equivalent"
-    copy = copies.get()
+    source = (ROOT / mutant.file).read_text()
     try:
-        (copy / mutant.file).write_text(mutant.code(texts[mutant.file]))
-        code, _ = _run(copy, tuple(tests_of(mutant.file)), limits[mutant.file])
+        Path(mutant.file).write_text(mutant.code(source))
+        code, _ = _run(tests_of(mutant.file), limit_s)
     finally:
-        (copy / mutant.file).write_text(texts[mutant.file])
-        copies.put(copy)
+        Path(mutant.file).write_text(source)
     outcome = {None: "too slow", 0: "survived"}.get(code, "noticed")
     _say(f"{outcome}: {mutant.file}:{mutant.line}: {described['change']}")
     return outcome
 
 
-def _run(copy: Path, tests: tuple[str, ...], limit_s: float | None) -> tuple[int | None, str]:
-    """Exit code (None: over the limit) and words of pytest in a copy."""
-    paths = [copy, *(copy / name for name in ("tools", "client", "loadtest"))]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, paths))}
-    environment["PYTHONDONTWRITEBYTECODE"] = "1"
-    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider"]
-    try:
-        done = subprocess.run(
-            [*command, "-m", NOT_SLOW, *tests],
-            cwd=copy,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=limit_s,
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        return None, ""
-    return done.returncode, done.stdout + done.stderr
+def _run(tests: Sequence[str], limit_s: float | None) -> tuple[int | None, str]:
+    return run_pytest(Path.cwd(), [*PYTEST, "-m", NOT_SLOW, *tests], limit_s)
 
 
-def _described(mutant: Mutant, texts: dict[str, str]) -> dict[str, Any]:
-    source = texts[mutant.file]
+def _described(mutant: Mutant) -> dict[str, Any]:
+    source = (ROOT / mutant.file).read_text()
     before, after = source.splitlines(), mutant.code(source).splitlines()
     changed = [(b.strip(), a.strip()) for b, a in zip(before, after, strict=False) if b != a]
     old, new = changed[0] if changed else ("", "")
@@ -208,6 +186,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=500, help="mutants, about")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--jobs", type=int, default=1, help="at once, each in a copy")
+    parser.add_argument("--only", metavar="GLOB", default="*", help="files of these names")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "mutants.json")
     return parser.parse_args()
 
