@@ -26,7 +26,7 @@ def by_minute(
         sampler: watched meanwhile.
     """
     rows = []
-    last = float(records.rows["intended"].max()) if len(records.rows) else 0.0
+    last = records.rows["intended"].max(initial=0.0)
     for begin in np.arange(warm_up_s, last, _MINUTE_S):
         part = records.intended_within(begin, begin + _MINUTE_S)
         samples = sampler.between(started_s + begin, started_s + begin + _MINUTE_S)
@@ -58,5 +58,5 @@ def recovery_s(parts: Sequence[Records], calm: tuple[float, float], end_s: float
         p95_ms = latencies(before.latency_s[before.ok] * 1000)["p95"]
         limit_s = _STILL_SLOW * p95_ms / 1000 if p95_ms else np.inf
         felt = after.rows["intended"][~after.ok | (after.latency_s > limit_s)]
-        longest = max(longest, float(felt.max()) - end_s if len(felt) else 0.0)
+        longest = max(longest, float(felt.max(initial=end_s)) - end_s)
     return longest

@@ -48,7 +48,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "timed/test_loadtest_honesty.py": "generator.__main__ generator.self_check"
         " generator.senders generator.users headroom known_process locustfile workers",
         "integration/test_loadtest_command.py": "processes server_process",
-        "unit/loadtest/test_cli.py": "run summary",
+        "unit/loadtest/test_cli.py": "run",
         "unit/loadtest/test_over_time.py": "groups images machine",
         "unit/loadtest/test_report.py": "charts perf_csv records server_probe",
         "unit/loadtest/test_result.py": "errors",

@@ -233,9 +233,9 @@ class _Schema:
         area = annotation.get("area", _MISSING)
         if area is _MISSING and (is_crowd or not count):
             area = abs(box[2] * box[3])
-        square = self._numbers([area], f"{where}.area", "square pixels", most=_MOST_AREA)[0]
-        if square < 0:
-            self._refuse(f"{where}.area", "square pixels", square)
+        known = _array([area])
+        if known is None or not 0 <= known[0] <= _MOST_AREA:
+            self._refuse(f"{where}.area", "square pixels", area)
         return {
             "id": own if type(own) in (int, str) else index + 1,
             "image_id": self._number(annotation, "image_id", where),
@@ -244,7 +244,7 @@ class _Schema:
             "num_keypoints": count,
             "keypoints": keypoints,
             "bbox": box,
-            "area": square,
+            "area": float(known[0]),
         }
 
     def _count(self, value: Any, where: str) -> int | None:
@@ -280,11 +280,10 @@ class _Schema:
         flat: list[float] = rows.ravel().tolist()
         return flat
 
-    def _numbers(self, value: Any, where: str, expected: str, most: float = _MOST) -> list[float]:
+    def _numbers(self, value: Any, where: str, expected: str) -> list[float]:
         array = _array(value)
-        if array is None or not (np.abs(array) <= most).all():
-            alone = isinstance(value, list) and len(value) == 1
-            self._refuse(where, expected, value[0] if alone else value)
+        if array is None or not (np.abs(array) <= _MOST).all():
+            self._refuse(where, expected, value)
         numbers: list[float] = array.tolist()
         return numbers
 

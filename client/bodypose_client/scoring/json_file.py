@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from bodypose_client.errors import AnnotationError, FileError
 
-MAX_BYTES = 2 * 2**30  # COCO's own training annotations have 0.25 GB
+MAX_BYTES = 2**31  # COCO's own training annotations have 0.25 GB
 
 
 def read_json(path: Path, expected: str, max_bytes: int = MAX_BYTES, *, nan: bool = False) -> Any:
@@ -41,12 +41,8 @@ def read_json(path: Path, expected: str, max_bytes: int = MAX_BYTES, *, nan: boo
     except RecursionError as error:
         raise AnnotationError(f"{path}: expected {expected}, got JSON nested too deep") from error
     except ValueError as error:
-        raise AnnotationError(f"{path}: expected JSON, got {_short(error)}") from error
+        raise AnnotationError(f"{path}: expected JSON, got {error}") from error
 
 
 def _not_finite(name: str) -> NoReturn:
     raise ValueError(f"{name}, which is no number of JSON")
-
-
-def _short(error: ValueError) -> str:
-    return str(error).splitlines()[0][:200]

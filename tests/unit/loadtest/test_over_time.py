@@ -62,3 +62,32 @@ def test_cores_and_memory_are_told_apart(monkeypatch):
         "other programs used 0.7 cores: the server alone may do better"
     ]
     assert (summary["server_mib_begin"], summary["server_mib_end"]) == (100.5, 106.5)
+
+
+def test_slow_is_beyond_twice_the_p95_of_before(records):
+    calm = [(at, at, at + 0.125, 0, 0) for at in range(10)]
+
+    def recovery(latency_s, before=calm):
+        late = [(20.5, 20.5, 20.5 + latency_s, 0, 0), (24, 24, 24.01, 0, 0)]
+        return recovery_s([records(before + late)], (0, 10), end_s=20)
+
+    assert [recovery(latency_s) for latency_s in (0.25, 0.251)] == [0, 0.5]
+    assert recovery(9.0, before=[]) == 0  # nothing to compare with
+
+
+def test_the_slowest_recovery_of_the_repeats_counts(records):
+    calm = [(at, at, at + 0.1, 0, 0) for at in range(10)]
+    parts = [records([*calm, (20 + more, 20 + more, 21, 0, 1)]) for more in (0.25, 0.75, 0.5)]
+
+    assert recovery_s(parts, (0, 10), end_s=20) == 0.75
+
+
+def test_a_minute_without_answers_or_samples_has_zeros(records):
+    sampler = Sampler(None, [])
+
+    assert by_minute(records([]), 0, 0, sampler) == []
+    assert by_minute(records([(1, 1, 1.5, 0, 1)]), 0, 0, sampler) == [
+        {"minute": 0, "requests": 1, "errors": 1, "p99_ms": 0, "server_mib": 0}
+    ]
+    (minute,) = by_minute(records([(1, 1, 1.5, 0, 0), (2, 2, 2.25, 0, 1)]), 0, 0, sampler)
+    assert minute["p99_ms"] == 500

@@ -198,3 +198,125 @@ def test_one_step_settles_an_open_loop_and_two_a_closed_one():
 
     assert [settled(Loop.OPEN, steps) for steps in (1, 2)] == [False, True]
     assert [settled(Loop.CLOSED, steps) for steps in (2, 3)] == [False, True]
+
+
+def compared(throughput=100.0, p50=100.0, p99=100.0, repeats=2, spread=None, name="s", invalid=()):
+    """What a comparison reads of a step."""
+    values = {"throughput": throughput, "p50": p50, "p99": p99}
+    return {
+        "name": name,
+        "invalid": list(invalid),
+        "repeats": [{}] * repeats,
+        "throughput": throughput,
+        "latency_ms": {"p50": p50, "p99": p99},
+        "spread": {each: [value, value] for each, value in values.items()} | (spread or {}),
+    }
+
+
+def regressions(new, old):
+    return [each.value for each in compare({"steps": [new]}, {"steps": [old]}) if each.regressed]
+
+
+@pytest.mark.parametrize(
+    ("new", "worse"),
+    [
+        ({"throughput": 97.1}, []),
+        ({"throughput": 96.9}, ["throughput"]),
+        ({"throughput": 300.0, "p50": 1.0}, []),
+        ({"p50": 102.9}, []),
+        ({"p50": 103.1}, ["p50"]),
+        ({"p99": 103.1}, ["p99"]),
+    ],
+)
+def test_quiet_repeats_explain_three_percent(new, worse):
+    assert regressions(compared(**new), compared()) == worse
+
+
+@pytest.mark.parametrize(("p50", "worse"), [(129.0, []), (131.0, ["p50"])])
+def test_single_repeats_explain_15_percent_each(p50, worse):
+    assert regressions(compared(p50=p50, repeats=1), compared(repeats=1)) == worse
+    unknown = {"p50": []}
+    assert regressions(compared(p50=p50, spread=unknown), compared(spread=unknown)) == worse
+
+
+@pytest.mark.parametrize("bounds", [[90.0, 102.0], [98.0, 110.0]])
+@pytest.mark.parametrize(("p50", "worse"), [(109.0, []), (112.0, ["p50"])])
+def test_noise_is_the_repeat_farthest_from_the_median(bounds, p50, worse):
+    old = compared(spread={"p50": bounds})
+    assert regressions(compared(p50=p50), old) == worse
+    ratio = next(each for each in compare({"steps": [compared()]}, {"steps": [old]}) if each.noise)
+    assert ratio.ratio == 1.0
+
+
+def test_a_ratio_says_what_it_is_of():
+    new, old = compared(throughput=50.0, p50=None, p99=0.0), compared(p50=9.0)
+
+    (ratio,) = compare({"steps": [new]}, {"steps": [old]})
+
+    assert str(ratio) == "s: throughput 0.500 of the old one (noise 3.0%) WORSE"
+    (better,) = compare({"steps": [old | {"latency_ms": new["latency_ms"]}]}, {"steps": [old]})
+    assert str(better) == "s: throughput 1.000 of the old one (noise 3.0%) ok"
+
+
+def test_only_steps_that_are_valid_in_both_are_compared():
+    new = [compared(name=name, invalid=["late"] * (name == "b")) for name in "abc"]
+    old = [compared(name=name, invalid=["late"] * (name == "c")) for name in "abcd"]
+
+    assert {ratio.step for ratio in compare({"steps": new}, {"steps": old})} == {"a"}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"name": 5}, "an object with a name"),
+        ({"invalid": {}}, "lists `invalid` and `repeats`"),
+        ({"repeats": None}, "lists `invalid` and `repeats`"),
+        ({"latency_ms": []}, "objects `latency_ms` and `spread`"),
+        ({"spread": []}, "objects `latency_ms` and `spread`"),
+        ({"throughput": -1}, "throughput as a number from 0 on, or null"),
+        ({"throughput": True}, "throughput as a number from 0 on, or null"),
+        ({"throughput": 1e12}, "throughput as a number from 0 on, or null"),
+        ({"latency_ms": {"p50": 1.0}}, "p99 as a number from 0 on, or null"),
+        ({"spread": {"throughput": [1.0]}}, "spread.throughput as two numbers from 0 on"),
+        ({"spread": {"throughput": [1, 2, 3]}}, "spread.throughput as two numbers from 0 on"),
+        ({"spread": {"throughput": [1, "2"]}}, "spread.throughput as two numbers from 0 on"),
+        ({"spread": {"throughput": 5}}, "spread.throughput as two numbers from 0 on"),
+    ],
+)
+def test_the_first_wrong_part_of_a_report_is_named(tmp_path, report, change, words):
+    report["steps"] = [compared() | {"throughput": 0, "spread": {"p50": [], "p99": []}}]
+    report["steps"][0]["spread"]["throughput"] = [0, 1e11]
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    assert read_report(tmp_path)["steps"] == report["steps"]
+
+    report["steps"].append(report["steps"][0] | change)
+    (tmp_path / "report.json").write_text(json.dumps(report))
+    with pytest.raises(ReportError) as caught:
+        read_report(tmp_path)
+    assert str(caught.value).endswith(f"report.json: steps[1]: expected {words}")
+
+
+def test_a_report_of_more_than_64_mib_is_not_read(tmp_path, report):
+    path = tmp_path / "report.json"
+    path.write_text(json.dumps(report))
+    with path.open("r+b") as file:
+        file.truncate(64 * 2**20 + 1)
+    with pytest.raises(ReportError, match="of at most 67108864 bytes, got 67108865"):
+        read_report(path)
+
+
+def test_shares_and_seconds_are_read_with_and_without_their_unit():
+    slo = Slo.parse("errors=0.5, rate>5,,max<=2s, ")
+    assert slo.bounds == {"errors": 0.5, "rate": 5, "max": 2000}
+    assert Slo.parse("errors<5%").latency_ms == float("inf")
+    for text in ("p99=50", "rate>=5%", "errors>1%", "rate<=5/s", "max=1%"):
+        with pytest.raises(PlanError, match="--slo: expected bounds such as"):
+            Slo.parse(text)
+
+
+def test_a_gain_of_exactly_five_percent_and_an_unknown_p95_are_no_knee():
+    assert knee_of([of_load(100), of_load(105)]) is None
+    assert knee_of([of_load(10, None, Loop.OPEN), of_load(20, 900.0, Loop.OPEN)]) is None
+    assert knee_of([of_load(10), of_load(20), of_load(21, invalid=["late"])]) == 1
+    assert knee_of([]) is None
+    assert not knee_is_settled([of_load(10)])

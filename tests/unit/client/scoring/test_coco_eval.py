@@ -272,3 +272,32 @@ def test_fewer_and_more_keypoints_than_sigmas_are_refused(count):
         AnnotationError, match=f"expected 2 keypoints, as many as sigmas, got {count}"
     ):
         evaluate(stick_file((1, 10, 10, 10, 60)), results)
+
+
+def test_a_joint_found_in_the_corner_is_half_a_pixel_outside():
+    poses = Poses(np.float32([[[0, 0, 0.5], [0, 0, 0]]]), np.float32([1]))
+
+    (result,) = coco_results(1, poses, STICK)
+
+    assert result["keypoints"] == [0, 0, 0, -0.5, -0.5, 0.5]
+
+
+def test_one_image_may_be_named_twice_and_a_stranger_is_refused():
+    annotations = stick_file((1, 10, 10, 10, 60), (2, 30, 10, 30, 60))
+    found = stick_results(2, (30, 10, 30, 60, 0.9))
+
+    metrics = evaluate(annotations, found, image_ids=[2, 2])
+
+    assert (metrics.images, metrics.people, metrics.ap) == (1, 1, pytest.approx(1))
+    with pytest.raises(AnnotationError, match=r"image_ids: .* got 2 others, such as 30$"):
+        evaluate(annotations, found, image_ids=[2, 7, 30])
+    with pytest.raises(AnnotationError, match=r"results: .* got 1 others, such as 9$"):
+        evaluate(annotations, [*found, found[0] | {"image_id": 9}])
+
+
+def test_results_need_no_category():
+    annotations = stick_file((1, 10, 10, 10, 60))
+    (result,) = stick_results(1, (10, 10, 10, 60, 0.9))
+    del result["category_id"]
+
+    assert evaluate(annotations, [result]).ap == pytest.approx(1)

@@ -39,3 +39,21 @@ def test_a_device_a_pipe_a_folder_and_an_absent_file_are_not_read(tmp_path):
     for path in ("/dev/zero", tmp_path / "pipe", tmp_path, tmp_path / "absent"):
         with pytest.raises(FileError, match="expected a file, got"):
             read_json(tmp_path / path, "a file")
+
+
+def test_the_most_bytes_are_read_and_one_more_is_not(tmp_path):
+    path = tmp_path / "a.json"
+    path.write_text("[1, 2]")
+    assert read_json(path, "a file", 6) == [1, 2]
+    with pytest.raises(AnnotationError, match="of at most 5 bytes, got 6"):
+        read_json(path, "a file", 5)
+    with path.open("r+b") as file:
+        file.truncate(2**31 + 1)  # of which nothing is stored
+    with pytest.raises(AnnotationError, match="of at most 2147483648 bytes, got 2147483649"):
+        read_json(path, "a file")
+
+
+def test_infinity_is_let_through_on_request(tmp_path):
+    (tmp_path / "a.json").write_text("[Infinity, -Infinity]")
+
+    assert read_json(tmp_path / "a.json", "a file", nan=True) == [float("inf"), -float("inf")]

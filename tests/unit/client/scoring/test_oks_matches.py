@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from bodypose_client.scoring.coco_eval import evaluate_results, evaluate_with_matches
-from bodypose_client.scoring.comparison import compare
-from bodypose_client.scoring.oks_matches import worst_images
+from bodypose_client.scoring.comparison import ResultsComparison, compare
+from bodypose_client.scoring.oks_matches import ImageScore, OksMatches, matches_of, worst_images
 
 
 def person(image_id, keypoints, **more):
@@ -140,3 +140,105 @@ def test_equal_results_show_no_difference(content):
 
     assert (same.difference, same.low, same.high) == (0, 0, 0)
     assert same.verdict == "no difference is shown"
+
+
+def matches(people, right, wrong, image=None, scores=None):
+    """Matches by hand, the same at every threshold."""
+    count = len(right)
+    return OksMatches(
+        np.arange(10, 10 + len(people)),
+        np.array(people),
+        np.arange(count) if image is None else np.array(image),
+        np.linspace(0.9, 0.5, count) if scores is None else np.array(scores),
+        np.tile(np.array(right, bool), (10, 1)),
+        np.tile(np.array(wrong, bool), (10, 1)),
+    )
+
+
+def test_the_interval_holds_95_percent_of_the_resamples():
+    """B finds half of 100 people: a resample has as many of them as a coin shows heads."""
+    nobody = matches([1] * 100, [], [])
+    half = matches([1] * 100, [True] * 50, [False] * 50)
+
+    found = compare(nobody, half, resamples=5000)
+
+    # 40 to 60 heads: recalls of 0 to 0.40 and of 0 to 0.60 are 41 and 61 of COCO's 101.
+    assert (found.low, found.high) == pytest.approx((41 / 101, 61 / 101))
+    assert (found.ap_a, found.ap_b) == pytest.approx((0, 51 / 101))
+    assert (found.images, found.resamples, found.seed) == (100, 5000, 0)
+
+
+def test_resamples_without_people_say_nothing():
+    a = matches([1, 0], [True], [False])
+
+    found = compare(a, a, seed=3)
+
+    assert 700 < found.resamples < 800  # of 1000, a quarter has the second image alone
+    assert (found.images, found.seed) == (2, 3)
+    nobody = compare(matches([0], [], []), matches([0], [], []))
+    assert (nobody.low, nobody.high, nobody.resamples) == (0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "verdict"),
+    [
+        (0.01, 0.2, "B is better"),
+        (0.0, 0.2, "no difference is shown"),
+        (-0.2, 0.0, "no difference is shown"),
+        (-0.2, -0.01, "A is better"),
+    ],
+)
+def test_better_is_an_interval_on_one_side_of_0(low, high, verdict):
+    found = ResultsComparison(0.25, 0.75, low, high, 3, 100, 7)
+
+    assert found.verdict == verdict
+    assert found.to_json() | {"low": low, "difference": 0.5, "verdict": verdict} == found.to_json()
+
+
+def test_f1_of_an_image_is_of_the_people_that_are_shown():
+    found = matches(
+        [3, 0, 0],
+        [True, True, False, False],
+        [False, False, True, True],
+        image=[0, 0, 0, 1],
+        scores=[0.9, 0.4, 0.4, 0.2],
+    )
+
+    assert found.image_scores(0.4) == [
+        ImageScore(10, pytest.approx(2 * 2 / (3 + 3)), 3, 1, 1),
+        ImageScore(11, 1.0, 0, 0, 0),
+        ImageScore(12, 1.0, 0, 0, 0),
+    ]
+    assert found.image_scores(0.5)[0] == ImageScore(10, pytest.approx(2 / 4), 3, 2, 0)
+    assert found.image_scores(0.1)[1] == ImageScore(11, 0.0, 0, 0, 1)
+
+
+def test_of_equal_images_the_one_with_more_mistakes_is_worse():
+    scores = [
+        ImageScore(4, 0.5, 3, 1, 1),
+        ImageScore(3, 0.5, 3, 1, 1),
+        ImageScore(2, 0.5, 9, 0, 3),
+        ImageScore(1, 0.5, 9, 3, 1),
+        ImageScore(0, 0.9, 9, 9, 9),
+    ]
+
+    assert [each.image_id for each in worst_images(scores, 4)] == [1, 2, 3, 4]
+
+
+def test_people_are_in_the_order_of_their_scores_and_crowds_are_neither_right_nor_wrong():
+    def entry(scores, matched, ignored):
+        return {
+            "dtScores": scores,
+            "dtMatches": np.tile(np.float64(matched), (10, 1)),
+            "dtIgnore": np.tile(np.float64(ignored), (10, 1)),
+        }
+
+    evaluated = [entry([0.5, 0.2], [7, 0], [0, 0]), None, entry([0.9, 0.5], [8, 1], [1, 0])]
+
+    found = matches_of([3, 4, 5], {3: 2, 5: 1}, evaluated)
+
+    assert (found.people.tolist(), found.image.tolist()) == ([2, 0, 1], [2, 0, 2, 0])
+    assert found.scores.tolist() == [0.9, 0.5, 0.5, 0.2]
+    assert found.right[0].tolist() == found.right[9].tolist() == [False, True, True, False]
+    assert found.wrong[0].tolist() == [False, False, False, True]
+    assert matches_of([3], {}, []).right.shape == (10, 0)
