@@ -203,6 +203,5 @@ def _draw_limbs(
         affinity[2 * limb, y0:y1, x0:x1] += inside * unit_x
         affinity[2 * limb + 1, y0:y1, x0:x1] += inside * unit_y
         counts[limb, y0:y1, x0:x1] += inside
-    shared = np.nonzero(counts > 1)
     for axis in (0, 1):
-        affinity[axis::2][shared] /= counts[shared]
+        affinity[axis::2] /= np.maximum(counts, 1)
