@@ -89,7 +89,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "unit/tools/files/test_untrusted_files.py": "files.arrays",
         "unit/tools/networks/test_centres.py": "networks.gather",
         "unit/tools/pages/test_check.py": "pages.blocks",
-        "unit/tools/networks/test_decoding.py": "data.labels networks.fields",
+        "unit/tools/networks/test_decoding.py": "data.labels",
         "unit/tools/networks/test_network.py": "networks.resizing",
         "unit/tools/pretrained/test_efficientnet.py": "pretrained.commands pretrained.movenet"
         " pretrained.movenet_heads pretrained.torch_file pretrained.weight_file",

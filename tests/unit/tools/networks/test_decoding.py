@@ -5,7 +5,12 @@ import numpy as np
 import pytest
 
 from bodypose_tools.data.labels import LabelSettings, draw_affinity, draw_heatmaps, loss_mask
-from bodypose_tools.networks.decoding import DecodeSettings, LimbScorer, decode_fields
+from bodypose_tools.networks.decoding import (
+    DecodeSettings,
+    LimbScorer,
+    PeakDecoder,
+    decode_fields,
+)
 from bodypose_tools.networks.fields import Fields
 from pose_runtime.grouping import group_poses
 from pose_runtime.skeleton import BODYPOSE_18
@@ -215,3 +220,196 @@ def test_centres_have_their_share_of_a_limb(share):
     )[0, :, 0, 0]
     assert by_field.min() > 0.7
     assert scores == pytest.approx((1 - share) * by_field + share * 0.64, abs=1e-4)
+
+
+def peaks_by_hand(heat: np.ndarray) -> list[tuple[float, int, int]]:
+    """Score, row and column of every cell that is above 0 and that no neighbour exceeds."""
+    around = np.pad(heat, 1, constant_values=-1)
+    return sorted(
+        (
+            (float(heat[row, column]), row, column)
+            for row, column in np.ndindex(*heat.shape)
+            if 0 < heat[row, column] >= around[row : row + 3, column : column + 3].max()
+        ),
+        reverse=True,
+    )
+
+
+def top_of_the_parabola(heat: np.ndarray, middle: int) -> float:
+    """Where the parabola through the logarithms of three cells is highest; centres are at + 0.5."""
+    logs = np.log(np.maximum(heat[middle - 1 : middle + 2].astype(float), 1e-4))
+    square, slope, _ = np.polyfit([-1, 0, 1], logs, 2)
+    return middle + 0.5 - slope / (2 * square)
+
+
+@pytest.mark.parametrize("hw", [(8, 12), (9, 11), (7, 10)])
+def test_the_best_peaks_of_each_joint_are_the_highest_cells_around(hw):
+    """Two images of two joints; more peaks than rows, so that the weakest are left out."""
+    heatmaps = np.random.default_rng(1).uniform(-0.2, 1, (2, *hw, 2)).astype(np.float32)
+    heatmaps[0, 2, 3, 0] = 1.3
+
+    peaks = np.asarray(PeakDecoder(6, stride=4)(heatmaps))
+
+    assert peaks.shape == (2, 2, 6, 3)
+    for image, joint in np.ndindex(2, 2):
+        heat = heatmaps[image, :, :, joint]
+        expected = peaks_by_hand(heat)
+        assert len(expected) > 6
+        for (x, y, score), (value, row, column) in zip(
+            peaks[image, joint].tolist(), expected[:6], strict=True
+        ):
+            assert score == pytest.approx(min(value, 1))
+            assert np.abs((x / 4 - column - 0.5, y / 4 - row - 0.5)).max() < 0.5001
+            if 0 < column < hw[1] - 1:
+                assert x / 4 == pytest.approx(top_of_the_parabola(heat[row], column), abs=1e-3)
+            if 0 < row < hw[0] - 1:
+                assert y / 4 == pytest.approx(top_of_the_parabola(heat[:, column], row), abs=1e-3)
+
+
+@pytest.mark.parametrize("place", [0, 11])
+def test_at_the_border_the_parabola_is_of_the_last_three_cells(place):
+    """A Gaussian whose middle is half a cell, or less, from the border."""
+    for off in (-0.3, 0.0, 0.4, 0.8):
+        centre = place + 0.5 + off
+        heat = np.exp(-((np.arange(12) + 0.5 - centre) ** 2) / 2)
+        heatmaps = (heat[:, None] * heat).astype(np.float32)[None, :, :, None]
+        x, y, score = np.asarray(PeakDecoder(3, stride=8)(heatmaps))[0, 0, 0].tolist()
+        row = int(heat.argmax())
+        expected = min(max(centre, row), row + 1)
+        assert (x, y) == pytest.approx((8 * expected, 8 * expected), abs=1e-3)
+        assert score == pytest.approx(float(heat.max()) ** 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("step", [(0, 1), (1, 0), (1, 1), (1, -1)])
+def test_of_equal_cells_the_upper_left_one_is_the_peak(step):
+    heatmaps = np.zeros((1, 72, 96, 1), np.float32)
+    cells = [(70, 90), (70 + step[0], 90 + step[1])]
+    for cell in cells:
+        heatmaps[0, *cell, 0] = 0.5
+    peaks = np.asarray(PeakDecoder(3)(heatmaps))[0, 0]
+    assert np.count_nonzero(peaks[:, 2]) == 1
+    assert (peaks[0, :2] // 8).tolist() in ([90, 70], [91, 70], [90, 71])
+    row, column = min(cells)
+    assert np.abs(peaks[0, :2] / 8 - (column + 0.5, row + 0.5)).max() <= 0.5
+
+
+def limb_score_by_hand(affinity, limb, first, second, samples, least, least_share):
+    """Mean of the field along the line, looked up point by point."""
+    height, width = affinity.shape[:2]
+    start, end = (np.minimum(p[:2] / 8, (width - 0.01, height - 0.01)) for p in (first, second))
+    line = end - start
+    unit = line / max(np.linalg.norm(line), 1e-3)
+    along = []
+    for share in np.linspace(0, 1, samples):
+        column, row = np.floor(start + share * line).astype(int)
+        along.append(affinity[row, column, 2 * limb : 2 * limb + 2] @ unit)
+    on_limb = sum(each > least for each in along)
+    if min(first[2], second[2]) <= 0 or on_limb < round(least_share * samples):
+        return 0.0
+    return min(max(float(np.mean(along)), 0.0), 1.0)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.5])
+def test_every_pair_of_peaks_has_the_mean_of_the_field_along_its_line(share):
+    random = np.random.default_rng(5)
+    limbs = ((0, 2), (2, 1))
+    affinity = random.uniform(-0.4, 1.4, (2, 7, 9, 4)).astype(np.float32)
+    peaks = random.uniform((0, 0, 0.1), (72, 56, 1), (2, 3, 4, 3)).astype(np.float32)
+    peaks[0, :, 3, :2] = 72, 56  # on the lower right border
+    peaks[0, :2, 2, :2] = peaks[0, 2, 2, :2]  # no line
+    peaks[1, :, 1, 2] = 0  # no peak
+
+    scores = np.asarray(LimbScorer(limbs, 10, 0.05, share)(affinity, peaks))
+
+    assert scores.shape == (2, 2, 4, 4)
+    expected = np.zeros(scores.shape)
+    for image, limb, one, other in np.ndindex(*scores.shape):
+        first, second = peaks[image, limbs[limb][0], one], peaks[image, limbs[limb][1], other]
+        expected[image, limb, one, other] = limb_score_by_hand(
+            affinity[image], limb, first, second, 10, 0.05, share
+        )
+    assert 10 < np.count_nonzero(expected) < 50
+    assert scores == pytest.approx(expected, abs=1e-5)
+
+
+def fields_with_centre(joints, centre, stages=1):
+    """Ideal fields of a person of one image, its centre with that score."""
+    heatmaps, affinity = drawn_heatmaps(joints[None]), drawn_affinity(joints[None])
+    middle = (joints[:, :2].min(0) + joints[:, :2].max(0)) / 2
+    column, row = (middle // 4).astype(int)
+    centres, offsets = np.zeros((1, 72, 96, 1), np.float32), np.zeros((1, 72, 96, 36), np.float32)
+    centres[0, row, column] = centre
+    offsets[0, row, column] = (joints[:, :2] / 4 - (column + 0.5, row + 0.5)).ravel()
+    others = (np.zeros_like(heatmaps)[None],) * (stages - 1)
+    without = (np.zeros_like(affinity)[None],) * (stages - 1)
+    return Fields((*others, heatmaps[None]), (*without, affinity[None]), centres, offsets)
+
+
+def decoded_fields(fields):
+    decoded = decode_fields(fields, BODYPOSE_18, DecodeSettings(), HW)
+    return [np.asarray(each) for each in decoded]
+
+
+def test_the_last_stage_is_decoded_and_nothing_is_added_to_it():
+    fields = fields_with_centre(person(100, 80, 1.5), 0.0, stages=3)
+    expected = np.asarray(PeakDecoder(20, 4)(fields.heatmaps[-1][..., :18]))
+
+    for each in (fields, without_centre(fields)):
+        peaks, scores = decoded_fields(each)
+        assert peaks.shape == (1, 18, 20, 3)
+        assert np.array_equal(peaks, expected)
+        assert np.count_nonzero(scores > 0.2) == 19
+
+
+@pytest.mark.parametrize(("centre", "share"), [(0.09, 0.0), (0.11, 0.7), (0.8, 0.7)])
+def test_a_centre_below_a_tenth_is_not_used(centre, share):
+    joints = person(100, 80, 1.5)
+    by_field = decoded_fields(without_centre(fields_with_centre(joints, 0.0)))[1]
+
+    scores = decoded_fields(fields_with_centre(joints, centre))[1]
+
+    found = scores[0, :, 0, 0] - 0.3 * by_field[0, :, 0, 0]
+    assert found == pytest.approx(np.full(19, share * centre), abs=1e-4)
+
+
+def without_centre(fields):
+    return Fields(fields.heatmaps, fields.affinity)
+
+
+def test_a_peak_a_tenth_of_a_person_from_its_place_counts_half():
+    """A wrist of 0.5 where it is expected, and one of 0.9 a fifth of the person away."""
+    joints = person(100, 80, 1.5)
+    fields = fields_with_centre(joints, 0.8)
+    size = float(np.sqrt(np.prod(np.ptp(joints[:, :2], axis=0))))
+    beside = joints.copy()
+    beside[7, 0] += 0.2 * size
+    heatmaps = fields.heatmaps[0].copy()
+    for place, score in ((joints, 0.5), (beside, 0.9)):
+        column, row = (place[7, :2] // 4).astype(int)
+        heatmaps[0, row - 3 : row + 4, column - 3 : column + 4, 7] = 0
+        heatmaps[0, row, column, 7] = score
+    peaks, scores = decoded_fields(
+        Fields((heatmaps,), fields.affinity, fields.centre, fields.offsets)
+    )
+    limb = scores[0, BODYPOSE_18.limbs.index((6, 7)), 0]
+    assert peaks[0, 7, :2, 2].tolist() == pytest.approx([0.9, 0.5])
+    assert limb[1] > 0.7 * 0.8 > limb[0]
+
+
+@pytest.mark.parametrize("part", ["heatmaps", "affinity", "centre", "offsets"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_number_that_is_none_spoils_its_image_and_no_other(part, value):
+    one = fields_with_centre(person(100, 80, 1.5), 0.8)
+    two = {
+        "heatmaps": np.repeat(one.heatmaps[0], 2, axis=0),
+        "affinity": np.repeat(one.affinity[0], 2, axis=0),
+        "centre": np.repeat(one.centre, 2, axis=0),
+        "offsets": np.repeat(one.offsets, 2, axis=0),
+    }
+    two[part][1, -1, -1, -1] = value
+    fields = Fields((two["heatmaps"],), (two["affinity"],), two["centre"], two["offsets"])
+
+    peaks, _ = decoded_fields(fields)
+
+    assert np.isfinite(peaks[0]).all()
+    assert np.isnan(peaks[1]).all()
