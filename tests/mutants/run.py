@@ -82,21 +82,16 @@ def main() -> int:
     ):
         tests = {file: tests_of(file) for file in sorted({m.file for m in chosen})}
         limits = dict(pool.map(_limit, tests.items()))
-        outcomes = list(pool.map(_judge, chosen, [limits[m.file] for m in chosen]))
-    counts = Counter(outcomes)
-    judged = len(outcomes) - counts["equivalent"]
-    noticed = (counts["noticed"] + counts["too slow"]) / max(judged, 1)
+        judged = list(pool.map(_judge, chosen, [limits[m.file] for m in chosen]))
+    counts = Counter(outcome for outcome, _ in judged)
+    noticed = (counts["noticed"] + counts["too slow"]) / max(len(judged) - counts["equivalent"], 1)
     measured = {
         "schema": "bodypose-mutants/1",
         "outcomes": dict(counts),
         "noticed_share": round(noticed, 4),
-        "survivors": [
-            _described(mutant)
-            for mutant, outcome in zip(chosen, outcomes, strict=True)
-            if outcome == "survived"
-        ],
+        "survivors": [described for outcome, described in judged if outcome == "survived"],
     }
-    few = counts["equivalent"] <= MAX_EQUIVALENT * len(outcomes)
+    few = counts["equivalent"] <= MAX_EQUIVALENT * len(judged)
     passed = noticed >= MIN_NOTICED and few
     rule = f">= {MIN_NOTICED} noticed, <= {MAX_EQUIVALENT} equivalent"
     verdict = {"name": "mutants", "rule": rule, "figure": round(noticed, 4)}
@@ -147,29 +142,31 @@ def _limit(file_and_tests: tuple[str, list[str]]) -> tuple[str, float]:
     return file, max(LEAST_S, SLOWER * took)
 
 
-def _judge(mutant: Mutant, limit_s: float) -> str:
-    described = _described(mutant)
+def _judge(mutant: Mutant, limit_s: float) -> tuple[str, dict[str, Any]]:
+    """The outcome, and what was changed."""
+    place = Path(mutant.file)
+    source = place.read_text()
+    code = mutant.code(source)
+    described = _described(mutant, source, code)
     if described["change"] in tomllib.loads(EQUIVALENT.read_text()).get(mutant.file, {}):
-        return "equivalent"
-    source = (ROOT / mutant.file).read_text()
+        return "equivalent", described
     try:
-        Path(mutant.file).write_text(mutant.code(source))
-        code, _ = _run(tests_of(mutant.file), limit_s)
+        place.write_text(code)
+        exit_code, _ = _run(tests_of(mutant.file), limit_s)
     finally:
-        Path(mutant.file).write_text(source)
-    outcome = {None: "too slow", 0: "survived"}.get(code, "noticed")
+        place.write_text(source)
+    outcome = {None: "too slow", 0: "survived"}.get(exit_code, "noticed")
     _say(f"{outcome}: {mutant.file}:{mutant.line}: {described['change']}")
-    return outcome
+    return outcome, described
 
 
 def _run(tests: Sequence[str], limit_s: float | None) -> tuple[int | None, str]:
     return run_pytest(Path.cwd(), [*PYTEST, "-m", NOT_SLOW, *tests], limit_s)
 
 
-def _described(mutant: Mutant) -> dict[str, Any]:
-    source = (ROOT / mutant.file).read_text()
-    before, after = source.splitlines(), mutant.code(source).splitlines()
-    changed = [(b.strip(), a.strip()) for b, a in zip(before, after, strict=False) if b != a]
+def _described(mutant: Mutant, before: str, after: str) -> dict[str, Any]:
+    lines = zip(before.splitlines(), after.splitlines(), strict=False)
+    changed = [(b.strip(), a.strip()) for b, a in lines if b != a]
     old, new = changed[0] if changed else ("", "")
     return {"file": mutant.file, "line": mutant.line, "change": f"{old} -> {new}"}
 
