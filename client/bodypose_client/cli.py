@@ -11,8 +11,10 @@ from bodypose_client.commands import infer as cli_infer
 from bodypose_client.commands import video as cli_video
 from bodypose_client.commands.connection import access
 from bodypose_client.commands.entry import run
+from bodypose_client.commands.shared_options import Group
 
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",

@@ -12,6 +12,7 @@ import typer
 
 from bodypose_client.commands.entry import Version
 from bodypose_client.commands.entry import run as run_command
+from bodypose_client.commands.shared_options import Group, PlainCommand
 from bodypose_client.errors import AddressError
 from bodypose_client.files.outputs import new_file, new_folder
 from bodypose_client.wire.address import Address, Protocol
@@ -28,6 +29,7 @@ INVALID = 4  # what was measured is not the server
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
@@ -91,7 +93,7 @@ Repository = Annotated[
 ]
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def run(
     scenario: Annotated[
         Scenario,
@@ -208,7 +210,7 @@ def _judge(outcome: Outcome, output: Path, older: Mapping[str, Any] | None) -> N
         raise typer.Exit(FAILED)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def headroom(
     output: Annotated[
         Path | None,
@@ -245,7 +247,7 @@ def headroom(
         raise typer.Exit(INVALID)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def result(
     output: Annotated[
         Path, typer.Option("--output", "-o", help="JSON file for the result.", callback=new_file)

@@ -39,6 +39,16 @@ def test_no_type_is_broken_over_two_lines(page):
     assert not re.findall(r"^│[ *]+--.*<[a-z][a-z|-]*(?=\s|│)", page, re.M)
 
 
+def test_no_type_is_in_the_words_of_python(page):
+    """A flag takes no value, and what may be repeated is no `list[str]`."""
+    assert not re.findall(r"<bool>|<list\[.*|<\w+ range>", page)
+
+
+def test_arguments_are_in_capitals(page):
+    names = re.findall(r"[{[]([^]}]+)[]}]", re.search("Usage: .*", page)[0])
+    assert all(re.search("[A-Z]", name) for name in names)
+
+
 def test_there_is_an_example(page):
     assert re.search("Example: (pose-|tools)", page)
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final
 import typer
 
 from bodypose_client.commands.entry import Version, run
+from bodypose_client.commands.shared_options import Group
 
 from .adoption.commands import adopt
 from .benchmark.commands import (
@@ -82,6 +83,7 @@ def _our_spelling(token: str) -> str:
 
 
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",

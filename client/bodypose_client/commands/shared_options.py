@@ -4,15 +4,35 @@ from __future__ import annotations
 
 import copy
 from enum import EnumType
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args, get_origin
 
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 _PANEL = "Of every command"
 _WIDEST_CHOICES = 20  # columns of `a|b|c` in a page of 80
 
 
-class Command(TyperCommand):
+class _Readable:
+    """Pages of help whose column of types is narrow, and of which no line shows Python."""
+
+    def get_params(self, ctx: Any) -> list[Any]:
+        """The parameters, each with its type as a person reads it."""
+        own: list[Any] = super().get_params(ctx)  # type: ignore[misc]
+        for each in own:
+            _shorten_type(each)
+        return own
+
+
+class Group(_Readable, TyperGroup):
+    """A program, or commands that belong together."""
+
+
+class PlainCommand(_Readable, TyperCommand):
+    """A command that takes its own options only."""
+
+
+class Command(PlainCommand):
     """A command that takes its program's options, too.
 
     One that is given here replaces the value in `ctx.parent.params`, where commands read it.
@@ -23,28 +43,40 @@ class Command(TyperCommand):
     def get_params(self, ctx: Any) -> list[Any]:
         """The command's own parameters, then its program's."""
         if self._shared is None:
-            program = ctx.parent.command.params if ctx.parent else []
+            program = ctx.parent.command.get_params(ctx.parent) if ctx.parent else []
             self._shared = [
                 _shared(each) for each in program if each.expose_value and not each.is_eager
             ]
         own = super().get_params(ctx)
-        for each in own:
-            _shorten_type(each)
         taken = {name for each in own for name in each.opts}
         return [*own, *(each for each in self._shared if not taken & {*each.opts})]
 
 
-def _shorten_type(option: Any) -> None:
-    """Keep the column of types narrow: `N` for numbers with bounds, `NAME` for many choices."""
-    if option.metavar is not None or option.param_type_name == "argument":
-        return
-    kind: Any = getattr(getattr(option, "type_descriptor", None), "annotation", None)
+def _shorten_type(parameter: Any) -> None:
+    """Nothing for a flag, `N` for a number with bounds, `NAME` for many choices, no `list`."""
+    described = getattr(parameter, "type_descriptor", None)
+    kind: Any = getattr(described, "annotation", None)
+    many = get_origin(kind) is list
+    kind = get_args(kind)[0] if many else kind
     choices: list[Any] = list(kind.__members__.values()) if isinstance(kind, EnumType) else []
-    if any(getattr(option, bound, None) is not None for bound in ("min", "max")):
-        option.metavar = "N"
-    elif len("|".join(map(str, choices))) > _WIDEST_CHOICES:
-        option.metavar = "NAME"
-        option.help = f"{option.help} One of {', '.join(map(str, choices))}."
+    names = "|".join(map(str, choices))
+    shown = None
+    if kind is bool:
+        shown = ""
+    elif any(getattr(parameter, bound, None) is not None for bound in ("min", "max")):
+        shown = "N"
+    elif len(names) > _WIDEST_CHOICES:
+        shown = "NAME"
+    elif many and described is not None:
+        shown = f"<{names or (described.path_type if kind is Path else 'str')}>"
+    if parameter.param_type_name == "argument":
+        parameter.metavar = parameter.metavar or parameter.name.upper()
+        if shown is not None:
+            parameter.display_type_rich = lambda ctx: shown
+    elif parameter.metavar is None and shown is not None:
+        parameter.metavar = shown
+        if shown == "NAME":
+            parameter.help = f"{parameter.help} One of {', '.join(map(str, choices))}."
 
 
 def _shared(option: Any) -> Any:

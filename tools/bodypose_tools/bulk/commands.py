@@ -17,7 +17,7 @@ def bulk(
     sources: Annotated[
         list[Path],
         typer.Argument(
-            metavar="SRC...",
+            metavar="SRC",
             help="Folders, lists (.txt, .lst: a path a line; .json), Parquet files of bytes or"
             " paths, WebDataset shards (.tar).",
         ),

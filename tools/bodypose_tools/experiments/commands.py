@@ -21,7 +21,7 @@ from bodypose_tools.options import (
 RunsArgument = Annotated[
     list[Path],
     typer.Argument(
-        metavar="RUN...",
+        metavar="RUN",
         help="Folders of finished runs, as `tools train -r` writes them.",
         exists=True,
     ),

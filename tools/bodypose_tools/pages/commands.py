@@ -7,9 +7,12 @@ from typing import Annotated
 
 import typer
 
+from bodypose_client.commands.shared_options import Group, PlainCommand
+
 RootOption = Annotated[Path, typer.Option(help="The checkout.", exists=True, file_okay=False)]
 
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     help="Records of measurements under docs/results, and the pages that quote them.\n\n"
@@ -17,7 +20,7 @@ app = typer.Typer(
 )
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def check(
     code: Annotated[
         bool, typer.Option("--code", help="Warnings are errors, too: changed code first of all.")
@@ -40,7 +43,7 @@ def check(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def pages(
     root: RootOption = Path(),
 ) -> None:

@@ -62,9 +62,9 @@ def build_repo(
     network_backend: Annotated[
         NetworkBackend,
         typer.Option(
-            metavar="[onnxruntime|openvino]",
             callback=_in_a_container,
-            help="Triton backend of the network with --target cpu.",
+            help="Triton backend of the network with --target cpu: onnxruntime or openvino.",
+            metavar="NAME",
         ),
     ] = NetworkBackend.ONNXRUNTIME,
     version: Annotated[
