@@ -114,7 +114,7 @@ class Tracker:
         spread = area[..., None] * (2 * np.asarray(self.sigmas)) ** 2 + u**2
         alike = np.exp(-off / (2 * spread))
         oks = (alike * weights).sum(axis=2) / np.maximum(weights.sum(axis=2), 1e-9)
-        return np.where(common >= np.maximum(1, np.minimum(self.matching.min_joints, most)), oks, 0)
+        return np.where(common >= np.minimum(self.matching.min_joints, most), oks, 0)
 
     def _unforeseen(self, track: _Track, time_s: float) -> float:
         """Pixels that a track's person may be off."""

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from pose_runtime import admission
-from pose_runtime.admission import MOST_PLACES, Admission, check_limit
-from pose_runtime.errors import ServerFull, SpecError
+from pose_runtime.admission import MOST_PLACES, Admission, check_limit, places_file
+from pose_runtime.errors import ServerFull, ServerStopping, SpecError
 
 MS, S = 10**6, 10**9
 
@@ -218,3 +220,85 @@ def test_processes_do_not_lose_each_others_images(tmp_path, wait):
     with pytest.raises(ServerFull, match="got 1500 already"):
         passed_on(model, 1, limit=1500)
     passed_on(model, 1, limit=1501)
+
+
+def test_a_long_pause_is_forgotten_in_tenths(models, wait):
+    """Each image that goes on takes a tenth of what the longest pause was."""
+    first, last = models
+
+    def lasts(claims: int) -> int:
+        """ms that a waiting image lasts after one pause of 2 s and so many claims at once."""
+        names = passed_on(first, 1 + claims, limit=64)
+        wait(2 * S)
+        for name in names:
+            last.claim([name])
+        last.give_back(names)
+        passed_on(first, 1, limit=64)
+        for milliseconds in range(0, 6000, 50):
+            if first.count() == 0:
+                return milliseconds
+            wait(50 * MS)
+        return 6000
+
+    assert 4000 < lasts(0) <= 4100
+    assert 4000 * 0.9**3 < lasts(3) <= 4000 * 0.9**3 + 100
+    assert 1000 < lasts(30) <= 1100
+
+
+def test_a_stopping_server_takes_no_image_and_ends_those_under_way(models):
+    first, last = models
+    names = passed_on(first, 2)
+    last.close()
+
+    with pytest.raises(ServerStopping):
+        first.take(1, limit=4)
+    assert last.claim(names)
+    last.give_back(names)
+    assert first.count() == 0
+
+
+def test_it_is_known_when_an_image_last_went_on(models, wait):
+    first, last = models
+    (name,) = passed_on(first, 1)
+    assert first.moved_ns == 0
+    wait(S)
+    last.claim([name])
+    assert first.moved_ns == 101 * S
+    wait(S)
+    last.pass_on([name])
+    assert first.moved_ns == 102 * S
+    wait(S)
+    last.give_back([name])
+    assert first.moved_ns == 103 * S
+
+
+def test_the_file_of_a_server_has_its_number_and_start(tmp_path, monkeypatch):
+    """The start of a process, so that another one of its number counts anew."""
+    since = round(psutil.Process().create_time() - psutil.boot_time())
+    name = places_file(os.getpid())
+    kind, number, start = name.removesuffix(".places").split("-")
+    assert (kind, int(number)) == ("bodypose", os.getpid())
+    assert int(start) / os.sysconf("SC_CLK_TCK") == pytest.approx(since, abs=2)
+
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    Admission.of_this_server().take(2, limit=4)
+    assert Admission(tmp_path / places_file(os.getppid())).count() == 2
+    assert (tmp_path / places_file(os.getppid())).stat().st_mode & 0o777 == 0o600
+
+
+def test_a_place_may_be_waited_for_at_its_deadline(models, wait):
+    first, _ = models
+    passed_on(first, 1, deadline_ns=100 * S + 150 * MS)
+    passed_on(first, 1, deadline_ns=0)
+    wait(150 * MS)
+    assert first.count() == 2
+    wait(1)
+    assert first.count() == 1
+
+
+def test_places_that_nobody_has_are_not_claimed(models):
+    first, last = models
+    (name,) = passed_on(first, 1)
+    assert not last.claim([])
+    assert not last.claim([0, name + MOST_PLACES])
+    assert last.claim([name, 0])

@@ -249,3 +249,116 @@ def test_people_are_as_alike_as_their_oks(scale):
         tracker.update(Poses(before[None] + np.float32([200, 200, 0]), np.float32([0.9])), 0.0)
         moved = Poses(now[None] + np.float32([200, 200, 0]), np.float32([0.9]))
         assert tracker.update(moved, 0.04) == ids
+
+
+def test_a_second_is_the_longest_that_an_id_waits():
+    for later, ids in ((1.0, [1]), (1.001, [2])):
+        tracker = Tracker(BODYPOSE_18.sigmas)
+        tracker.update(people((100, 100)), 0.0)
+        assert tracker.update(people((100, 100)), later) == ids
+
+
+def test_a_person_at_the_least_score_gets_an_id(tracker):
+    frame = people((100, 100), (300, 100))
+    frame.scores[:] = 0.25, 0.2499
+    assert tracker.update(frame, 0.0) == [1, 0]
+
+
+def test_two_frames_of_one_time_and_people_without_a_joint_in_common_are_no_error():
+    tracker = Tracker(BODYPOSE_18.sigmas, Matching(min_oks=0.0))
+    upper, lower = people((100, 100)), people((100, 100))
+    upper.keypoints[0, 9:] = 0
+    lower.keypoints[0, :9] = 0
+
+    assert tracker.update(upper, 0.0) == tracker.update(upper, 0.0) == [1]
+    assert tracker.update(lower, 0.04) == [1]
+    assert tracker._tracks[0].speed.tolist() == [0, 0]
+
+
+def test_a_speed_is_followed_slower_the_longer_it_is_known(tracker):
+    """A hundred pixels a second: half of it at once, then a third of the rest, a quarter, ..."""
+    tracker.update(people((100, 100)), 0.0)
+    speeds = []
+    for step in range(1, 6):
+        tracker.update(people((100 + 4 * step, 100 - 2 * step)), step / 25)
+        speeds.append(tracker._tracks[0].speed.tolist())
+
+    follows = 1 - math.exp(-0.04 / 0.15)  # more than a fifth
+    expected = [50, 50 + 50 / 3, 75, 75 + 25 * follows]
+    expected.append(expected[-1] + (100 - expected[-1]) * follows)
+    assert [x for x, _ in speeds] == pytest.approx(expected, rel=1e-4)
+    assert [-2 * y for _, y in speeds] == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_newcomer_has_no_speed_of_somebody_who_is_gone(tracker):
+    for step in range(10):
+        tracker.update(people((100 + 10 * step, 100)), step / 25)
+    assert tracker.update(people((600, 100)), 0.5) == [2]
+    assert tracker._tracks[1].speed.tolist() == [0, 0]
+
+
+def test_a_newcomer_has_the_median_speed_of_those_who_were_there_before(tracker):
+    tracker.update(people((100, 100), (300, 100), (500, 100)), 0.0)
+    tracker.update(people((104, 100), (301, 100), (500, 100), (900, 100)), 0.04)
+    assert tracker._tracks[3].speed.tolist() == pytest.approx([12.5, 0], rel=1e-4)
+    assert [track.sightings for track in tracker._tracks] == [2, 2, 2, 1]
+
+
+def test_a_joint_out_of_sight_is_carried_along_and_fades(tracker):
+    tracker.update(people((100, 100)), 0.0)
+    half = people((104, 100))
+    half.keypoints[0, 5] = 0
+    tracker.update(half, 0.04)
+    tracker.update(half, 0.04 + 0.04)
+
+    joint = tracker._tracks[0].keypoints[5]
+    coasted = 50 * 0.4 * (1 - math.exp(-0.04 / 0.4))
+    assert joint.tolist() == pytest.approx(
+        [100 + STANDING[5, 0] + coasted, 100 + STANDING[5, 1], 0.8 * 0.7**2], rel=1e-4
+    )
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "size"), [(40, 90, 60), (90, 0, 30), (0, 90, 30), (0, 0, 1), (1, 1, 1)]
+)
+def test_the_size_of_a_person_is_the_root_of_its_area(tracker, width, height, size):
+    person = people((100, 100))
+    person.keypoints[0, 2:] = 0
+    person.keypoints[0, :2] = (10, 20, 0.5), (10 + width, 20 + height, 0.01)
+
+    tracker.update(person, 0.0)
+    assert tracker._tracks[0].size == pytest.approx(size)
+    person.keypoints[0, 1, :2] = 10 + 3 * width, 20 + 3 * height
+    tracker._see(tracker._tracks[0], person.keypoints[0], person.keypoints[0], 3 * size, 0.04)
+    assert tracker._tracks[0].size == pytest.approx(2 * size)
+
+
+def test_nobodys_size_is_a_pixel(tracker):
+    nothing = people((100, 100))
+    nothing.keypoints[:] = 0
+    tracker.update(nothing, 0.0)
+    assert tracker._tracks[0].size == 1
+
+
+@pytest.mark.parametrize(
+    ("sightings", "away_s", "sizes", "jerked_s"),
+    [
+        (1, 0.04, 4 * 0.04, 0.04),
+        (2, 0.04, 4 * 0.04, 0.04),
+        (3, 0.04, 1.5 * 0.04, 0.04),
+        (3, 0.2, 1.5 * 0.2, 0.1),
+        (3, 0.9, 0.5, 0.1),
+        (1, 0.125, 0.5, 0.1),
+    ],
+)
+def test_how_far_a_person_may_be_from_where_it_is_expected(
+    tracker, sightings, away_s, sizes, jerked_s
+):
+    """Sizes of its body, and 100 pixels a second of a camera."""
+    tracker.update(people((100, 100)), 0.0)
+    (track,) = tracker._tracks
+    track.sightings, track.size = sightings, 80.0
+
+    assert tracker._unforeseen(track, away_s) == pytest.approx(
+        math.hypot(80 * sizes, 100 * jerked_s)
+    )
