@@ -97,8 +97,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "unit/tools/pretrained/test_interpolation.py": "networks.image_pyramid",
         "unit/tools/pruning/test_loop.py": "pruning.plan",
         "unit/tools/pruning/test_pareto.py": "pruning.pareto_picture",
-        "unit/tools/pruning/test_prune.py": "networks.keras_files pruning.commands"
-        " pruning.importance pruning.report",
+        "unit/tools/pruning/test_prune.py": "networks.keras_files pruning.commands",
         "unit/tools/quantisation/test_calibration.py": "quantisation.calibration_files",
         "unit/tools/quantisation/test_gate.py": "export.lower_precision quantisation.commands",
         "unit/tools/quantisation/test_placement.py": "graphs.quantised quantisation.qdq",

@@ -201,3 +201,30 @@ def test_the_real_loop_ends_in_time_goes_on_and_is_timed_later(tiny_keras, drawn
         graph = Artifact.open(tmp_path / point.name / "model.onnx")
         assert graph.parents == (point.sha256,)
         assert point.speed["models"][1]["sha256"] == graph.sha256
+
+
+def test_every_step_takes_the_same_share_and_something(drawn_coco):
+    """0.45 in two steps; a network that is already smaller loses a hundredth at least."""
+    plan = plan_for(drawn_coco)
+    goals = [plan.goal(1, 1000, 1000), plan.goal(2, 1000, 600), plan.goal(2, 1000, 300)]
+    assert [goal.share for goal in goals] == pytest.approx([0.45**0.5, 0.45 / 0.6, 0.99])
+    assert {goal.cost for goal in goals} == {Cost.MACS}
+
+
+@pytest.mark.parametrize(("epochs", "every"), [(2, 1), (10, 1), (11, 2), (100, 4), (None, 1)])
+def test_a_steps_training_has_ten_checkpoints_at_least(drawn_coco, epochs, every):
+    """Of a spec with 4 epochs and a checkpoint every 4."""
+    spec = spec_for(drawn_coco, 4).model_copy(update={"checkpoint_n_epoch": 4})
+    plan = PruningPlan.of(
+        spec,
+        1,
+        CostTarget(Cost.MACS, 0.5),
+        PruneSettings(),
+        epochs=epochs,
+        distilled=None,
+        taylor_batches=3,
+    )
+    assert plan.training.num_epoch == (epochs or 4)
+    assert plan.training.checkpoint_n_epoch == every
+    assert plan.training.load_graph is True
+    assert "taylor_batches" not in plan.to_json()

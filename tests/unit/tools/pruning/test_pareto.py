@@ -1,5 +1,6 @@
 """The trade-off of a few made-up points, which can be judged by eye."""
 
+import contextlib
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bodypose_tools.files.json_records import write_record
+from bodypose_tools.pruning import pareto_picture
 from bodypose_tools.pruning.pareto import (
     ParetoError,
     Point,
@@ -93,3 +95,94 @@ def test_the_picture_has_a_panel_per_cost(tmp_path):
     draw_trade_off(TradeOff("n", "v", {}, 0.01, (point("unpruned", 9, 0.1),)), tmp_path / "two.png")
     three, two = (cv2.imread(str(tmp_path / f"{name}.png")) for name in ("three", "two"))
     assert three.shape[1] > two.shape[1] > 600
+
+
+def test_a_row_of_the_table_has_every_number_in_its_unit():
+    whole = Point("unpruned", "a", "0", 16_800_000, 4_000_000_000, 67_250_000, 0.3)
+    half = Point("step_1", "b", "1", 8_125_000, 3_000_000_000, 32_550_000, 0.31254)
+    _, line, first, second = TradeOff("n", "v", {}, 0.0, (whole, half)).table()
+
+    assert line == "|---" * 8 + "|"
+    assert first == (
+        "| unpruned | 4.00 G | 100.0% | 16.80 M | 67.2 MB | 0.3000 | +0.0000"
+        " | another is as good for less |"
+    )
+    assert second == "| step_1 | 3.00 G | 75.0% | 8.12 M | 32.5 MB | 0.3125 | -0.0125 | **best** |"
+    assert list(TRADE_OFF.table())[1] == "|---" * 10 + "|"
+    assert "| 0.3000 | +0.0000 |  |  |  |" in list(TRADE_OFF.table())[2]
+
+
+def test_rounding_does_not_decide_whether_a_limit_is_kept():
+    whole, other = point("unpruned", 9, 0.3), point("step_1", 5, 0.29)
+    trade_off = TradeOff("n", "v", {}, 0.01, (whole, other))
+    assert whole.ap - other.ap > 0.01
+    assert trade_off.drop(other) == 0.01
+    assert trade_off.allows(other)
+    assert not trade_off.allows(replace(other, ap=0.289998))
+    assert trade_off.drop(replace(other, ap=0.289998)) == 0.010002
+
+
+def test_of_equal_costs_the_better_is_best_and_of_equals_both_are_efficient():
+    points = (point("unpruned", 9, 0.3), *(point(f"step_{n}", 5, 0.3) for n in (1, 2)))
+    trade_off = TradeOff("n", "v", {}, 0.01, (*points, point("step_3", 5, 0.299)))
+    assert [each.name for each in trade_off.efficient] == ["step_1", "step_2"]
+    better = replace(trade_off, points=(*points, point("step_3", 5, 0.301)))
+    assert better.best.name == "step_3"
+
+
+def test_the_record_says_of_each_point_what_became_of_it():
+    raw = TRADE_OFF.to_json()
+    assert (raw["best"], raw["finished"]) == ("step_2", False)
+    told = [(each["AP_drop"], each["macs_share"], each["on_the_front"]) for each in raw["points"]]
+    assert told == [(0.0, 1.0, True), (0.005, 0.8, False), (0.003, 0.6, True), (0.011, 0.4, True)]
+    assert replace(TRADE_OFF, points=()).to_json()["best"] is None
+
+
+def test_a_point_of_a_known_name_takes_its_place():
+    again = TRADE_OFF.with_point(point("step_1", 700, 0.2)).with_point(point("step_4", 1, 0.1))
+    assert [each.name for each in again.points] == [
+        *("unpruned", "step_1", "step_2", "step_3"),
+        "step_4",
+    ]
+    assert again.points[1].macs == 700
+
+
+def test_the_picture_shows_each_points_cost_and_ap(monkeypatch, tmp_path):
+    figure_of = pytest.importorskip("matplotlib.figure").Figure
+    figures = []
+
+    @contextlib.contextmanager
+    def kept(out, size_inches, dpi):
+        figures.append(figure_of(figsize=size_inches))
+        yield figures[0]
+
+    monkeypatch.setattr(pareto_picture, "png_figure", kept)
+    points = (
+        Point("unpruned", "a", "0", 16_000_000, 4_000_000_000, 1, 0.3),
+        replace(point("step_1", 3_000_000_000, 0.297, 1.25), parameters=8_000_000),
+        Point("step_2", "b", "1", 4_000_000, 2_000_000_000, 1, 0.2),
+    )
+    draw_trade_off(TradeOff("net", "val.json", {}, 0.01, points), tmp_path / "a.png")
+
+    (figure,) = figures
+    assert figure.get_size_inches().tolist() == pytest.approx([1 + 3.6 * 3, 3.8])
+    macs, parameters, times = figure.axes
+    assert [axes.get_xlabel() for axes in figure.axes] == [
+        *("GMAC", "parameters, M"),
+        "time in openvino, share of unpruned",
+    ]
+    assert macs.get_ylabel() == "AP on val.json"
+    assert figure.get_suptitle() == "net: prune and retrain"
+    for axes, costs in ((macs, [4, 3, 2]), (parameters, [16, 8, 4]), (times, [1, 0.8])):
+        way, best, limit = axes.lines
+        assert way.get_xdata() == pytest.approx(costs)
+        assert list(way.get_ydata()) == [0.3, 0.297, 0.2][: len(costs)]
+        assert (list(best.get_xdata()), list(best.get_ydata())) == ([costs[1]], [0.297])
+        assert list(limit.get_ydata()) == pytest.approx([0.29, 0.29])
+        names = [text.get_text() for text in axes.texts]
+        assert names == ["unpruned", "step_1", "step_2"][: len(costs)]
+        assert [text.xy[0] for text in axes.texts] == pytest.approx(costs)
+        assert axes.get_xlim()[0] == 0
+        assert axes.xaxis.get_gridlines()[0].get_visible()
+        visible = {side for side, spine in axes.spines.items() if spine.get_visible()}
+        assert visible == {"bottom", "left"}
