@@ -13,9 +13,10 @@ import subprocess
 import venv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import onnx
@@ -32,10 +33,13 @@ from bodypose_tools.quantisation.search import activations, input_means
 from bodypose_tools.quantisation.settings import Method
 from bodypose_tools.runtimes.clock import compared, take_turns
 from bodypose_tools.runtimes.cpu import openvino_model
-from bodypose_tools.runtimes.predictors import openvino_predictor
+from bodypose_tools.runtimes.predictors import compiled_predictor
 from pose_runtime.errors import PoseError
 
 from .settings import Quantiser
+
+if TYPE_CHECKING:
+    import openvino
 
 SCHEMA: Final = "bodypose-quantisers/1"
 FLOAT: Final = "float32"
@@ -129,18 +133,18 @@ def compare_quantisers(
             say(f"{title}: {_megabytes(path):.1f} MB")
             graphs[title] = path
         measured: dict[str, Any] = {}
+        sides: dict[str, Callable[[], object]] = {}
         for title, path in graphs.items():
-            predict = openvino_predictor(path, spec)
+            compiled = openvino_model(path, shapes=[(1, *spec.pixels.dims)])
+            predict = compiled_predictor(compiled, spec)
             scores = evaluate_model(predict, spec, annotations, images).numbers
             measured[title] = {
                 "AP": scores["AP"],
                 "megabytes": round(_megabytes(path), 2),
-                "int8_convolutions": _int8_convolutions(path, (1, *spec.pixels.dims)),
+                "int8_convolutions": _int8_convolutions(compiled),
             }
+            sides[title] = partial(compiled.create_infer_request().infer, [pixels[:1]])
             say(f"{title}: AP {scores['AP']:.4f}")
-        sides = {
-            title: _call(path, pixels[:1], (1, *spec.pixels.dims)) for title, path in graphs.items()
-        }
         speeds = compared(take_turns(sides, rounds, 3), FLOAT)
     for title, numbers in measured.items():
         numbers["AP_drop"] = round(measured[FLOAT]["AP"] - numbers["AP"], 4)
@@ -229,18 +233,13 @@ def _run(command: list[str], title: str) -> None:
 
 def _megabytes(path: Path) -> float:
     """Of an ONNX file, or of OpenVINO's two files."""
-    return sum(each.stat().st_size for each in path.parent.glob(f"{path.stem}.*")) / 1e6
+    files = (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,)
+    return sum(file.stat().st_size for file in files) / 1e6
 
 
-def _call(path: Path, pixels: NDArray[np.uint8], shape: Sequence[int]) -> Callable[[], object]:
-    request = openvino_model(path, "f32", None, [shape]).create_infer_request()
-    return lambda: request.infer([pixels])
-
-
-def _int8_convolutions(path: Path, shape: Sequence[int]) -> int:
+def _int8_convolutions(compiled: openvino.CompiledModel) -> int:
     """Convolutions that OpenVINO executes in INT8, as its compiled graph says."""
-    executed = openvino_model(path, "f32", None, [shape]).get_runtime_model()
-    infos = [node.get_rt_info() for node in executed.get_ops()]
+    infos = [node.get_rt_info() for node in compiled.get_runtime_model().get_ops()]
     return sum(
         info["layerType"].astype(str) == "Convolution"
         and info["runtimePrecision"].astype(str) in ("i8", "u8")

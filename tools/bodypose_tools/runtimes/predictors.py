@@ -21,6 +21,7 @@ from .settings import GraphRuntime
 
 if TYPE_CHECKING:
     import keras
+    import openvino
 
 
 ENGINE_SUFFIXES = (".plan", ".engine")
@@ -143,6 +144,11 @@ def openvino_predictor(
     It runs image by image with fixed shapes: with free shapes OpenVINO fuses INT8 differently.
     """
     compiled = openvino_model(path, precision, threads, [[1, *spec.pixels.dims]])
+    return compiled_predictor(compiled, spec)
+
+
+def compiled_predictor(compiled: openvino.CompiledModel, spec: PipelineSpec) -> Predictor:
+    """A predictor that runs a graph that OpenVINO compiled for one image."""
     request = compiled.create_infer_request()
     outputs = [compiled.output(tensor.name) for tensor in (spec.peaks, spec.limb_scores)]
 

@@ -38,6 +38,15 @@ def test_a_library_that_fails_is_one_line():
         quantisers._run(command, "NNCF")
 
 
+def test_a_graph_is_as_large_as_its_own_files(tmp_path):
+    for name, size in (("net.onnx", 3), ("net.onnx.json", 5), ("net.int8.onnx", 7)):
+        (tmp_path / name).write_bytes(bytes(size * 10**6))
+    for name, size in (("ir.xml", 1), ("ir.bin", 2), ("ir.onnx", 4)):
+        (tmp_path / name).write_bytes(bytes(size * 10**6))
+    assert quantisers._megabytes(tmp_path / "net.onnx") == 3
+    assert quantisers._megabytes(tmp_path / "ir.xml") == 3
+
+
 def test_the_table_has_a_row_a_graph():
     numbers = {"AP": 0.38, "AP_drop": 0.01, "int8_convolutions": 141, "megabytes": 5.9}
     graphs = {title: {**numbers, "times_as_fast": NUMBERS} for title in ("float32", "ours")}
