@@ -60,6 +60,15 @@ ImagesOption = Annotated[
 LimitOption = Annotated[
     int | None, typer.Option(min=1, help="Use only the first N images.", metavar="N")
 ]
+CalibrationImagesOption = Annotated[
+    Path,
+    typer.Option(
+        "--cal-image-dir",
+        help="Folder of calibration images, from `tools sample-calibration-images`.",
+        exists=True,
+        file_okay=False,
+    ),
+]
 CheckImagesOption = check_images.CheckImagesOption
 
 

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from bodypose_tools.options import AnnotationsOption, CheckImagesOption, ImagesOption, new_file
+from bodypose_tools.options import (
+    AnnotationsOption,
+    CalibrationImagesOption,
+    CheckImagesOption,
+    ImagesOption,
+    new_file,
+)
 from bodypose_tools.runtimes.settings import Device, Precision
 
 from .settings import Objective, Quantiser
@@ -17,13 +23,14 @@ if TYPE_CHECKING:
     from .tune import Trial
 
 RESULTS = Path("build/performance.json")
+ModelArgument = Annotated[
+    Path | None,
+    typer.Argument(help="ONNX file of `tools export`.", show_default="the shipped model"),
+]
 
 
 def benchmark(
-    model: Annotated[
-        Path | None,
-        typer.Argument(help="ONNX file of `tools export`.", show_default="the shipped model"),
-    ] = None,
+    model: ModelArgument = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="JSON to write.", callback=new_file)
     ] = RESULTS,
@@ -231,20 +238,8 @@ def import_movenet_graph(
 def compare_quantisers(
     annotations: AnnotationsOption,
     images: ImagesOption,
-    cal_image_dir: Annotated[
-        Path,
-        typer.Option(
-            "--cal-image-dir",
-            metavar="DIR",
-            help="Folder of calibration images.",
-            exists=True,
-            file_okay=False,
-        ),
-    ],
-    model: Annotated[
-        Path | None,
-        typer.Argument(help="Float ONNX file of `tools export`.", show_default="the shipped model"),
-    ] = None,
+    cal_image_dir: CalibrationImagesOption,
+    model: ModelArgument = None,
     output: Annotated[
         Path, typer.Option("--output", "-o", help="JSON to write.", callback=new_file)
     ] = Path("build/quantisers.json"),
@@ -253,7 +248,8 @@ def compare_quantisers(
         typer.Option(
             "--quantiser",
             "-q",
-            help="Library to compare with; can be repeated.",
+            metavar="NAME",
+            help=f"Library to compare with, of {', '.join(Quantiser)}; can be repeated.",
             show_default="all",
         ),
     ] = None,
@@ -273,7 +269,7 @@ def compare_quantisers(
 ) -> None:
     """Compare our INT8 with Model Optimizer's, NNCF's and ONNX Runtime's, on the same images.
 
-    Each library is installed into an environment of its own.
+    The model is a float graph. Each library is installed into an environment of its own.
 
     Example: `tools compare-quantisers -a val.json -i val --cal-image-dir calibration -q nncf`
     """
@@ -308,10 +304,7 @@ def compare_quantisers(
 
 
 def tune(
-    model: Annotated[
-        Path | None,
-        typer.Argument(help="ONNX file of `tools export`.", show_default="the shipped model"),
-    ] = None,
+    model: ModelArgument = None,
     objective: Annotated[
         Objective,
         typer.Option(help="Quantity to optimise: images/s, or the latency of one client."),

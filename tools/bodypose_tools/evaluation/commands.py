@@ -23,9 +23,13 @@ from bodypose_tools.options import (
 if TYPE_CHECKING:
     from bodypose_client.scoring.coco_eval import CocoMetrics
 
+ModelArgument = Annotated[
+    Path, typer.Argument(help="A .keras, .onnx or .plan file.", dir_okay=False)
+]
+
 
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="A .keras, .onnx or .plan file.", dir_okay=False)],
+    model: ModelArgument,
     annotations: AnnotationsOption,
     images: ImagesOption,
     float_model: Annotated[
@@ -168,7 +172,7 @@ def tune_grouping(
 
 
 def inference(
-    model: Annotated[Path, typer.Argument(help="A .keras, .onnx or .plan file.", dir_okay=False)],
+    model: ModelArgument,
     images: Annotated[
         list[str],
         typer.Argument(

@@ -26,6 +26,7 @@ RunsArgument = Annotated[
         exists=True,
     ),
 ]
+ModelArgument = Annotated[Path, typer.Argument(help="A .keras file.", dir_okay=False)]
 PictureOption = Annotated[
     Path | None,
     typer.Option("--picture", metavar="PNG", help="Also draw the comparison.", callback=new_file),
@@ -112,7 +113,7 @@ def data_scaling(
 
 
 def compare_modes(
-    model: Annotated[Path, typer.Argument(help="A .keras file.", dir_okay=False)],
+    model: ModelArgument,
     annotations: AnnotationsOption,
     images: ImagesOption,
     limit: LimitOption = None,
@@ -143,7 +144,7 @@ def compare_modes(
 
 
 def compare_sizes(
-    model: Annotated[Path, typer.Argument(help="A .keras file.", dir_okay=False)],
+    model: ModelArgument,
     annotations: AnnotationsOption,
     images: ImagesOption,
     sizes: Annotated[

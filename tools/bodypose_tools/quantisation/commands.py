@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from bodypose_tools.options import (
+    CalibrationImagesOption,
     CheckImagesOption,
     JsonOption,
     SkeletonOption,
@@ -119,15 +120,7 @@ def equalise(
         Path,
         typer.Option("--output", "-o", help="ONNX file to write.", callback=new_file),
     ],
-    cal_image_dir: Annotated[
-        Path,
-        typer.Option(
-            "--cal-image-dir",
-            help="Folder of calibration images, from `tools sample-calibration-images`.",
-            exists=True,
-            file_okay=False,
-        ),
-    ],
+    cal_image_dir: CalibrationImagesOption,
     num_images: Annotated[
         int,
         typer.Option(
