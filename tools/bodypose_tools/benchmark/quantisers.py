@@ -22,7 +22,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from bodypose_tools.evaluation.offline import evaluate_model
+from bodypose_tools.evaluation.offline import Split, evaluate_pool, pool
 from bodypose_tools.graphs.contract import spec_in_onnx
 from bodypose_tools.quantisation.calibration import scales_of
 from bodypose_tools.quantisation.calibration_files import images_of
@@ -125,6 +125,7 @@ def compare_quantisers(
         QuantiserError: a library cannot be installed or fails; the message has its last line.
     """
     spec = spec_in_onnx(model)
+    split = pool([Split(annotations, images)], spec.skeleton)
     pixels = np.stack(list(images_of(calibration, count, spec.network_hw)))
     graphs: dict[str, Path] = {FLOAT: model}
     with TemporaryDirectory() as scratch:
@@ -137,14 +138,14 @@ def compare_quantisers(
         for title, path in graphs.items():
             compiled = openvino_model(path, shapes=[(1, *spec.pixels.dims)])
             predict = compiled_predictor(compiled, spec)
-            scores = evaluate_model(predict, spec, annotations, images).numbers
+            scored = evaluate_pool(predict, spec, split)
             measured[title] = {
-                "AP": scores["AP"],
+                "AP": scored.ap,
                 "megabytes": round(_megabytes(path), 2),
                 "int8_convolutions": _int8_convolutions(compiled),
             }
             sides[title] = partial(compiled.create_infer_request().infer, [pixels[:1]])
-            say(f"{title}: AP {scores['AP']:.4f}")
+            say(f"{title}: AP {scored.ap:.4f}")
         speeds = compared(take_turns(sides, rounds, 3), FLOAT)
     for title, numbers in measured.items():
         numbers["AP_drop"] = round(measured[FLOAT]["AP"] - numbers["AP"], 4)

@@ -18,7 +18,7 @@ from bodypose_tools.files.atomic_files import atomic_path
 from pose_runtime.paths import Inside
 from pose_runtime.skeleton import Skeleton
 
-from .coco import DatasetError, ImageRecord, image_record_from_coco, open_coco
+from .coco import DatasetError, ImageRecord, image_record_from_coco, open_coco, people_by_image
 
 # Kinds of problems, and what training does about each.
 NO_IMAGE = "image missing"
@@ -55,7 +55,8 @@ def checked_coco(
         DatasetError: none of the images is there and can be used.
         ForeignPath: an image is not to lie in `images_dir`.
     """
-    images, by_image = open_coco(annotations, skeleton)
+    content = open_coco(annotations, skeleton)
+    images, by_image = content["images"], people_by_image(content)
     problems: list[Problem] = []
     records = []
     folder = Inside(images_dir)

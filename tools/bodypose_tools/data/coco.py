@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,11 +66,34 @@ def read_coco(
             images has labelled joints, so that no AP could be had.
         ForeignPath: an image is not to lie in `images_dir`.
     """
-    images, by_image = open_coco(annotations, skeleton)
+    content = open_coco(annotations, skeleton)
+    return records_of(content, content["images"][:limit], annotations, images_dir, skeleton)
+
+
+def records_of(
+    content: Mapping[str, Any],
+    chosen: Sequence[dict[str, Any]],
+    annotations: Path,
+    images_dir: Path,
+    skeleton: Skeleton,
+) -> list[ImageRecord]:
+    """`read_coco` of a file that was opened already, for the chosen ones of its images.
+
+    Args:
+        content: of `open_coco`.
+        chosen: images of it.
+        annotations: the file, for messages.
+        images_dir: the folder of its images.
+        skeleton: with which it was opened.
+
+    Raises:
+        DatasetError, ForeignPath: as `read_coco`.
+    """
+    by_image = people_by_image(content)
     folder = Inside(images_dir)
     records = [
         image_record_from_coco(image, by_image.get(image["id"], []), folder, skeleton)
-        for image in images[:limit]
+        for image in chosen
     ]
     for record in records:
         if not record.path.is_file():
@@ -107,19 +130,21 @@ def unreadable(record: ImageRecord, error: Exception) -> DatasetError:
     return DatasetError(f"image {record.image_id} ({record.path}): {error}")
 
 
-def open_coco(
-    annotations: Path, skeleton: Skeleton
-) -> tuple[list[dict[str, Any]], dict[int, list[dict[str, Any]]]]:
-    """A file's images, and its annotations by the id of their image.
+def open_coco(annotations: Path, skeleton: Skeleton) -> dict[str, Any]:
+    """A file's images and people, as `people_of` gives them.
 
     Raises:
         FileError, AnnotationError: no such file, not COCO, or keypoints of another skeleton.
     """
-    content = people_of(annotations, skeleton, advice=_ADVICE)
+    return people_of(annotations, skeleton, advice=_ADVICE)
+
+
+def people_by_image(content: Mapping[str, Any]) -> dict[int, list[dict[str, Any]]]:
+    """The people of `open_coco`, by the id of their image."""
     by_image: dict[int, list[dict[str, Any]]] = {}
     for person in content["annotations"]:
         by_image.setdefault(person["image_id"], []).append(person)
-    return content["images"], by_image
+    return by_image
 
 
 def image_record_from_coco(

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -22,12 +22,21 @@ from bodypose_client.scoring.coco_eval import (
     coco_results,
     evaluate_results,
 )
-from bodypose_tools.data.coco import DatasetError, ImageRecord, network_view, read_coco
+from bodypose_tools.data.coco import (
+    DatasetError,
+    ImageRecord,
+    network_view,
+    open_coco,
+    read_coco,
+    records_of,
+)
 from bodypose_tools.runtimes.predictor import Floats, Predictor
 from pose_runtime.grouping import people_in_image
 from pose_runtime.poses import Poses
 from pose_runtime.skeleton import Skeleton
 from pose_runtime.spec import PipelineSpec
+
+T = TypeVar("T")
 
 _SEED = 42  # of the sample of a split
 
@@ -46,13 +55,26 @@ class Split:
     def __str__(self) -> str:
         return self.annotations.name + (f" ({self.limit})" if self.limit else "")
 
-    def records(self, skeleton: Skeleton) -> list[ImageRecord]:
-        """The images, in the file's order."""
-        records = read_coco(self.annotations, self.images, skeleton)
-        if self.limit is None or self.limit >= len(records):
-            return records
-        chosen = np.random.default_rng(_SEED).permutation(len(records))[: self.limit]
-        return [records[index] for index in sorted(chosen)]
+
+@dataclass(frozen=True, slots=True)
+class Pool:
+    """The images of several splits, read once for any number of models.
+
+    skeleton: orders the keypoints of `content`.
+    content: COCO's lists of these images and their people, under the ids of `records`.
+    """
+
+    skeleton: Skeleton
+    records: list[ImageRecord]
+    content: dict[str, Any]
+
+
+def sampled(items: Sequence[T], limit: int | None, seed: int = _SEED) -> list[T]:
+    """So many of the items, chosen by a seed, in their order; None, or more than there are: all."""
+    if limit is None or limit >= len(items):
+        return list(items)
+    chosen = np.random.default_rng(seed).permutation(len(items))[:limit]
+    return [items[index] for index in sorted(chosen)]
 
 
 def splits_of(
@@ -148,38 +170,53 @@ def metrics_of(
     return evaluate_results(content, results, image_ids, annotated_sigmas(spec.skeleton))
 
 
-def evaluate_splits(
-    predict: Predictor, spec: PipelineSpec, splits: Sequence[Split], progress: str = ""
-) -> CocoMetrics:
-    """COCO's ten numbers of a model on the images of several splits together.
-
-    Args:
-        predict: runs the network.
-        spec: the network's pipeline.
-        splits: their images count as different, whatever their ids.
-        progress: label of a progress bar on stderr; empty: none.
+def pool(splits: Sequence[Split], skeleton: Skeleton) -> Pool:
+    """The images of several splits together; they count as different, whatever their ids.
 
     Raises:
-        AnnotationError, FileError, DatasetError: as `evaluate_model`.
+        AnnotationError, FileError: annotations are missing or of another skeleton.
+        DatasetError: images are missing, or nobody in a split's sample has labelled joints.
     """
     records: list[ImageRecord] = []
     people: list[dict[str, Any]] = []
     content: dict[str, Any] = {}
     numbers = count(1)
     for split in splits:
-        own = split.records(spec.skeleton)
+        content = open_coco(split.annotations, skeleton)
+        chosen = sampled(content["images"], split.limit)
+        own = records_of(content, chosen, split.annotations, split.images, skeleton)
         ids = {record.image_id: next(numbers) for record in own}
         records += [replace(record, image_id=ids[record.image_id]) for record in own]
-        content = people_of(split.annotations, spec.skeleton)
         people += [
             {**person, "image_id": ids[person["image_id"]], "id": len(people) + index}
             for index, person in enumerate(content["annotations"], start=1)
             if person["image_id"] in ids
         ]
-    found = find_people(predict, records, spec)
+    images = [{"id": record.image_id} for record in records]
+    return Pool(skeleton, records, {**content, "images": images, "annotations": people})
+
+
+def evaluate_pool(
+    predict: Predictor, spec: PipelineSpec, images: Pool, progress: str = ""
+) -> CocoMetrics:
+    """COCO's ten numbers of a model on the images of several splits together.
+
+    Args:
+        predict: runs the network.
+        spec: the network's pipeline.
+        images: what `pool` read.
+        progress: label of a progress bar on stderr; empty: none.
+
+    Raises:
+        DatasetError: the network has another skeleton.
+    """
+    if spec.skeleton != images.skeleton:
+        raise DatasetError(
+            f"expected a network of skeleton {images.skeleton.name}, with which the annotations"
+            f" were read, got one of {spec.skeleton.name}"
+        )
+    found = find_people(predict, images.records, spec)
     if progress:
-        found = with_progress(found, len(records), progress)
-    pooled = {**content, "images": [{"id": r.image_id} for r in records], "annotations": people}
+        found = with_progress(found, len(images.records), progress)
     results = coco_results_of(found, spec)
-    image_ids = [record.image_id for record in records]
-    return evaluate_results(pooled, results, image_ids, annotated_sigmas(spec.skeleton))
+    return evaluate_results(images.content, results, sigmas=annotated_sigmas(spec.skeleton))

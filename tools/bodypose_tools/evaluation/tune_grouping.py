@@ -23,7 +23,7 @@ from pose_runtime.grouping import people_in_image
 from pose_runtime.poses import Poses
 from pose_runtime.spec import GroupingSettings, PipelineSpec
 
-from .offline import metrics_of, network_answers
+from .offline import metrics_of, network_answers, sampled
 
 Floats = NDArray[np.float32]
 Say = Callable[[str], None]
@@ -111,8 +111,7 @@ def tune_grouping(
         DatasetError: the images are missing.
     """
     every = read_coco(annotations, images_dir, spec.skeleton)
-    order = np.random.default_rng(seed).permutation(len(every))[:limit]
-    records = [every[index] for index in sorted(order)]
+    records = sampled(every, limit, seed)
     if not any(len(record.joints) for record in records):
         raise GroupingTuningError(
             f"{annotations}: expected people with labelled joints in {len(records)} images, got"

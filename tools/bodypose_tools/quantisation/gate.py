@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bodypose_tools.evaluation.offline import Split, evaluate_splits
+from bodypose_tools.evaluation.offline import Split, evaluate_pool, pool
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.runtimes.peaks import peak_gaps
 from bodypose_tools.runtimes.predictor import Predictor
@@ -130,11 +130,12 @@ def ap_judge(
 ) -> Judge:
     """A gate for the AP that a graph loses against the float graph: at most `limit`."""
     predict, spec, _ = open_predictor(float_model, runtime.in_float32)
-    expected = evaluate_splits(predict, spec, splits, progress=float_model.name).numbers["AP"]
+    images = pool(splits, spec.skeleton)
+    expected = evaluate_pool(predict, spec, images, progress=float_model.name).numbers["AP"]
 
     def judge(candidate: Path) -> Verdict:
         predict = open_predictor(candidate, runtime)[0]
-        got = evaluate_splits(predict, spec, splits, progress=candidate.name)
+        got = evaluate_pool(predict, spec, images, progress=candidate.name)
         drop = expected - got.numbers["AP"]
         return Verdict(f"AP drop from {expected:.4f}", drop, limit, drop <= limit)
 
@@ -162,13 +163,15 @@ def compare_ap(
 
     The float model always computes in float32, because bfloat16 may lose AP, too.
     """
+    images = None
     sides: dict[str, Any] = {}
     for role, path, by in (
         ("float", float_model, runtime.in_float32),
         ("candidate", candidate, runtime),
     ):
         predict, spec, artifact = open_predictor(path, by)
-        metrics = evaluate_splits(predict, spec, splits, progress=path.name)
+        images = images or pool(splits, spec.skeleton)
+        metrics = evaluate_pool(predict, spec, images, progress=path.name)
         sides[role] = {"model": _named(artifact), "metrics": metrics.numbers}
         if artifact.settings.get("data_type") == "int8":
             sides[role]["settings"] = dict(artifact.settings)  # what makes the graph again

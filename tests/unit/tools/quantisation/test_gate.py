@@ -73,7 +73,7 @@ def scored(monkeypatch):
         answers = iter(scores)
         monkeypatch.setattr(
             accuracy_gate,
-            "evaluate_splits",
+            "evaluate_pool",
             lambda *_, **__: SimpleNamespace(numbers={"AP": next(answers)}),
         )
 
