@@ -15,13 +15,12 @@ from numpy.typing import NDArray
 
 from .errors import DamagedImage
 from .image_headers import EncodedImage, Header, checked_image, has_end
-from .letterbox import Letterbox
+from .letterbox import PADDING, Letterbox
 from .orientation import upright
 from .spec import ImageLimits
 
 Pixels = NDArray[np.uint8]
 
-PADDING = 128  # grey: 0 after the network's `pixels / 256 - 0.5`
 # Smallest scale at which bilinear resampling still sees every pixel.
 _MIN_BILINEAR_SCALE = 0.5
 # Decoding a JPEG at 5/8 of its size takes longer than whole (1.11 against 0.95 ms at 640 x 480).

@@ -14,6 +14,8 @@ from .errors import ContractError
 
 Floats = NDArray[np.float32]
 
+PADDING = 128  # grey around an image: 0 after the network's `pixels / 256 - 0.5`
+
 
 @dataclass(frozen=True, slots=True)
 class Letterbox:

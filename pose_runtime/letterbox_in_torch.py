@@ -9,7 +9,7 @@ from __future__ import annotations
 from enum import IntEnum, auto
 from typing import Any
 
-PADDING = 128  # as `images.PADDING`
+from .letterbox import PADDING
 
 
 class Fact(IntEnum):

@@ -20,11 +20,11 @@ from pose_runtime.image_headers import (
     read_header,
 )
 from pose_runtime.images import (
-    PADDING,
     decode_image,
     letterbox_pixels,
     network_pixels,
 )
+from pose_runtime.letterbox import PADDING
 from pose_runtime.spec import ImageLimits
 
 LIMITS = ImageLimits()

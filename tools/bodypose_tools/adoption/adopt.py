@@ -16,6 +16,7 @@ from bodypose_tools.export.decoding_graph import decoding_graph
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.files.atomic_files import atomic_path
 from bodypose_tools.graphs.contract import PIPELINE_KEY, OnnxError, spec_in_onnx
+from bodypose_tools.graphs.index import opset_of
 from bodypose_tools.graphs.node_names import name_by_place
 from bodypose_tools.graphs.storage import rename_outputs
 from bodypose_tools.networks.decoding import DecodeSettings
@@ -25,7 +26,7 @@ from pose_runtime.spec import PipelineSpec
 
 from .channels import ChannelReport, channel_report
 from .fields_graph import OURS, fields_graph
-from .foreign_graph import AdoptionError, ForeignNetwork, opset_of, stride_of
+from .foreign_graph import AdoptionError, ForeignNetwork, stride_of
 from .sampling import fields_on
 from .settings import Convention
 

@@ -17,13 +17,13 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
 
 from bodypose_tools.graphs.constants import constants_as_initializers
+from bodypose_tools.graphs.index import OPSET, opset_of
 from bodypose_tools.runtimes.cpu import onnx_session
 from pose_runtime.errors import PoseError
 from pose_runtime.skeleton import Skeleton
 
 from .settings import Background, Convention, Direction, FieldOrder, Layout
 
-OPSET = 17  # of the decoding layers; older graphs are converted
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 _CHANNELS_AT = {Layout.NCHW: 1, Layout.NHWC: 3}
 _SIDE = 8  # pixels that sides of the input are multiples of
@@ -183,11 +183,6 @@ def _at_opset(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:
             f"{path}: expected opset {OPSET} or newer, or one that ONNX can convert, got {opset}"
             f" ({reason}); export the network again with opset {OPSET}"
         ) from error
-
-
-def opset_of(model: onnx.ModelProto) -> int:
-    """The version of ONNX's own operators that a graph uses."""
-    return max((entry.version for entry in model.opset_import if not entry.domain), default=0)
 
 
 # --------------------------------------------------------------------------------------- the input

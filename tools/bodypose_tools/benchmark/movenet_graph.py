@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.files.atomic_files import atomic_path
+from bodypose_tools.graphs.index import OPSET
 from bodypose_tools.networks.backbones import DEEPEST_STRIDE
 from bodypose_tools.pretrained.movenet_package import read_movenet
 from bodypose_tools.pretrained.weight_file import BackboneError
 
 _INPUT: Final = "input"
 _OUTPUT: Final = "Identity"
-_OPSET: Final = 17
 # TFJS fuses a convolution with its bias and activation; TensorFlow's importer takes them apart.
 _FUSED: Final = {"_FusedConv2D": "Conv2D", "FusedDepthwiseConv2dNative": "DepthwiseConv2dNative"}
 _ACTIVATIONS: Final = {"Relu", "Relu6", "Elu"}
@@ -48,7 +48,7 @@ def export_movenet(source: Path, out: Path, hw: tuple[int, int]) -> Artifact:
     try:
         definition = _graph_def(graph, tensors, hw)
         model, _ = tf2onnx.convert.from_graph_def(
-            definition, input_names=[f"{_INPUT}:0"], output_names=[f"{_OUTPUT}:0"], opset=_OPSET
+            definition, input_names=[f"{_INPUT}:0"], output_names=[f"{_OUTPUT}:0"], opset=OPSET
         )
     except Exception as error:  # a graph may make any part of TensorFlow's importer fail
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200]

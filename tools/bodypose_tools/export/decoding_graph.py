@@ -12,7 +12,7 @@ from bodypose_tools.networks.decoding import DecodeSettings, decode_fields
 from bodypose_tools.networks.fields import Fields
 from pose_runtime.spec import PipelineSpec
 
-from .onnx_from_keras import ExportError, converted
+from .onnx_from_keras import check_backend, converted
 
 
 def decoding_graph(
@@ -29,10 +29,7 @@ def decoding_graph(
     Raises:
         ExportError: Keras does not run on TensorFlow.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise ExportError(
-            f"expected Keras on TensorFlow, got {keras.backend.backend()}; unset KERAS_BACKEND"
-        )
+    check_backend()
     inputs = {name: keras.Input(shape, name=name) for name, shape in shapes.items()}
     last = {name: ops.transpose(tensor, (0, 2, 3, 1)) for name, tensor in inputs.items()}
     fields = Fields(

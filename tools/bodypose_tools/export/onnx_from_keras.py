@@ -21,6 +21,7 @@ from onnx import helper
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.files.atomic_files import atomic_path
 from bodypose_tools.graphs.contract import PIPELINE_KEY
+from bodypose_tools.graphs.index import OPSET
 from bodypose_tools.graphs.node_names import name_by_place
 from bodypose_tools.graphs.pixel_scale import fold_pixel_scale
 from bodypose_tools.graphs.storage import (
@@ -38,7 +39,6 @@ from bodypose_tools.runtimes.peaks import peak_gaps
 from pose_runtime.errors import PoseError
 from pose_runtime.spec import PipelineSpec
 
-OPSET = 17
 MAX_PEAK_SHIFT = 0.5  # network pixels between Keras and ONNX, on sample images
 MAX_FIELD_ERROR = 1e-2  # between raw fields, whose values are in -1..1
 # Peaks within this margin of grouping's threshold are not compared.
@@ -49,6 +49,14 @@ Floats = NDArray[np.float32]
 
 class ExportError(PoseError):
     """The exported graph does not predict what the network predicts."""
+
+
+def check_backend() -> None:
+    """Raises: ExportError: Keras does not run on TensorFlow, whose graphs become ONNX."""
+    if keras.backend.backend() != "tensorflow":
+        raise ExportError(
+            f"expected Keras on TensorFlow, got {keras.backend.backend()}; unset KERAS_BACKEND"
+        )
 
 
 def export_onnx(
@@ -74,13 +82,10 @@ def export_onnx(
         The file, and the largest difference: pixels that a peak moved, or the error of a field.
 
     Raises:
-        ExportError: the difference is above `MAX_PEAK_SHIFT` or `MAX_FIELD_ERROR`.
+        ExportError: the difference is above `MAX_PEAK_SHIFT` or `MAX_FIELD_ERROR`, or Keras does
+            not run on TensorFlow.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise ExportError(
-            f"export: expected Keras on TensorFlow, got {keras.backend.backend()};"
-            " unset KERAS_BACKEND"
-        )
+    check_backend()
     network, pipeline, parent = load_network(model_path)
     if network_hw is not None:
         check_input_size(network, network_hw)

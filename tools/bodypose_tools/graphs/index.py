@@ -10,6 +10,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
+OPSET = 17  # of exported graphs; older ones are converted when they are adopted
 CONVOLUTIONS = ("Conv", "ConvTranspose")
 WEIGHTED = (*CONVOLUTIONS, "Gemm", "MatMul")
 
@@ -89,6 +90,11 @@ class OnnxGraph:
             if any(self.is_weighted(maker) or maker.name in following for maker in makers):
                 following.add(node.name)
         return following
+
+
+def opset_of(model: onnx.ModelProto) -> int:
+    """The version of ONNX's own operators that a graph uses; 0 where it uses none."""
+    return max((entry.version for entry in model.opset_import if not entry.domain), default=0)
 
 
 def attribute(node: onnx.NodeProto, name: str, default: Any) -> Any:

@@ -35,13 +35,13 @@ from dataclasses import dataclass, field
 import onnx
 
 from bodypose_tools.graphs.batch_norm import fold_batch_norm
-from bodypose_tools.graphs.index import OnnxGraph, attribute
+from bodypose_tools.graphs.index import OnnxGraph, attribute, opset_of
 from pose_runtime.errors import PoseError
 
 _POOLS = ("MaxPool", "AveragePool", "GlobalAveragePool")
 _MIN_CHANNELS = 16
 _VECTOR = 8  # channels that a kernel handles at once
-_OPSET = 13  # the first with an axis in DequantizeLinear
+_MIN_OPSET = 13  # the first with an axis in DequantizeLinear
 
 
 class QuantisationError(PoseError):
@@ -65,10 +65,10 @@ def prepare(model: onnx.ModelProto) -> onnx.ModelProto:
     Raises:
         QuantisationError: the opset is too old, or the graph is quantised already.
     """
-    opset = next((entry.version for entry in model.opset_import if not entry.domain), 0)
-    if opset < _OPSET:
+    opset = opset_of(model)
+    if opset < _MIN_OPSET:
         raise QuantisationError(
-            f"expected opset {_OPSET} or newer, got {opset}; run `tools export`"
+            f"expected opset {_MIN_OPSET} or newer, got {opset}; run `tools export`"
         )
     if any(node.op_type == "QuantizeLinear" for node in model.graph.node):
         raise QuantisationError("expected a float graph, got one with QuantizeLinear")

@@ -11,6 +11,15 @@ class DeviceError(PoseError):
     """The spec asks for devices that are not there or that the backend cannot use."""
 
 
+def check_backend(key: str, wanted: int) -> None:
+    """Raises: DeviceError: the spec's `key` asks for several, and the backend is not JAX."""
+    if keras.backend.backend() != "jax":
+        raise DeviceError(
+            f"{key}: expected 1 with Keras' {keras.backend.backend()} backend, got {wanted};"
+            " set KERAS_BACKEND=jax"
+        )
+
+
 def share_batches(wanted: int, batch_size: int, processes: int = 1) -> int:
     """Share the batches of models that are built from now on among `wanted` devices; 0: all.
 
@@ -27,11 +36,7 @@ def share_batches(wanted: int, batch_size: int, processes: int = 1) -> int:
     """
     if wanted == processes == 1:
         return 1
-    if keras.backend.backend() != "jax":
-        raise DeviceError(
-            f"devices: expected 1 with Keras' {keras.backend.backend()} backend, got {wanted};"
-            " set KERAS_BACKEND=jax"
-        )
+    check_backend("devices", wanted)
     found = keras.distribution.list_devices()
     count = processes * wanted or len(found)
     if count > len(found):

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import keras
 
-from .devices import DeviceError
+from .devices import DeviceError, check_backend
 
 _ADDRESS, _COUNT, _RANK = "JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID"
 
@@ -84,11 +84,7 @@ def join_processes(wanted: int, devices: int) -> Processes:
     """
     if wanted == 1:
         return ALONE
-    if keras.backend.backend() != "jax":
-        raise DeviceError(
-            f"processes: expected 1 with Keras' {keras.backend.backend()} backend, got {wanted};"
-            " set KERAS_BACKEND=jax"
-        )
+    check_backend("processes", wanted)
     import jax
 
     jax.config.update("jax_cpu_collectives_implementation", "gloo")  # type: ignore[no-untyped-call]

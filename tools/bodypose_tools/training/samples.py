@@ -22,8 +22,8 @@ from bodypose_tools.data.labels import (
 )
 from bodypose_tools.networks.fields import STRIDE
 from pose_runtime.errors import ImageError
-from pose_runtime.images import PADDING, decode_image
-from pose_runtime.letterbox import Letterbox
+from pose_runtime.images import decode_image
+from pose_runtime.letterbox import PADDING, Letterbox
 from pose_runtime.skeleton import Skeleton
 from pose_runtime.spec import ImageLimits
 
