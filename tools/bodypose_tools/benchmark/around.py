@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,7 @@ from pose_runtime.images import checked_pixels
 from pose_runtime.spec import PipelineSpec
 
 from .conditions import Setting
-from .serving import processes_of, spent
+from .serving import STAGES, Spent, milliseconds_between, processes_of, spent
 
 _SERVER = "tritonserver"
 
@@ -70,18 +70,15 @@ def measure_served(
                 begun = time.perf_counter()
                 step = crowd.closed_loop(count, setting.pick(3, 6)).summary()
                 took = time.perf_counter() - begun
-                cores = {
-                    name: round((now - before.get(name, 0.0)), 2)
-                    for name, now in _processor_s(server).items()
+                processor_s, end = _processor_s(server), spent_by_stage(server)
+                answered = end[ENSEMBLE]["success"][0] - beginning[ENSEMBLE]["success"][0]
+                per_image_ms = {
+                    name: round(1000 * (seconds - before[name]) / max(answered, 1), 3)
+                    for name, seconds in processor_s.items()
                 }
-                answered = _answered(server, beginning)
-                step["processor_ms_per_image"] = {
-                    name: round(1000 * s / max(answered, 1), 3) for name, s in cores.items()
-                }
-                step["cores_per_1000_images_per_s"] = round(
-                    1000 * sum(cores.values()) / max(answered, 1), 2
-                )
-                step["by_step_ms"] = _by_step(server, beginning)
+                step["processor_ms_per_image"] = per_image_ms
+                step["cores_per_1000_images_per_s"] = round(sum(per_image_ms.values()), 2)
+                step["by_step_ms"] = _by_step(beginning, end)
                 step["seconds"] = round(took, 1)
                 setting.say(
                     f"{count} clients: {step['images_per_s']} images/s, p99"
@@ -103,7 +100,7 @@ def _one_client(
         beginning = spent_by_stage(server)
         load = closed_loop(grpc_asks(stub, image_request(jpeg)), 1, seconds)
     mean_ms = 1000 * float(np.mean(load.latencies_s))
-    by_step = _by_step(server, beginning)
+    by_step = _by_step(beginning, spent_by_stage(server))
     inside = by_step[ENSEMBLE].pop("whole")
     steps = sum(sum(stages.values()) for name, stages in by_step.items() if name != ENSEMBLE)
     return {
@@ -124,34 +121,20 @@ def _median_for_a_card(images: Sequence[bytes], spec: PipelineSpec) -> bytes:
     return ordered[len(ordered) // 2]
 
 
-def spent_by_stage(server: EmbeddedServer) -> dict[str, dict[str, tuple[int, int]]]:
+def spent_by_stage(server: EmbeddedServer) -> Spent:
     """Triton's statistics of the server, see `serving.spent`."""
     with grpc_stub(server.grpc_url) as stub:
         return spent(stub)
 
 
-def _answered(server: EmbeddedServer, before: Mapping[str, Any]) -> int:
-    count: int = spent_by_stage(server)[ENSEMBLE]["success"][0] - before[ENSEMBLE]["success"][0]
-    return count
-
-
-def _by_step(
-    server: EmbeddedServer, before: Mapping[str, Mapping[str, tuple[int, int]]]
-) -> dict[str, dict[str, float]]:
+def _by_step(before: Spent, after: Spent) -> dict[str, dict[str, float]]:
     """Milliseconds of a request in each model by stage, and in the whole ensemble."""
-    made: dict[str, dict[str, float]] = {}
-    for name, stages in spent_by_stage(server).items():
-        count = max(stages["success"][0] - before[name]["success"][0], 1)
-        wanted = (
-            ("success",) if name == ENSEMBLE else [each for each in stages if each != "success"]
-        )
-        made[name] = {
-            "whole" if stage == "success" else stage: round(
-                (stages[stage][1] - before[name][stage][1]) / count / 1e6, 3
-            )
-            for stage in wanted
-        }
-    return made
+    return {
+        name: {"whole": stages["success"]}
+        if name == ENSEMBLE
+        else {stage: stages[stage] for stage in STAGES}
+        for name, stages in milliseconds_between(before, after).items()
+    }
 
 
 def _processor_s(server: EmbeddedServer) -> dict[str, float]:

@@ -42,6 +42,9 @@ _OVERLOAD = 8  # times the clients at the knee
 _SERVED = "ensemble"
 STAGES = ("queue", "compute_input", "compute_infer", "compute_output")
 
+# Count and nanoseconds, by model and stage.
+Spent = Mapping[str, Mapping[str, tuple[int, int]]]
+
 
 def measure(setting: Setting) -> dict[str, Any]:
     """All measurements that need a running server, on one photo of 640 x 480."""
@@ -149,18 +152,27 @@ def _one_client(
         "added_ms": median_of(added).to_json(),
         "above_network_ms": median_of(np.array(latencies) - spans["network"]).to_json(),
         "models_ms": {
-            name: {
-                stage: round((spent[stage][1] - ns) / max(spent[stage][0] - count, 1) / 1e6, 3)
-                for stage, (count, ns) in before[name].items()
-                if stage in STAGES
-            }
-            for name, spent in after.items()
+            name: {stage: stages[stage] for stage in STAGES}
+            for name, stages in milliseconds_between(before, after).items()
         },
     }
 
 
-def spent(stub: Any) -> dict[str, dict[str, tuple[int, int]]]:
-    """Triton's statistics: count and nanoseconds, by model and stage."""
+def milliseconds_between(before: Spent, after: Spent) -> dict[str, dict[str, float]]:
+    """Milliseconds of a request between two readings of `spent`, by model and stage."""
+    return {
+        name: {
+            stage: round(
+                (ns - before[name][stage][1]) / max(n - before[name][stage][0], 1) / 1e6, 3
+            )
+            for stage, (n, ns) in stages.items()
+        }
+        for name, stages in after.items()
+    }
+
+
+def spent(stub: Any) -> Spent:
+    """Triton's statistics, of the stages and, as "success", of whole requests."""
     answer = stub.ModelStatistics(service_pb2.ModelStatisticsRequest())
     return {
         model.name: {
