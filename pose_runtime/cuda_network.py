@@ -71,9 +71,8 @@ def cuda_network(
     # "f32" means it.
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     try:
-        source: _Source = _Pixels(torch, spec, max(batches), device)
-        if decodes:
-            source = _Encoded(torch, spec, max(batches), device)
+        kind = _Encoded if decodes else _Pixels
+        source: _Source = kind(torch, spec, max(batches), device)
         sizes = {
             batch: _compiled(torch, model, source, batch, device, precision)
             for batch in sorted(batches)

@@ -51,7 +51,7 @@ def load_engine(plan: Path, trt: Any, described: dict[str, Any], gpu_name: str) 
         plan: engine.
         trt: NVIDIA's Python module.
         described: the plan's record: `runtime`, `runtime_version` and `version_compatible`.
-        gpu_name: of the current GPU, for messages.
+        gpu_name: of the GPU that is to run it, for messages.
 
     Raises:
         EngineError: it is for another version or another GPU.
@@ -146,11 +146,16 @@ class Cuda:
         """
         self._runtime = runtime
         self._kinds = runtime.cudaMemcpyKind
-        self._device = 0
-        self.gpu_name = self._gpu_name()
-        if instance:
-            self._device = instance % int(self._call("cudaGetDeviceCount"))
-            self._call("cudaSetDevice", self._device)
+        try:
+            device = instance % int(self._call("cudaGetDeviceCount"))
+            self._call("cudaSetDevice", device)
+            properties = self._call("cudaGetDeviceProperties", device)
+        except EngineError as error:
+            raise EngineError(
+                f"expected an NVIDIA GPU to run the engine on, got {error}; run this on the machine"
+                " that built it"
+            ) from error
+        self.gpu_name = str(properties.name.decode())
         self.stream = int(self._call("cudaStreamCreate"))
 
     def allocate(self, size: int) -> int:
@@ -173,16 +178,6 @@ class Cuda:
 
     def _copy(self, to: int, source: int, size: int, kind: Any) -> None:
         self._call("cudaMemcpyAsync", to, source, size, kind, self.stream)
-
-    def _gpu_name(self) -> str:
-        try:
-            properties = self._call("cudaGetDeviceProperties", self._device)
-        except EngineError as error:
-            raise EngineError(
-                f"expected an NVIDIA GPU to run the engine on, got {error}; run this on the machine"
-                " that built it"
-            ) from error
-        return str(properties.name.decode())
 
     def _call(self, name: str, *arguments: Any) -> Any:
         status, *values = getattr(self._runtime, name)(*arguments)

@@ -43,7 +43,7 @@ class HostMemory:
         self.blocks: list[ctypes.Array] = []
 
     def cudaGetDeviceProperties(self, device):  # noqa: N802
-        return self.status, SimpleNamespace(name=b"a GPU")
+        return self.status, SimpleNamespace(name=b"GPU %d" % device)
 
     def cudaGetDeviceCount(self):  # noqa: N802
         return self.status, 2
@@ -223,7 +223,7 @@ def test_without_cuda_python_the_error_says_what_to_install(plan, without_nvidia
 
 def test_an_engine_of_another_gpu_is_refused_with_tensorrts_words(plan, nvidia, monkeypatch):
     monkeypatch.setattr(Trt.Runtime, "engine", None)
-    with pytest.raises(EngineError, match="for a GPU, got built for another GPU; run"):
+    with pytest.raises(EngineError, match="for GPU 0, got built for another GPU; run"):
         open_predictor(plan)
 
 
@@ -247,6 +247,14 @@ def test_a_servers_step_runs_the_plan_beside_it(plan, nvidia, monkeypatch):
 
     assert run(images(9))[0][:, 0, 0, 0].tolist() == [10 * i for i in range(9)]
     assert nvidia.device == 1  # the fourth process, on the second of two GPUs
+
+
+def test_a_servers_step_names_the_gpu_that_it_uses(plan, nvidia, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorrt", Trt)
+    monkeypatch.setattr(Trt.Runtime, "engine", None)
+
+    with pytest.raises(EngineError, match="for GPU 1, got built for another GPU; run"):
+        tensorrt_network(plan, SPEC, instance=3)
 
 
 def test_a_servers_step_says_which_tensorrt_it_lacks(plan, nvidia, monkeypatch):
