@@ -212,6 +212,11 @@ def parameter(model_config: str, name: str, default: str | None = None) -> str:
     return str(parameters[name]["string_value"])
 
 
+def card_decodes(model_config: str) -> bool:
+    """Whether a GPU decodes the JPEGs, as the config.pbtxt that Triton loaded says."""
+    return parameter(model_config, "decodes_on", "cpu") == "cuda"
+
+
 def joined(arrays: Arrays) -> NDArray[Any]:
     """`np.concatenate`, without a copy where there is nothing to join."""
     return arrays[0] if len(arrays) == 1 else np.concatenate(arrays)

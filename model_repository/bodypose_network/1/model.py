@@ -7,7 +7,7 @@ from pathlib import Path
 import triton_python_backend_utils as pb_utils
 
 from .pose_runtime.admission import Admission  # pose_runtime/ is placed here by `tools build-repo`
-from .pose_runtime.door import Door, joined, parameter
+from .pose_runtime.door import Door, card_decodes, joined, parameter
 from .pose_runtime.errors import SpecError
 from .pose_runtime.integrity import check_files
 from .pose_runtime.metrics import StageMetrics
@@ -25,17 +25,19 @@ class TritonPythonModel:
         metrics = StageMetrics(pb_utils, "network")
         outputs = (spec.peaks, spec.limb_scores)
         passage = Between(Admission.of_this_server(), spec.place)
-        decodes = parameter(args["model_config"], "decodes_on", "cpu") == "cuda"
+        decodes = card_decodes(args["model_config"])
         source = spec.encoded if decodes else spec.pixels
         self.door = Door(pb_utils, metrics, (source,), outputs, passage=passage)
         self.door.check_config(args["model_config"])
-        self.run = load_network(spec, args["model_config"], args["model_instance_name"])
+        self.run = load_network(
+            spec, args["model_config"], args["model_instance_name"], decodes=decodes
+        )
 
     def execute(self, requests):
         return self.door.answer_batch(requests, self.run)
 
 
-def load_network(spec, config, instance):
+def load_network(spec, config, instance, *, decodes):
     """The network in the runtime that config.pbtxt names; libraries load only for their own."""
     runtime = parameter(config, "runtime", "openvino")  # repositories of 0.1.0 name none
     precision = parameter(config, "precision", "")
@@ -50,7 +52,6 @@ def load_network(spec, config, instance):
         from .pose_runtime.cuda_network import cuda_network
 
         batches = [int(size) for size in parameter(config, "batches").split(",")]
-        decodes = parameter(config, "decodes_on", "cpu") == "cuda"
         network = cuda_network(MODEL, spec, precision, batches, number, decodes=decodes)
         return lambda images: network([image for array in images for image in array])
     if runtime == "tensorrt":

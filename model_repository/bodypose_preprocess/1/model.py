@@ -13,7 +13,7 @@ from .pose_runtime.admission import (  # pose_runtime/ is placed here by `tools 
     check_limit,
 )
 from .pose_runtime.decode_process import BoundedDecoder
-from .pose_runtime.door import Door, parameter
+from .pose_runtime.door import Door, card_decodes, parameter
 from .pose_runtime.integrity import check_files
 from .pose_runtime.metrics import StageMetrics
 from .pose_runtime.passage import Entrance
@@ -26,7 +26,7 @@ class TritonPythonModel:
         self.spec = spec = PipelineSpec.load(Path(__file__).with_name("pipeline.json"))
         metrics = StageMetrics(pb_utils, "preprocess")
         limit = check_limit(int(parameter(args["model_config"], "max_images_under_way")))
-        self.for_card = parameter(args["model_config"], "decodes_on", "cpu") == "cuda"
+        self.for_card = card_decodes(args["model_config"])
         made = spec.encoded if self.for_card else spec.pixels
         asked = frozenset(tensor.name for tensor in (made, spec.geometry, spec.place))
         passage = Entrance(Admission.of_this_server(), limit, asked)
