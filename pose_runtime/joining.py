@@ -70,7 +70,7 @@ def limb_tables(skeleton: Skeleton, num_peaks: int) -> LimbTables:
         joint_of_node=np.arange(skeleton.num_joints, dtype=np.intp).repeat(num_peaks),
         num_kinds=skeleton.num_limbs * num_peaks,
         num_joints=skeleton.num_joints,
-        jumps=max(depth - 1, 0).bit_length(),
+        jumps=(depth - 1).bit_length(),
     )
 
 

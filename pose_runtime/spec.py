@@ -50,7 +50,7 @@ class TensorSpec:
         expected = f"{self.dtype} (batch, {', '.join(map(str, self.dims))})"
         if array.dtype != NUMPY_DTYPES[self.dtype]:
             raise ContractError(self.name, expected, f"{array.dtype} {array.shape}")
-        if array.ndim != 1 + len(self.dims) or array.shape[1:] != self.dims:
+        if array.shape[1:] != self.dims:
             raise ContractError(self.name, expected, str(array.shape))
         return array
 

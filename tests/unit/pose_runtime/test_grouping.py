@@ -31,6 +31,15 @@ RING = Skeleton(
     sigmas=(0.1,) * 5,
     annotated=(0, 1, 2, 3, 4),
 )
+# Ten joints in a row: a path to the root that has to be halved three times.
+LONG = Skeleton(
+    name="long",
+    joints=tuple("abcdefghij"),
+    limbs=tuple((joint, joint + 1) for joint in range(9)),
+    mirror=tuple(range(10)),
+    sigmas=(0.1,) * 10,
+    annotated=tuple(range(10)),
+)
 EVERYTHING = GroupingSettings(min_peak_score=0.1, min_limb_score=0.05, min_joints=1)
 
 
@@ -183,7 +192,7 @@ def test_the_slow_obvious_grouping_finds_the_same_people(seed, density):
 @settings(max_examples=60, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
-    skeleton=st.sampled_from([BODYPOSE_18, RING]),
+    skeleton=st.sampled_from([BODYPOSE_18, RING, LONG]),
     noise=st.sampled_from([0, 0.01, 0.1]),
 )
 def test_crowds_are_grouped_as_the_slow_obvious_way_does(seed, skeleton, noise):
@@ -228,3 +237,59 @@ def test_a_joint_in_the_padding_is_at_the_edge_of_the_picture():
 
     assert person[:, :2].tolist() == [[0, 0], [100, 50], [200, 100]]
     assert person[:, 2].tolist() == np.float32([0.9, 0.8, 0.7]).tolist()
+
+
+@pytest.mark.parametrize("skeleton", [BODYPOSE_18, LONG])
+def test_whole_people_of_deep_skeletons_are_joined_at_once(monkeypatch, skeleton):
+    monkeypatch.setattr(joining, "_joined_one_by_one", None)
+    peaks = np.full((skeleton.num_joints, 3, 3), 0.5, np.float32)
+    limb_scores = np.broadcast_to(np.eye(3, dtype=np.float32), (skeleton.num_limbs, 3, 3))
+    poses = group_poses(peaks, limb_scores, skeleton, EVERYTHING)
+    assert poses.num_keypoints.tolist() == [skeleton.num_joints] * 3
+
+
+@pytest.mark.parametrize(("people", "one_by_one"), [(4, False), (5, True)])
+def test_four_rounds_of_matching_are_the_most(monkeypatch, people, one_by_one):
+    """Each limb but the first waits for a rival that a stronger one takes away."""
+    calls = []
+    slowly = joining._joined_one_by_one
+    monkeypatch.setattr(
+        joining, "_joined_one_by_one", lambda *inputs: calls.append(1) or slowly(*inputs)
+    )
+    links = [(0, person, person, 0.9 - 0.1 * person) for person in range(people)]
+    links += [(0, person + 1, person, 0.85 - 0.1 * person) for person in range(people - 1)]
+    rows = [(1, 1, 0.9)] * people
+    poses = group_poses(
+        peaks_of(rows, rows, [], num_peaks=5),
+        limb_scores_of(*links, num_peaks=5),
+        CHAIN,
+        EVERYTHING,
+    )
+    assert poses.num_keypoints.tolist() == [2] * people
+    assert bool(calls) is one_by_one
+
+
+@pytest.mark.parametrize(("peak", "limb", "joints"), [(0.5, 0.25, [2]), (0.49, 0.25, [1])])
+def test_what_reaches_a_threshold_counts(peak, limb, joints):
+    settings = GroupingSettings(min_peak_score=0.5, min_limb_score=0.25, min_joints=1)
+    peaks = peaks_of([(1, 1, 0.9)], [(2, 2, peak)], [])
+    found = group_poses(peaks, limb_scores_of((0, 0, 0, limb)), CHAIN, settings)
+    assert found.num_keypoints.tolist() == joints
+    weak = group_poses(peaks, limb_scores_of((0, 0, 0, limb - 0.01)), CHAIN, settings)
+    assert set(weak.num_keypoints.tolist()) == {1}
+
+
+@pytest.mark.parametrize(("min_joints", "sizes"), [(0, [3, 1]), (1, [3, 1]), (2, [3]), (4, [])])
+def test_a_person_has_min_joints_at_least(min_joints, sizes):
+    peaks = peaks_of([(1, 1, 0.9), (9, 9, 0.5)], [(2, 2, 0.9)], [(3, 3, 0.9)])
+    scores = limb_scores_of((0, 0, 0, 0.9), (1, 0, 0, 0.9))
+    found = group_poses(peaks, scores, CHAIN, GroupingSettings(min_joints=min_joints))
+    assert found.num_keypoints.tolist() == sizes
+
+
+def test_a_score_is_one_at_most_and_equals_stay_in_their_order():
+    peaks = peaks_of([(1, 1, 1.5), (2, 2, 1.5)], [(3, 3, 1.5), (4, 4, 1.5)], [(5, 5, 1.5)])
+    scores = limb_scores_of((0, 0, 0, 0.9), (0, 1, 1, 0.9), (1, 1, 0, 0.9))
+    found = group_poses(peaks, scores, CHAIN, EVERYTHING)
+    assert found.scores.tolist() == [1, 1]
+    assert found.keypoints[:, 0, 0].tolist() == [1, 2]

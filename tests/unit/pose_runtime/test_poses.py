@@ -74,3 +74,34 @@ def test_repr_says_the_size_and_not_the_contents():
 def test_wrong_shapes_are_refused(keypoints, scores):
     with pytest.raises(ContractError):
         Poses(np.zeros(keypoints, np.float32), np.zeros(scores, np.float32))
+
+
+def test_a_joint_is_found_from_a_fifth_on():
+    people = three_people()
+    people.keypoints[0, :, 2] = 0.2, 0.19
+    assert people.found[0].tolist() == [True, False]
+
+
+def test_a_negative_place_has_corners_too():
+    keypoints = np.float32([[[-5, -7, 0.9], [-2, -3, 0.9], [0, 0, 0]]])
+    poses = Poses(keypoints, np.float32([0.9]))
+    assert poses.corners.tolist() == [[-5, -7, -2, -3]]
+    assert poses.boxes.tolist() == [[-5, -7, 3, 4]]
+
+
+def test_padding_is_zero_and_a_count_of_nobody_is_one():
+    keypoints, scores, num_people = pack_poses(three_people(), 5)
+    assert not keypoints[3:].any()
+    assert not scores[3:].any()
+    assert num_people.dtype == np.int32
+    assert len(unpack_poses(keypoints, scores, np.int32([0]))) == 0
+    assert len(unpack_poses(keypoints, scores, np.int32([5]))) == 5
+    with pytest.raises(ContractError, match=r"num_people: expected 0\.\.5, got -1"):
+        unpack_poses(keypoints, scores, np.int32([-1]))
+
+
+def test_a_wrong_side_is_named():
+    with pytest.raises(ContractError, match=r"keypoints: expected \(N, J, 3\), got \(2, 18, 2\)"):
+        Poses(np.zeros((2, 18, 2), np.float32), np.zeros(2, np.float32))
+    with pytest.raises(ContractError, match=r"scores: expected \(2,\), got \(2, 1\)"):
+        Poses(np.zeros((2, 18, 3), np.float32), np.zeros((2, 1), np.float32))

@@ -1,10 +1,13 @@
+import math
 import struct
 import tracemalloc
 
+import h5py
 import numpy as np
 import pytest
 
 from bodypose_tools.files.artifacts import Artifact
+from bodypose_tools.quantisation import calibration
 from bodypose_tools.quantisation.calibration import (
     NUM_BINS,
     CalibrationError,
@@ -193,3 +196,125 @@ def test_what_is_no_cache_is_refused(model, tmp_path, text, said):
     path.write_text(text)
     with pytest.raises(CalibrationError, match=said):
         read_cache(path, ["a:0"], model, HW, GRAPH)
+
+
+def bins_of(histogram: Histogram) -> dict[int, int]:
+    return {int(place): int(histogram.counts[place]) for place in np.nonzero(histogram.counts)[0]}
+
+
+def test_a_value_is_counted_in_its_bin_and_bins_are_merged_in_pairs():
+    histogram = histogram_of([0, 1.01, -2.01, 4])
+    assert (histogram.reach, bins_of(histogram)) == (4, {0: 1, 1034: 1, 2058: 1, 4095: 1})
+    histogram.add(np.float32([-15.01]))
+    assert histogram.reach == 16
+    assert bins_of(histogram) == {0: 1, 258: 1, 514: 1, 1023: 1, 3842: 1}
+    assert histogram.largest == pytest.approx(15.01)
+
+
+def test_zeros_that_come_first_are_counted_and_set_no_reach():
+    histogram = histogram_of(np.zeros(7), [2, 0])
+    assert (histogram.reach, bins_of(histogram)) == (2, {0: 8, 4095: 1})
+    assert histogram_of(np.zeros(7)).limit(Method.PERCENTILE) == 0
+
+
+@pytest.mark.parametrize(("rare", "limit"), [(1, 11), (2, 3001)])
+def test_a_percentile_is_the_end_of_the_bin_that_reaches_it(rare, limit):
+    """Of 10,000 values one may be clipped."""
+    counts = np.zeros(NUM_BINS)
+    counts[10], counts[3000] = 10_000 - rare, rare
+    histogram = Histogram(counts, reach=float(NUM_BINS), largest=3000.5)
+    assert histogram.limit(Method.PERCENTILE) == min(limit, 3000.5)
+
+
+def divergence(counts, kept):
+    padded = np.zeros(NUM_BINS)
+    padded[: len(counts)] = counts
+    return calibration._divergence(padded, kept)
+
+
+def test_the_divergence_is_of_the_kept_bins_from_their_128_levels():
+    uneven = [3, 1] * 128
+    expected = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
+    assert divergence(uneven, 256) == pytest.approx(expected)
+    assert divergence([2, 0] * 128, 256) == pytest.approx(0)
+    assert divergence([5, 1] * 64, 128) == pytest.approx(0)
+    clipped = 255 / 512 * math.log(0.5) + 257 / 512 * math.log(257 / 2)
+    assert divergence([1] * 256 + [256], 256) == pytest.approx(clipped)
+    assert divergence([0] * 256 + [5], 256) == math.inf
+    # A level of which nothing is kept, and a last bin that only holds what was clipped.
+    assert divergence([4] * 255 + [0] + [4], 256) == pytest.approx(
+        255 / 256 * math.log(255 / 256) + 1 / 256 * math.log(1 / 256 / 1e-9)
+    )
+
+
+@pytest.mark.parametrize("used", [2, 100, 128, 129, 144, 150])
+def test_few_bins_are_all_kept_when_they_are_alike(used):
+    counts = np.zeros(NUM_BINS)
+    counts[:used] = 1000
+    before = counts.copy()
+    assert calibration._least_divergence(counts) == used
+    assert np.array_equal(counts, before)
+
+
+def test_what_lies_far_out_is_clipped_at_a_multiple_of_16():
+    counts = np.zeros(NUM_BINS)
+    counts[1:301] = np.linspace(3000, 1, 300) ** 2
+    counts[4000] = 1
+    candidates = [*range(128, 4001, 16), 4001]
+    diverge = [divergence(counts, each) for each in candidates]
+    kept = calibration._least_divergence(counts)
+    assert kept == candidates[int(np.argmin(diverge))]
+    assert 128 < kept < 400
+
+
+def test_a_scale_is_a_127th_and_no_image_is_no_calibration():
+    scales = scales_of(
+        ["a", "b"],
+        lambda image: [np.float32([image, -254]), np.float32([1.27])],
+        [np.float32(3), np.float32(381)],
+        Method.MAX,
+    )
+    assert scales == pytest.approx({"a": 3.0, "b": 0.01})
+    with pytest.raises(CalibrationError, match="expected calibration images, got none"):
+        scales_of(["a"], lambda image: [image], [], Method.MAX)
+    assert channel_means(["a"], lambda image: [image], [])["a"].tolist() == [0]
+
+
+def test_a_files_faults_are_shown_in_short(model, tmp_path):
+    path = tmp_path / "cal.bin"
+    path.write_text("x" * 60)
+    with pytest.raises(CalibrationError, match=rf"calibration cache, got '{'x' * 40}'$"):
+        read_cache(path, ["a:0"], model, HW, GRAPH)
+    path.write_text("TRT-1-E\na:0: 3f000000\n\nb:0: 3f00\n")
+    with pytest.raises(CalibrationError, match=r"cal\.bin:3: expected `tensor: hex`, got 'b:0: 3f"):
+        read_cache(path, ["a:0"], model, HW, GRAPH)
+    path.write_text("TRT-1-E\na:0: 3f000000\n")
+    with pytest.raises(CalibrationError, match=r"expected a scale of b \(and 2 more\), got none;"):
+        read_cache(path, ["a:0", "b", "c", "d"], model, HW, GRAPH)
+    write_cache(path, SCALES, Method.MAX, model, images=8, network_hw=HW, graph=GRAPH)
+    expected = r"graph 0123456789ab, got those of ffffffffffff \(other"
+    with pytest.raises(CalibrationError, match=expected):
+        read_cache(path, list(SCALES), model, HW, "0123456789abcdef" * 4)
+
+
+def test_a_data_set_of_another_kind_is_refused(tmp_path):
+    path = tmp_path / "cal.h5"
+    for content, got in (
+        (np.zeros((1, *HW, 3), np.float32), r"\(1, 64, 96, 3\)"),
+        (np.zeros((1, *HW, 4), np.uint8), r"\(1, 64, 96, 4\)"),
+        (None, "None"),
+    ):
+        with h5py.File(path, "w") as file:
+            if content is not None:
+                file["pixels"] = content
+        with pytest.raises(CalibrationError, match=rf"pixels \(N, 64, 96, 3\), got {got};"):
+            next(images_in_data_file(path, 1, HW))
+
+
+def test_as_many_images_as_asked_for_are_read(drawn_coco, tmp_path):
+    path = tmp_path / "cal.h5"
+    write_data_file(path, images_of(drawn_coco, 2, HW), HW)
+    assert len(list(images_in_data_file(path, 1, HW))) == 1
+    assert len(list(images_of(drawn_coco, 1, HW))) == 1
+    with pytest.raises(CalibrationError, match="--batches"):
+        next(images_in_data_file(path, 3, HW))
