@@ -136,7 +136,7 @@ class Admission:
 
     def close(self) -> None:
         """No more images are taken; those under way go on."""
-        self._cells[_CLOSED] = 1
+        self._cells[_CLOSED] = True
 
     @property
     def moved_ns(self) -> int:

@@ -222,7 +222,8 @@ def _plain_frame(content: bytes) -> JpegFrame | None:
 
 
 def _without_base64(data: bytes, formats: tuple[str, ...]) -> tuple[bytes, str]:
-    accepted = f"{', '.join(formats[:-1])} or {formats[-1]}" if formats[1:] else formats[0]
+    *others, last = formats
+    accepted = f"{', '.join(others)} or {last}" if others else last
     accepted += " bytes, or their base64 text"
     if not data:
         raise UnknownFormat(accepted, "no bytes")
@@ -420,7 +421,7 @@ def _png_orientation(data: bytes) -> int:
     """The orientation in a PNG's eXIf chunk, which may also stand behind the pixels; else 1."""
     for kind, start, end in chunks(data):
         if kind == b"eXIf":
-            return _orientation_in_tiff(data[start + 8 : end - 4])
+            return _orientation_in_tiff(data[start + 8 : end])
     return 1
 
 

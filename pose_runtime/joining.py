@@ -177,7 +177,7 @@ def _joined_one_by_one(candidates: Ints, tables: LimbTables) -> tuple[Ints, Ints
                 owner[node] = one
             members.setdefault(one, [one]).extend(moved)
             joints[one] |= joints[other]
-        starts_taken[start] = ends_taken[end] = 1
+        starts_taken[start] = ends_taken[end] = True
     nodes = sorted(node for joined in members.values() for node in joined)
     return np.array(nodes, np.intp), np.array([owner[node] for node in nodes], np.intp)
 

@@ -8,7 +8,7 @@ from typing import Any
 from .errors import PoseError
 
 # Of every file system that we know (Linux, limits.h).
-_LONGEST_NAME, _LONGEST_PATH = 256, 4096
+_LONGEST_NAME = 255  # bytes
 
 
 class ForeignPath(PoseError):
@@ -62,14 +62,14 @@ class Inside:
 
     def _leaves_by_link(self, parts: list[str]) -> bool:
         place = self._real
-        for part in parts:
-            place /= part
-            if place.is_symlink():  # rare, and only then all of it is looked up
-                try:
+        try:
+            for part in parts:
+                place /= part
+                if place.is_symlink():  # rare, and only then all of it is looked up
                     real = self._real.joinpath(*parts).resolve()
-                except (OSError, RuntimeError):  # a circle of links
-                    return True
-                return not real.is_relative_to(self._real)
+                    return not real.is_relative_to(self._real)
+        except (OSError, RuntimeError):  # a circle of links, or longer than any path
+            return True
         return False
 
 
@@ -79,7 +79,7 @@ def _may_be_a_name(name: str) -> bool:
         longest = max(len(part.encode()) for part in name.split("/"))
     except UnicodeEncodeError:
         return False
-    return 0 < len(name) < _LONGEST_PATH and longest < _LONGEST_NAME and "\0" not in name
+    return longest <= _LONGEST_NAME and "\0" not in name
 
 
 def _with_slashes(name: str) -> str:

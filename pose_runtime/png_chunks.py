@@ -18,7 +18,7 @@ _MAX_CHUNKS = 20_000
 _PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 # A deflated byte may stand for 1032, whatever the picture's size, and libpng unpacks them all.
 _UNPACK_NS = 1032 * 0.55
-_PACKED_BYTES, _UNPACK_BYTES = 2**16, 2**20  # at once
+_PACKED_BYTES, _UNPACK_BYTES = 65_536, 1_048_576  # at once
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 
 

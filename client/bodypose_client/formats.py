@@ -150,7 +150,7 @@ def supervision_keypoints(poses: Poses, skeleton: Skeleton) -> Any:
         class_id=np.zeros(len(poses), np.int64),
         keypoint_confidence=keypoints[:, :, 2].copy(),
         detection_confidence=poses.scores.copy(),
-        visible=keypoints[:, :, 2] > 0,
+        visible=keypoints[:, :, 2].astype(bool),
     )
 
 

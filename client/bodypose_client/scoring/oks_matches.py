@@ -45,14 +45,14 @@ class OksMatches:
         """COCO's AP in 0..1 over images that count `weights` (I,) times; -1 without people."""
         weights = np.ones(len(self.people)) if weights is None else weights
         people = float(self.people @ weights)
-        if people == 0:
+        if not people:
             return -1.0
         if not len(self.scores):
             return 0.0
         weight = weights[self.image]
         right = np.cumsum(self.right * weight, axis=1, dtype=np.float64)
         wrong = np.cumsum(self.wrong * weight, axis=1, dtype=np.float64)
-        precision = right / (right + wrong + np.spacing(1))
+        precision = right / np.maximum(right + wrong, 1)
         envelope = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
         total = 0.0
         for recall, best in zip(right / people, envelope, strict=True):

@@ -1,14 +1,22 @@
 """Which JPEGs a card's decoder is given, and what the network's step believes of what comes."""
 
 import contextlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import simplejpeg
 
-from pose_runtime.card_jpeg import CardJpeg, for_card, pack_pixels, unpack
+from pose_runtime.card_jpeg import (
+    CardJpeg,
+    for_card,
+    pack_pixels,
+    pitch,
+    place_bytes,
+    unpack,
+)
 from pose_runtime.errors import ContractError, ImageError
-from pose_runtime.image_headers import checked_image
+from pose_runtime.image_headers import Header, checked_image
 from pose_runtime.spec import ImageLimits
 
 NETWORK_HW = (96, 128)
@@ -124,3 +132,92 @@ def test_changed_headers_are_refused_or_understood():
         with contextlib.suppress(ImageError):
             image = taken(bytes(data))
             assert image is None or unpack(image.pack(), NETWORK_HW, LIMITS) == image
+
+
+@pytest.mark.parametrize(("height", "width", "is_taken"), [(32, 40, True), (31, 40, False)])
+@pytest.mark.parametrize("turned", [False, True])
+def test_32_pixels_are_the_least_side(height, width, is_taken, turned):
+    data = jpeg(width, height) if turned else jpeg(height, width)
+    assert (taken(data) is not None) == is_taken
+
+
+def test_planes_of_colours_are_rounded_up():
+    def planes(sampling):
+        return CardJpeg(b"", (121, 151), 1, sampling).planes_hw
+
+    assert planes((0, 0)) == [(121, 151)]
+    assert planes((1, 1)) == [(121, 151)] * 3
+    assert planes((1, 2)) == [(121, 151), (121, 76), (121, 76)]
+    assert planes((2, 2)) == [(121, 151), (61, 76), (61, 76)]
+
+
+@pytest.mark.parametrize(("orientation", "hw"), [(1, (30, 50)), (4, (30, 50)), (5, (50, 30))])
+def test_upright_sides_change_places_from_orientation_5_on(orientation, hw):
+    assert CardJpeg(b"", (30, 50), orientation, (1, 1)).upright_hw == hw
+
+
+def test_rows_are_multiples_of_64_bytes():
+    assert [pitch(columns) for columns in (1, 64, 65, 128)] == [64, 64, 128, 128]
+    # Three planes of twice the network's sides.
+    assert place_bytes((96, 128)) == 3 * 192 * 256
+    assert place_bytes((100, 70)) == 3 * 256 * 192
+
+
+def test_what_travels_has_a_head_of_nine_bytes():
+    image = CardJpeg(b"jpeg", (300, 400), 6, (1, 2))
+    assert image.pack() == b"\1\1\6\1\2\x2c\1\x90\1jpeg"
+    pixels = np.full((96, 128, 3), 7, np.uint8)
+    assert pack_pixels(pixels) == b"\1\0\1\0\0\x60\0\x80\0" + b"\7" * 96 * 128 * 3
+
+
+HEAD = b"\1\1\1\2\2\x40\0\x40\0"
+
+
+@pytest.mark.parametrize(
+    ("packed", "is_ours"),
+    [
+        (HEAD + b"x", True),
+        (HEAD, False),
+        (b"\2" + HEAD[1:] + b"x", False),
+        (b"\1\2" + HEAD[2:] + b"x", False),
+        (b"\1\1\0" + HEAD[3:] + b"x", False),
+        (b"\1\1\x08" + HEAD[3:] + b"x", True),
+        (HEAD[:5] + b"\x20\0\x40\0x", True),
+        (HEAD[:5] + b"\x1f\0\x40\0x", False),
+        (HEAD[:5] + b"\x40\0\x1f\0x", False),
+        (b"\1\1\1\0\0\xc0\0\0\3x", True),  # 192 x 768, all of the place
+        (b"\1\1\1\0\0\xc1\0\0\3x", False),
+        (b"\1\0\1\0\0\x60\0\x80\0" + bytes(96 * 128 * 3 + 1), False),
+        (b"\1\0\1\0\0\x80\0\x60\0" + bytes(96 * 128 * 3), False),
+        (b"\1\0\1\0\0\x60\0\x80\0" + bytes(96 * 128 * 3), True),
+    ],
+)
+def test_each_byte_of_the_head_is_looked_at(packed, is_ours):
+    if is_ours:
+        unpack(packed, NETWORK_HW, LIMITS)
+    else:
+        with pytest.raises(ContractError, match=f"got {len(packed)} bytes of something else"):
+            unpack(packed, NETWORK_HW, LIMITS)
+
+
+def test_the_most_bytes_of_a_request_are_accepted():
+    limits = ImageLimits(max_bytes=5)
+    assert unpack(HEAD + b"12345", NETWORK_HW, limits).hw == (64, 64)
+    with pytest.raises(ContractError):
+        unpack(HEAD + b"123456", NETWORK_HW, limits)
+
+
+def test_another_format_and_what_is_not_surely_quick_is_left_to_the_cpu():
+    data = jpeg()
+    image = checked_image(data, LIMITS)
+    assert for_card(replace(image, is_quick=False), NETWORK_HW) is None
+    png = replace(image, header=Header("PNG", (120, 150)))
+    assert for_card(png, NETWORK_HW) is None
+    assert for_card(replace(image, header=Header("JPEG", (120, 151))), NETWORK_HW) is None
+
+
+@pytest.mark.parametrize(("height", "width", "is_taken"), [(190, 200, True), (194, 200, False)])
+def test_a_picture_of_more_than_twice_the_networks_size_is_averaged_by_the_cpu(
+    height, width, is_taken
+):
+    assert (taken(jpeg(height, width)) is not None) == is_taken

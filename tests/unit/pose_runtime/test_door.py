@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pose_runtime.door import Door
+from pose_runtime.door import Door, joined
 from pose_runtime.errors import (
     BadImages,
     BeyondLimit,
@@ -313,3 +313,28 @@ def test_images_that_do_not_decode_cost_their_batch_one_more_run(pb_utils):
         ("INVALID_ARG", f"batch index 1 (of 0..1): {error}"),
     ]
     assert seen == [5, 2]
+
+
+@pytest.mark.parametrize("stage", ["preprocess", "a_step"])
+def test_only_grouping_counts_people(pb_utils, stage):
+    a_door(pb_utils, stage=stage)
+    assert set(pb_utils.MetricFamily.figures) >= {f"pose_stage_seconds_total{{{stage}}}"}
+    assert not any(name.startswith("pose_people") for name in pb_utils.MetricFamily.figures)
+
+
+def test_time_is_counted_of_own_requests_only(pb_utils):
+    door = a_door(pb_utils)
+    door.answer_each([], doubled)
+    assert pb_utils.MetricFamily.figures["pose_stage_seconds_total{grouping}"] == 0
+    door.answer_each([asking(pb_utils, 4), asking(pb_utils, 13)], doubled)
+    figures = pb_utils.MetricFamily.figures
+    assert (figures["pose_images_total"], figures["pose_people_total"]) == (1, 4)
+    door.answer_each([asking(pb_utils, 2)], doubled)
+    assert (figures["pose_images_total"], figures["pose_people_total"]) == (2, 6)
+    assert figures["pose_rejected_images_total{internal}"] == 1
+
+
+def test_arrays_are_joined_and_one_alone_is_not_copied():
+    one, two = np.zeros((1, 2)), np.ones((2, 2))
+    assert joined([one]) is one
+    assert joined([one, two]).tolist() == [[0, 0], [1, 1], [1, 1]]

@@ -533,3 +533,27 @@ def test_another_jpeg_has_none(parts):
 def test_a_plain_jpeg_ends_with_its_end():
     assert jpeg_frame(jpeg_with(JFIF, frame(), scan())[:-2]) is None
     assert jpeg_frame(jpeg_with(JFIF, frame(), scan()) + b"\0") is None
+
+
+@pytest.mark.parametrize("marker", [0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA, 0xCB])
+def test_a_plain_jpeg_has_one_frame(marker):
+    assert jpeg_frame(jpeg_with(JFIF, frame(), frame(marker=marker), scan())) is None
+
+
+@pytest.mark.parametrize("more", range(6))
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+def test_text_is_read_with_any_number_of_missing_letters(encode, more):
+    text = encode(canvas(60, 40) + b"\xfb\xff" * more)
+    for spaced in (
+        text,
+        text.rstrip(b"="),
+        b"\n".join(text[at : at + 9] for at in range(0, 99, 9)),
+    ):
+        assert read_header(spaced).hw == (40, 60)
+
+
+def test_one_format_is_named_alone():
+    with pytest.raises(UnknownFormat, match="expected BMP bytes, or their base64 text, got WebP"):
+        checked_image(canvas(60, 40), ImageLimits(formats=("BMP",)))
+    with pytest.raises(UnknownFormat, match=r"^image: expected JPEG, PNG, WebP or BMP bytes, or"):
+        read_header(b"")

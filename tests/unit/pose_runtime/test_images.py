@@ -293,3 +293,41 @@ def test_the_size_of_an_image_is_that_of_its_upright_pixels(orientation):
     data = with_exif(encoded(photo(), ".jpg"), orientation)
     assert image_size(data) == ((60, 80) if orientation < 5 else (80, 60))
     assert image_size(data) == decode_image(data, LIMITS).shape[:2]
+
+
+def test_the_grey_around_a_picture_is_0_for_the_network():
+    pixels, _ = letterbox_pixels(photo(), (60, 100))
+    assert (pixels[:, :10] == 128).all()
+    assert (pixels[:, 90:] == 128).all()
+    assert (pixels[:, 10:90] == photo()).all()
+
+
+def test_an_image_larger_than_the_threads_memory_has_its_own():
+    assert images._buffer_for((1080, 1920)).size == 8 * 2**20
+    assert images._buffer_for((1, 2796202)) is not None
+    assert images._buffer_for((1, 2796203)) is None
+
+
+@pytest.mark.parametrize(("height", "kernel"), [(120, cv2.INTER_LINEAR), (122, cv2.INTER_AREA)])
+def test_below_half_the_size_pixels_are_averaged(height, kernel):
+    noise = np.random.default_rng(2).integers(0, 256, (height, height, 3), np.uint8)
+    expected = cv2.resize(noise, (60, 60), interpolation=kernel)
+    assert (letterbox_pixels(noise, (60, 60))[0] == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("orientation", "enough_hw", "hw"),
+    [
+        (1, (150, 100), (150, 200)),
+        (6, (100, 150), (150, 200)),
+        (1, (151, 200), (300, 400)),
+        (1, (0, 0), (300, 400)),
+        (1, (30, 30), (38, 50)),
+    ],
+)
+def test_a_jpeg_is_decoded_at_the_smallest_scale_up_to_half_that_is_enough(
+    orientation, enough_hw, hw
+):
+    jpeg = encoded(photo(300, 400), ".jpg")
+    header = Header("JPEG", (300, 400), orientation)
+    assert images.decoded_hw(jpeg, header, enough_hw) == hw

@@ -47,3 +47,22 @@ def test_geometry_carries_a_letterbox_across_the_wire(height, width):
 def test_no_letterbox_has_such_a_geometry(geometry):
     with pytest.raises(ContractError, match="geometry: expected"):
         Letterbox.from_geometry(np.float32(geometry))
+
+
+def test_odd_rests_lie_at_the_end():
+    letterbox = Letterbox.fit((10, 7), (20, 19))
+    assert (letterbox.scale, letterbox.placed_hw, letterbox.offset_xy) == (2, (20, 14), (2, 0))
+    letterbox = Letterbox.fit((7, 10), (19, 20))
+    assert (letterbox.placed_hw, letterbox.offset_xy) == ((14, 20), (0, 2))
+
+
+def test_the_thinnest_picture_has_a_pixel():
+    assert Letterbox.fit((1, 5000), (288, 384)).placed_hw == (1, 384)
+    assert Letterbox.fit((5000, 1), (288, 384)).placed_hw == (288, 1)
+
+
+def test_geometry_is_height_width_scale_and_offsets():
+    geometry = Letterbox.fit((100, 50), (64, 64)).to_geometry()
+    assert geometry.tolist() == pytest.approx([100, 50, 0.64, 16, 0])
+    tiny = np.float32([1, 2, 0.001, 3, 4])
+    assert Letterbox.from_geometry(tiny) == Letterbox((1, 2), pytest.approx(0.001), (3, 4))

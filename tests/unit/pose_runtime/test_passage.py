@@ -13,7 +13,7 @@ import pytest
 
 from pose_runtime.admission import Admission
 from pose_runtime.errors import Cancelled, ServerFull
-from pose_runtime.passage import Between, Entrance, Exit
+from pose_runtime.passage import EVERYONE, Between, Entrance, Exit, Visit
 from pose_runtime.spec import PipelineSpec
 
 SPEC = PipelineSpec()
@@ -162,3 +162,33 @@ def test_every_timeout_above_zero_is_a_deadline(pb_utils, entrance, timeout_us, 
     visit = entrance.arrive(pb_utils, asking(pb_utils, timeout_us=timeout_us))
 
     assert (visit.deadline_ns > 0) == has_deadline
+
+
+def test_a_timeout_is_in_microseconds_and_eleven_days_at_most(pb_utils, entrance, monkeypatch):
+    monkeypatch.setattr(time, "monotonic_ns", lambda: 5)
+    for timeout_us, deadline_ns in ((7, 7005), (10**12, 10**15 + 5), (10**13, 10**15 + 5)):
+        visit = entrance.arrive(pb_utils, asking(pb_utils, timeout_us=timeout_us))
+        assert visit.deadline_ns == deadline_ns
+
+
+@pytest.mark.parametrize(("deadline_ns", "is_late"), [(0, False), (99, True), (100, False)])
+def test_a_request_is_wanted_until_its_deadline(pb_utils, monkeypatch, deadline_ns, is_late):
+    monkeypatch.setattr(time, "monotonic_ns", lambda: 100)
+    visit = Visit(is_own=True, deadline_ns=deadline_ns)
+    if is_late:
+        with pytest.raises(Cancelled):
+            visit.check_wanted(asking(pb_utils))
+    else:
+        visit.check_wanted(asking(pb_utils))
+
+
+def test_the_first_images_deadline_is_the_requests(pb_utils, admission):
+    request = with_places(pb_utils, np.array([[0, 7], [12345, 8]], np.int64))
+    visit = Between(admission, SPEC.place).arrive(pb_utils, request)
+    assert (visit.names, visit.deadline_ns) == ([0, 12345], 7)
+    assert visit.places(2).tolist() == [[0, 7], [12345, 7]]
+
+
+def test_everyone_counts_and_nobody_has_a_place(pb_utils):
+    visit = EVERYONE.arrive(pb_utils, asking(pb_utils))
+    assert (visit.is_own, visit.names, visit.deadline_ns) == (True, [], 0)

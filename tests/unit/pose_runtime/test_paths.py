@@ -178,3 +178,29 @@ def test_a_join_that_does_not_ask_would_be_found(source):
 )
 def test_what_asks_or_is_no_path_is_not_found(source):
     assert list(joins_of(source)) == []
+
+
+@pytest.mark.parametrize("length", [255, 256])
+def test_255_bytes_are_the_longest_name(folder, length):
+    name = "ä" + "n" * (length - 2)
+    if length == 255:
+        assert Inside(folder).path(f"sub/{name}") == folder / "sub" / name
+    else:
+        with pytest.raises(ForeignPath, match="expected the name of a file in it"):
+            Inside(folder).path(f"sub/{name}")
+
+
+def test_what_is_longer_than_any_path_with_its_folder_is_refused(folder):
+    """The name alone would be short enough."""
+    left = 4095 - len(str(folder))
+    longest = "d/" * ((left - 1) // 2 - 1) + "n"
+    assert Inside(folder).path(longest) == folder / longest
+    with pytest.raises(ForeignPath, match="expected a path inside, got 'd/d/"):
+        Inside(folder).path("d/" * 2047 + "n")
+
+
+@pytest.mark.parametrize(("name", "shown"), [("n" * 300, 80), ("../" + "n" * 220, 200)])
+def test_a_name_is_shown_in_short(folder, name, shown):
+    with pytest.raises(ForeignPath) as caught:
+        Inside(folder).path(name)
+    assert str(caught.value).endswith(f"got {repr(name)[:shown]}")

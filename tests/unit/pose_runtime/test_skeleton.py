@@ -137,3 +137,9 @@ def test_a_midpoint_is_no_surer_than_its_ends(left, right, neck):
     found = BODYPOSE_18.joints_from_annotation(person)[:, 1]
     assert found[0].tolist() == [0, 0, 0]
     assert found[1] == pytest.approx([20, 35, neck] if neck else [0, 0, 0])
+
+
+def test_a_joint_on_the_upper_left_border_is_there():
+    person = np.zeros((1, 17, 3), np.float32)
+    person[0, 5], person[0, 6] = (0, 0, 2), (0, 0, 1)
+    assert BODYPOSE_18.joints_from_annotation(person)[0, 1].tolist() == [0, 0, 1]

@@ -388,3 +388,13 @@ def test_an_id_is_a_number_or_a_name():
         load_coco(changed("images", file_name=""))
     with pytest.raises(AnnotationError, match=r"annotations\[0\]: expected an object, got 5"):
         load_coco(base() | {"annotations": [5]})
+
+
+def test_names_of_another_skeleton_are_listed_up_to_500_characters():
+    content = base()
+    names = [f"joint_number_{number:02}" for number in range(40)]
+    content["categories"][0]["keypoints"] = names
+    content["annotations"][0]["keypoints"] = [1, 2, 2] * 40
+    with pytest.raises(AnnotationError) as caught:
+        people_of(content, BODYPOSE_18, "f", "; end")
+    assert str(caught.value).endswith(f"got {', '.join(names)[:500]}; end")

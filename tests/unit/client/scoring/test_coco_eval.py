@@ -301,3 +301,10 @@ def test_results_need_no_category():
     del result["category_id"]
 
     assert evaluate(annotations, [result]).ap == pytest.approx(1)
+
+
+def test_a_person_with_one_labelled_joint_counts():
+    annotations = stick_file((1, 10, 10, 10, 60))
+    annotations["annotations"][0]["keypoints"][5] = 0
+
+    assert evaluate(annotations, stick_results(1, (10, 10, 10, 60, 0.9))).people == 1

@@ -204,8 +204,10 @@ def test_f1_of_an_image_is_of_the_people_that_are_shown():
         scores=[0.9, 0.4, 0.4, 0.2],
     )
 
+    found.right[1:, 1] = False  # not so near that it is right at more than 0.50
+    found.wrong[1:, 1] = True
     assert found.image_scores(0.4) == [
-        ImageScore(10, pytest.approx(2 * 2 / (3 + 3)), 3, 1, 1),
+        ImageScore(10, pytest.approx((0.1 * 2 + 0.9 * 1) * 2 / (3 + 3)), 3, 1, 1),
         ImageScore(11, 1.0, 0, 0, 0),
         ImageScore(12, 1.0, 0, 0, 0),
     ]

@@ -147,3 +147,61 @@ def test_float16_finds_the_same_joints_behind_the_same_contract(tmp_path):
     weights = [graph.constant(n.input[1]) for n in graph.nodes if graph.is_weighted(n)]
     assert len(weights) == len([node for node in whole.nodes if whole.is_weighted(node)])
     assert {values.dtype for values in weights} == {np.dtype(np.float16)}
+
+
+def test_a_peak_of_either_side_counts_from_a_margin_above_the_threshold_on():
+    """Of the first model two peaks are clear, of the other three: four of five stay."""
+    ours, theirs = np.zeros((2, 1, 2, 3, 3), np.float32)
+    ours[0, 0, :2] = [[10, 10, 0.625], [50, 50, 0.625]]
+    theirs[0, 0] = [[10, 14, 0.625], [50, 50, 0.625], [90, 90, 0.625]]
+
+    assert peak_agreement(ours, theirs, 0.575) == pytest.approx(4 / 5)
+    assert peak_agreement(ours, theirs, 0.576) == 1  # nothing is clear
+    far = 1.0
+    loss = (2 * (1 - np.exp(-(4**2) / 2 / 2**2)) + far) / 5
+    assert peak_loss(ours, theirs, 0.575) == pytest.approx(loss)
+    assert peak_loss(ours, theirs, 0.576) == 0
+
+
+def test_a_verdict_says_what_was_measured_and_its_limit():
+    assert str(accuracy_gate.Verdict("AP drop", 0.01234, 0.005, False)) == (
+        "AP drop 0.0123, limit 0.005"
+    )
+
+
+@pytest.mark.parametrize(("share", "passed"), [(0.98, True), (0.979, False)])
+def test_the_least_share_passes(monkeypatch, tmp_path, share, passed):
+    monkeypatch.setattr(accuracy_gate, "peaks_against", lambda *given: lambda candidate: share)
+    judge = accuracy_gate.agreement_judge(tmp_path, None, 0.98, GraphRuntime.ONNX_RUNTIME)
+    verdict = judge(tmp_path)
+    assert (verdict.value, verdict.limit, verdict.passed) == (share, 0.98, passed)
+
+
+@pytest.mark.parametrize(("got", "passed"), [(0.25, True), (0.2499, False), (0.9, True)])
+def test_the_largest_drop_passes(monkeypatch, tmp_path, got, passed):
+    named = {"float": 0.5, "int8": got}
+    monkeypatch.setattr(
+        accuracy_gate, "open_predictor", lambda path, runtime: (path.name, None, None)
+    )
+    monkeypatch.setattr(
+        accuracy_gate,
+        "evaluate_splits",
+        lambda predict, *_, **__: SimpleNamespace(numbers={"AP": named[predict]}),
+    )
+    judge = accuracy_gate.ap_judge(tmp_path / "float", [], 0.25, GraphRuntime.ONNX_RUNTIME)
+    verdict = judge(tmp_path / "int8")
+    assert (verdict.measure, verdict.passed) == ("AP drop from 0.5000", passed)
+    assert verdict.value == pytest.approx(0.5 - got)
+
+
+def test_peaks_are_predicted_image_by_image():
+    images = np.arange(3, dtype=np.uint8).reshape(3, 1, 1, 1) * np.ones((1, 2, 2, 3), np.uint8)
+    seen = []
+
+    def predict(batch):
+        seen.append(batch.shape)
+        return np.full((1, 1, 1, 3), batch.max(), np.float32), None
+
+    peaks = accuracy_gate.peaks_of(predict, images)
+    assert seen == [(1, 2, 2, 3)] * 3
+    assert peaks[:, 0, 0, 0].tolist() == [0, 1, 2]

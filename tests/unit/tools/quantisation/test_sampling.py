@@ -1,6 +1,7 @@
 import json
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from bodypose_client.errors import AnnotationError
 from bodypose_tools.cli import app
 from bodypose_tools.data.coco import ImageRecord
 from bodypose_tools.files.artifacts import sha256_of
+from bodypose_tools.quantisation import sampling
 from bodypose_tools.quantisation.sampling import (
     MANIFEST,
     CalibrationImagesError,
@@ -105,3 +107,54 @@ def test_a_missing_image_is_named_before_anything_is_copied(drawn_coco, tmp_path
     with pytest.raises(AnnotationError, match=r"2\.png.*No such file"):
         sample_calibration_images(drawn_coco / "people.json", images, tmp_path / "out", settings)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("sizes", "total", "shares"),
+    [
+        ([10, 10], 5, [3, 2]),  # of equal rests the first class
+        ([6, 3, 1], 5, [3, 2, 0]),
+        ([1, 1, 98], 10, [0, 0, 10]),
+        ([5, 5], 10, [5, 5]),
+        ([7], 3, [3]),
+        ([], 0, []),
+    ],
+)
+def test_shares_are_in_proportion_to_within_one(sizes, total, shares):
+    assert sampling._shares(sizes, total) == shares
+
+
+def record_of(heights, joints=17, image_height=100):
+    people = np.zeros((len(heights), 18, 3), np.float32)
+    people[:, list(BODYPOSE_18.annotated)[:joints], 2] = 2
+    boxes = np.float32([[0, 0, 1, height] for height in heights]).reshape(-1, 4)
+    return SimpleNamespace(joints=people, boxes=boxes, image_hw=(image_height, 300))
+
+
+@pytest.mark.parametrize(
+    ("heights", "kind"),
+    [
+        ([10], (0, 0)),
+        ([25], (0, 0)),
+        ([25, 26], (1, 1)),
+        ([10, 50, 20], (1, 1)),
+        ([51], (0, 2)),
+        ([1, 2, 3, 100], (2, 2)),
+    ],
+)
+def test_an_images_class_is_its_people_and_the_tallest(heights, kind):
+    record = record_of(heights)
+    counted = sampling._counted_people(record, SamplingSettings(), BODYPOSE_18)
+    assert counted.all()
+    assert sampling._class_of(record, counted) == kind
+    none = np.zeros(len(heights), bool)
+    assert sampling._class_of(record, none) == (0, 0)
+
+
+@pytest.mark.parametrize(("joints", "counts"), [(4, False), (5, True)])
+def test_five_labelled_joints_make_a_person(joints, counts):
+    record = record_of([10], joints)
+    record.joints[:, 1, 2] = 2  # the neck has no label of its own
+    settings = SamplingSettings()
+    assert (settings.num_images, settings.min_people, settings.seed) == (500, 1, None)
+    assert sampling._counted_people(record, settings, BODYPOSE_18).tolist() == [counts]

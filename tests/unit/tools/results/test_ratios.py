@@ -5,7 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bodypose_tools.results.ratios import Outcome, Ratio, in_turns, median_of, paired_ratio
+from bodypose_tools.results.ratios import (
+    Outcome,
+    Ratio,
+    in_turns,
+    median_of,
+    paired_ratio,
+    verdict,
+)
 
 
 def test_the_ratio_is_the_median_of_pairs_and_not_a_ratio_of_medians():
@@ -67,3 +74,43 @@ def test_no_side_is_always_first():
 def test_a_record_keeps_the_ratio():
     ratio = Ratio(1.5, 1.25, 1.75, 9)
     assert Ratio.from_json(ratio.to_json()) == ratio
+
+
+def test_a_record_has_four_digits():
+    assert Ratio(1.23456, 0.000123456, 12345.6, 9).to_json() == {
+        "median": 1.235,
+        "low": 0.0001235,
+        "high": 12350.0,
+        "pairs": 9,
+    }
+    assert Ratio(1.0, None, None, 1).to_json() == {
+        "median": 1.0,
+        "low": None,
+        "high": None,
+        "pairs": 1,
+    }
+
+
+def test_a_ratio_is_told_with_its_interval():
+    assert str(Ratio(1.234, 1.1, 1.499, 9)) == "1.23 (1.10 to 1.50)"
+    assert str(Ratio(1.234, None, None, 1)) == "1.23 (measured once)"
+
+
+def test_an_interval_needs_both_ends():
+    for low, high in ((1.0, None), (None, 1.0)):
+        ratio = Ratio(1.0, low, high, 9)
+        assert ratio.at_least(0.5) is ratio.at_most(2.0) is Outcome.NOT_DECIDED
+        assert str(ratio) == "1.00 (9 pairs only)"
+
+
+@pytest.mark.parametrize("sides", [([], []), ([[1.0]], [[1.0]]), ([1.0, 2.0], [1.0])])
+def test_what_is_no_row_of_pairs_is_refused(sides):
+    with pytest.raises(ValueError, match="expected as many numbers of both sides, got"):
+        paired_ratio(*sides)
+    assert paired_ratio([3.0], [2.0]) == Ratio(1.5, None, None, 1)
+
+
+def test_a_verdict_has_the_figure_and_its_rule():
+    ratio = Ratio(1.5, 1.25, 1.75, 9)
+    told = verdict("speed", ">= 1.2", ratio, ratio.at_least(1.2))
+    assert told == {"name": "speed", "rule": ">= 1.2", **ratio.to_json(), "outcome": "met"}
