@@ -133,6 +133,11 @@ class SpecError(PoseError):
     """A `Skeleton` or `PipelineSpec` contradicts itself."""
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of another library's error, at most 300 characters; its type without any."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
+
+
 # The fixed set of reasons that `pose_rejected_images_total` tells apart.
 REASONS = (
     "format",

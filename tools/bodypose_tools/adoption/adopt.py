@@ -22,6 +22,7 @@ from bodypose_tools.graphs.storage import rename_outputs
 from bodypose_tools.networks.decoding import DecodeSettings
 from bodypose_tools.runtimes.cpu import onnx_session
 from bodypose_tools.runtimes.peaks import peak_gaps
+from pose_runtime.errors import first_line
 from pose_runtime.spec import PipelineSpec
 
 from .channels import ChannelReport, channel_report
@@ -141,10 +142,9 @@ def _peaks_of_batches(path: Path, images: NDArray[np.uint8], pipeline: PipelineS
     try:
         together = session.run(None, {pipeline.pixels.name: images})[0]
     except Exception as error:  # ONNX Runtime's own errors have no common base
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise AdoptionError(
             f"expected a graph for batches of any size, got one that fails for {len(images)}"
-            f" images ({reason}); {advice}"
+            f" images ({first_line(error)}); {advice}"
         ) from error
     peaks = []
     for row, image in enumerate(images):

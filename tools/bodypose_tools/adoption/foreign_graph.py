@@ -19,7 +19,7 @@ from onnx import TensorProto, helper
 from bodypose_tools.graphs.constants import constants_as_initializers
 from bodypose_tools.graphs.index import OPSET, opset_of
 from bodypose_tools.runtimes.cpu import onnx_session
-from pose_runtime.errors import PoseError
+from pose_runtime.errors import PoseError, first_line
 from pose_runtime.skeleton import Skeleton
 
 from .settings import Background, Convention, Direction, FieldOrder, Layout
@@ -156,8 +156,7 @@ def _load(path: Path) -> onnx.ModelProto:
         model = onnx.load(path)
         onnx.checker.check_model(model)
     except (DecodeError, onnx.checker.ValidationError, OSError, ValueError, RuntimeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise AdoptionError(f"{path}: expected an ONNX graph, got {reason}") from error
+        raise AdoptionError(f"{path}: expected an ONNX graph, got {first_line(error)}") from error
     if any(entry.HasField("g") for node in model.graph.node for entry in node.attribute):
         raise AdoptionError(
             f"{path}: expected a graph without If and Loop, got them; simplify it first with"
@@ -178,10 +177,9 @@ def _at_opset(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:
     try:
         return onnx.version_converter.convert_version(model, OPSET)
     except (RuntimeError, ValueError) as error:
-        reason = str(error).strip().splitlines()[0][:160]
         raise AdoptionError(
             f"{path}: expected opset {OPSET} or newer, or one that ONNX can convert, got {opset}"
-            f" ({reason}); export the network again with opset {OPSET}"
+            f" ({first_line(error)}); export the network again with opset {OPSET}"
         ) from error
 
 
@@ -303,10 +301,9 @@ class _Shapes:
             session = onnx_session(probed.SerializeToString())
             answers = session.run(list(names), {self._source.name: np.zeros(shape, dtype)})
         except Exception as error:  # ONNX Runtime's own errors have no common base
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise AdoptionError(
                 f"{self._path}: expected a graph that runs on an image of {side[0]} x {side[1]},"
-                f" got {reason}"
+                f" got {first_line(error)}"
             ) from error
         for name, answer in zip(names, answers, strict=True):
             self.known[name] = np.shape(answer)

@@ -19,6 +19,7 @@ from bodypose_tools.graphs.index import OPSET
 from bodypose_tools.networks.backbones import DEEPEST_STRIDE
 from bodypose_tools.pretrained.movenet_package import read_movenet
 from bodypose_tools.pretrained.weight_file import BackboneError
+from pose_runtime.errors import first_line
 
 _INPUT: Final = "input"
 _OUTPUT: Final = "Identity"
@@ -51,8 +52,9 @@ def export_movenet(source: Path, out: Path, hw: tuple[int, int]) -> Artifact:
             definition, input_names=[f"{_INPUT}:0"], output_names=[f"{_OUTPUT}:0"], opset=OPSET
         )
     except Exception as error:  # a graph may make any part of TensorFlow's importer fail
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise BackboneError(f"{source}: expected MoveNet's graph, got {reason}") from error
+        raise BackboneError(
+            f"{source}: expected MoveNet's graph, got {first_line(error)}"
+        ) from error
     with atomic_path(out) as temporary:
         onnx.save(model, temporary)
     return Artifact.record(out, "import-movenet-graph", settings={"network_hw": hw})

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 from bodypose_tools.library_messages import known_lines_left_out
+from pose_runtime.errors import first_line
 
 from .jobs import Job, Server
 from .settings import BulkError
@@ -108,10 +109,9 @@ def _connected(job: Job, workers: int | None, address: str | None) -> Iterator[N
         except Exception as error:  # Ray raises nothing more special when a start takes too long
             ray.shutdown()
             if number == tries:
-                first = str(error).strip().splitlines()[0]
                 raise BulkError(
-                    f"{address or 'Ray'}: expected a Ray cluster, got {first!r}; one with a token"
-                    " wants RAY_AUTH_MODE=token and ~/.ray/auth_token"
+                    f"{address or 'Ray'}: expected a Ray cluster, got {first_line(error)!r}; one"
+                    " with a token wants RAY_AUTH_MODE=token and ~/.ray/auth_token"
                 ) from error
     try:
         yield

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from pose_runtime.errors import PoseError, SpecError
+from pose_runtime.errors import PoseError, SpecError, first_line
 from pose_runtime.spec import NUMPY_DTYPES, PipelineSpec, TensorSpec
 
 PIPELINE_KEY = "pipeline"
@@ -63,9 +63,9 @@ def _load(path: Path) -> Any:
         *(DecodeError, onnx.checker.ValidationError, onnx.shape_inference.InferenceError),
         *(OSError, ValueError, RecursionError, MemoryError, RuntimeError),
     ) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
         raise OnnxError(
-            f"{path}: expected an ONNX model, got a damaged file ({reason}); run `tools export`"
+            f"{path}: expected an ONNX model, got a damaged file ({first_line(error)}); run"
+            " `tools export`"
         ) from error
     return model
 

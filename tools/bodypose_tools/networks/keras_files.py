@@ -16,7 +16,7 @@ import numpy as np
 from bodypose_tools.files.artifacts import Artifact, record_path
 from bodypose_tools.files.atomic_files import atomic_path
 from bodypose_tools.files.json_records import read_record, write_record
-from pose_runtime.errors import PoseError, SpecError
+from pose_runtime.errors import PoseError, SpecError, first_line
 from pose_runtime.skeleton import Skeleton
 from pose_runtime.spec import GroupingSettings, PipelineSpec
 
@@ -93,8 +93,7 @@ def load_network(path: Path) -> tuple[keras.Model, PipelineSpec, Artifact]:
     try:
         network = keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # a config may make any layer of Keras fail in any way
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
-        raise ModelFileError(f"{path}: expected a .keras model, got {reason}") from error
+        raise ModelFileError(f"{path}: expected a .keras model, got {first_line(error)}") from error
     return network, pipeline, artifact
 
 

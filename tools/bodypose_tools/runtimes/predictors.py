@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.graphs.contract import spec_in_onnx
-from pose_runtime.errors import PoseError
+from pose_runtime.errors import PoseError, first_line
 from pose_runtime.spec import PipelineSpec
 
 from .cpu import onnx_session, openvino_model
@@ -90,9 +90,8 @@ def _of_a_network(model: Path) -> Iterator[None]:
     except PoseError:
         raise
     except Exception as error:  # a graph may make any part of a runtime fail in any way
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
         raise PredictorError(
-            f"{model}: expected a network that runs, got {reason}; export it again"
+            f"{model}: expected a network that runs, got {first_line(error)}; export it again"
         ) from error
 
 
