@@ -16,6 +16,7 @@ import pytest
 from bodypose_tools.deploying.files import write_gateway
 from bodypose_tools.deploying.settings import GATEWAY_MIB, REQUESTS_PER_S, Access
 from bodypose_tools.deploying.values import Gateway, Server
+from tests.processes import free_port
 
 
 def envoy() -> str:
@@ -56,8 +57,7 @@ def gateway(
         prepare: adds certificate and tokens to the files.
     """
     program = {"envoy": envoy, "haproxy": haproxy}[name]()
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     behind = tuple(_server(each) for each in servers)
     told = Gateway(behind, access, requests_per_s, "127.0.0.1", port, memory_mib)
     write_gateway(repository, folder, told)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import socket
 import subprocess
 import urllib.error
 import urllib.parse
@@ -17,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from tests.processes import wait_for
+from tests.processes import free_port, wait_for
 
 _CONFIG = """
 global: {{scrape_interval: 1s, evaluation_interval: 1s}}
@@ -72,8 +71,7 @@ def prometheus(
     folder.mkdir()
     (folder / "rules.yaml").write_text(rules)
     (folder / "prometheus.yml").write_text(_CONFIG.format(targets=json.dumps(list(targets))))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        running = Prometheus(f"127.0.0.1:{free.getsockname()[1]}")
+    running = Prometheus(f"127.0.0.1:{free_port()}")
     options = ("--config.file=prometheus.yml", "--storage.tsdb.path=data")
     process = subprocess.Popen(
         [program, *options, f"--web.listen-address={running.address}"],

@@ -3,27 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from typer.testing import CliRunner
 
 from bodypose_client.pose_client import PoseClient
 from bodypose_tools.adoption.presets import PRESETS
 from bodypose_tools.adoption.settings import PresetName
-from bodypose_tools.cli import app
 from bodypose_tools.server.embedded import embedded_server
+from tests.commands import tools
 from tests.serving import MISSING_WHEEL
 from tests.unit.tools.foreign_networks import people_for, picture, write_drawn_network
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
-
-
-def tools(*arguments: str | Path) -> None:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == 0, (result.output, result.exception)
 
 
 @pytest.mark.parametrize("preset", PresetName)

@@ -5,7 +5,6 @@ import contextlib
 import json
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -18,6 +17,7 @@ from bodypose_client.demo.link import ServerLink
 from bodypose_client.demo.server import DemoApi, demo_server
 from bodypose_client.pose_client import PoseClient
 from bodypose_tools.server.embedded import Ports, embedded_server
+from tests.processes import free_port
 
 pytestmark = pytest.mark.triton
 
@@ -376,12 +376,6 @@ def test_it_fits_a_phone(page, photo):
             assert box["height"] >= 24
     finally:
         page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-
-
-def free_port():
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 def test_a_server_that_goes_away_is_said_and_its_return_noticed(browser, repository, photo):

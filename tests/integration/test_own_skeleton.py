@@ -7,15 +7,14 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from typer.testing import CliRunner
 
 from bodypose_client.evaluation import evaluate_server, open_split
 from bodypose_client.pose_client import PoseClient
-from bodypose_tools.cli import app
 from bodypose_tools.evaluation.offline import evaluate_model
 from bodypose_tools.runtimes.predictors import open_predictor
 from bodypose_tools.server.embedded import embedded_server
 from pose_runtime.skeleton import Skeleton
+from tests.commands import tools
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
@@ -65,11 +64,6 @@ def pond(tmp_path_factory) -> Path:
     (folder / "fish.json").write_text(json.dumps(content))
     (folder / "skeleton.json").write_text(json.dumps(FISH.to_json()))
     return folder
-
-
-def tools(*arguments: str | Path) -> None:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == 0, result.output
 
 
 def test_fish_are_trained_exported_built_served_and_evaluated(pond, tmp_path):

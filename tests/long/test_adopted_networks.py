@@ -14,9 +14,7 @@ import onnxslim
 import pytest
 import torch
 from onnxruntime.quantization.shape_inference import quant_pre_process
-from typer.testing import CliRunner
 
-from bodypose_tools.cli import app
 from bodypose_tools.data.photos import images_in
 from bodypose_tools.evaluation.offline import evaluate_model
 from bodypose_tools.files.shipped import SHIPPED_MODEL
@@ -28,19 +26,14 @@ from bodypose_tools.quantisation.placement import place, prepare
 from bodypose_tools.runtimes.cpu import onnx_session
 from bodypose_tools.runtimes.predictors import open_predictor
 from pose_runtime.skeleton import BODYPOSE_18
-from tests.coco import COCO, MISSING_COCO
+from tests.coco import COCO, training_photos
+from tests.commands import tools
 from tests.unit.tools.engines.test_build import needs_rtx
 
 HW = (288, 384)
 IMAGES = 60  # of val: with all 250, both AP are the same, too
 RTX_IS_HERE = importlib.util.find_spec("tensorrt_rtx") is not None
 pytestmark = pytest.mark.coco
-
-
-def tools(*arguments: str | Path) -> str:
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
-    assert result.exit_code == 0, (result.output, result.exception)
-    return result.output
 
 
 def adopt(net: Path, out: Path) -> Path:
@@ -52,13 +45,7 @@ def adopt(net: Path, out: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory) -> Path:
-    """Eight photos of training people."""
-    if not (COCO / "train").is_dir():
-        pytest.skip(MISSING_COCO)
-    folder = tmp_path_factory.mktemp("photos")
-    for path in sorted((COCO / "train").glob("*.jpg"))[:8]:
-        (folder / path.name).write_bytes(path.read_bytes())
-    return folder
+    return training_photos(tmp_path_factory.mktemp("photos"))
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,12 +21,14 @@ pytest.importorskip("ray", reason="needs Ray: run pip install -e '.[bulk]'")
 from bodypose_client.pictures.examples import EXAMPLES
 from bodypose_tools.cli import app
 from tests.bulk_inputs import as_folder, as_parquet, as_tar
+from tests.pages import ROOT, blocks
+from tests.processes import free_port
 
 pytestmark = pytest.mark.triton
 assert app  # what the blocks run
 
-PAGE = Path(__file__).parents[2] / "docs" / "bulk.md"
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", PAGE.read_text(), re.M | re.S)
+PAGE = ROOT / "docs" / "bulk.md"
+BLOCKS = blocks(PAGE)
 COUNT = 5
 PHOTOS = [*EXAMPLES.values()]
 
@@ -55,8 +56,7 @@ def desk(tmp_path_factory) -> Path:
 @pytest.fixture
 def cluster() -> Iterator[tuple[str, str]]:
     """Address and token of a Ray cluster of one machine."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     token = "0" * 32
     start = ["--head", "--block", f"--port={port}", "--num-cpus=2", "--include-dashboard=false"]
     process = subprocess.Popen(

@@ -12,19 +12,14 @@ from bodypose_tools.graphs.quantised import has_unsigned_activations
 from bodypose_tools.quantisation.gate import AccuracyGateError
 from bodypose_tools.quantisation.placement import place, prepare
 from bodypose_tools.runtimes.cpu import int8_warning
-from tests.coco import COCO, MISSING_COCO
+from tests.coco import training_photos
 from tests.unit.tools.quantisation.test_search import export
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory) -> Path:
-    """Real photos of training people; a drawn person is none to the shipped network."""
-    if not (COCO / "train").is_dir():
-        pytest.skip(MISSING_COCO)
-    folder = tmp_path_factory.mktemp("photos")
-    for path in sorted((COCO / "train").glob("*.jpg"))[:8]:
-        (folder / path.name).write_bytes(path.read_bytes())
-    return folder
+    """Real ones, because a drawn person is none to the shipped network."""
+    return training_photos(tmp_path_factory.mktemp("photos"))
 
 
 # What these tests are about needs no good graph, so that the gate lets it pass at once.

@@ -18,6 +18,7 @@ from bodypose_tools.files.shipped import SHIPPED_MODEL
 from bodypose_tools.repository import targets
 from bodypose_tools.repository.build import build_repository
 from bodypose_tools.repository.check import problems_of
+from tests.processes import free_port
 from tests.serving import SPEC
 
 Program = Callable[..., str]
@@ -64,8 +65,7 @@ def _buildah(folder: Path) -> tuple[object, ...]:
 @pytest.fixture
 def registry(tmp_path) -> Iterator[str]:
     """host:port of a registry on loopback."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     (tmp_path / "config.yml").write_text(
         "version: 0.1\n"
         f"storage: {{filesystem: {{rootdirectory: {tmp_path / 'blobs'}}}}}\n"

@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import socket
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 
 from pose_runtime.extras import install_line
+from tests.processes import free_port
 from tests.unit.tools.training.test_train import from_network, spec_for
 
 pytestmark = pytest.mark.skipif(find_spec("jax") is None, reason=f"no JAX: {install_line('dev')}")
@@ -45,8 +45,7 @@ def train(folder: Path, spec, count: int, *options: str) -> list[str]:
     """What each process said."""
     folder.mkdir(exist_ok=True)
     (folder / "spec.yaml").write_text(json.dumps(spec.model_dump(mode="json")))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     running = [start(folder, rank, count, port, *options) for rank in range(count)]
     try:
         said = [process.communicate(timeout=400) for process in running]

@@ -25,16 +25,10 @@ from bodypose_client.wire.connect import connect
 from bodypose_client.wire.connection import Model, Request, server_error
 from bodypose_client.wire.deadline import Deadline
 from pose_runtime.errors import ServerFull
+from tests.processes import free_port
 
 IMAGE = {"image": np.array([[b"jpeg"]], np.object_)}
 PROTOCOLS = pytest.mark.parametrize("protocol", ["grpc", "http"])
-
-
-@pytest.fixture
-def closed_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
 
 
 ANYBODY = Access()
@@ -62,7 +56,8 @@ class Opened:
 
 
 @PROTOCOLS
-def test_a_refused_connection_says_what_to_run(protocol, closed_port):
+def test_a_refused_connection_says_what_to_run(protocol):
+    closed_port = free_port()
     with (
         Opened(f"{protocol}://127.0.0.1:{closed_port}") as connection,
         pytest.raises(ServerUnavailable) as caught,

@@ -20,6 +20,7 @@ from bodypose_tools.runtimes.predictors import open_predictor
 from pose_runtime.grouping import people_in_image
 from pose_runtime.letterbox import Letterbox
 from pose_runtime.skeleton import BODYPOSE_18
+from tests.commands import tools
 from tests.unit.tools.foreign_networks import (
     COLOUR,
     DRAWN,
@@ -120,11 +121,9 @@ def test_feet_do_not_keep_a_network_from_being_scored_on_coco(net, tmp_path):
     (tmp_path / "people.json").write_text(json.dumps(content))
 
     model = net.with_suffix(".adopted.onnx")
-    arguments = ["evaluate", model, "-a", tmp_path / "people.json", "-i", tmp_path]
-    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    said = tools("evaluate", model, "-a", tmp_path / "people.json", "-i", tmp_path)
 
-    assert result.exit_code == 0, (result.output, result.exception)
-    assert "AP     1.000" in result.output
+    assert "AP     1.000" in said
 
 
 def test_the_record_names_the_convention_and_the_file(net):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import time
 from dataclasses import replace
 
@@ -15,6 +14,7 @@ from bodypose_tools.bulk.on_ray import on_ray, workers_for
 from bodypose_tools.bulk.settings import BulkError
 from bodypose_tools.bulk.sources import Part, Paths
 from bodypose_tools.runtimes.settings import GraphRuntime
+from tests.processes import free_port
 
 
 @pytest.fixture
@@ -24,8 +24,7 @@ def job(tmp_path) -> Job:
 
 
 def test_an_absent_cluster_is_refused_at_once_in_one_line(job, tmp_path):
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    address = f"127.0.0.1:{free_port()}"
     part = Part(0, 1, "11", Paths(tmp_path / "paths", 0, tmp_path))
     began = time.monotonic()
 
