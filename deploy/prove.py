@@ -20,7 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bodypose_client.evaluation import evaluate_server, open_split
+from bodypose_client.evaluation import Split, evaluate_server, open_split
 from bodypose_client.pose_client import PoseClient
 from bodypose_client.wire.retries import NO_RETRIES
 from bodypose_tools.results.record import Measurement
@@ -114,9 +114,8 @@ def serve(docker: Docker, options: argparse.Namespace) -> dict[str, Any]:
     return {"ready_s": ready_s, "alive": docker.alive(), "closed_apis": closed}
 
 
-def evaluate(options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Ten images through the container; the numbers and the model that it serves."""
-    split = open_split(options.annotations, options.images, IMAGES)
+def evaluate(split: Split, options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The images through the container; the numbers and the model that it serves."""
     with PoseClient(f"http://127.0.0.1:{options.http_port}", timeout_s=120) as client:
         found = evaluate_server(client, split, 1).to_json()
         model = {"name": client.model.name, "sha256": client.model.sha256}
@@ -138,13 +137,13 @@ def kill(docker: Docker, options: argparse.Namespace) -> dict[str, Any]:
     return {"noticed_s": dead_s, "ready_with_a_dead_model": ready, "alive_again_s": again_s}
 
 
-def drain(docker: Docker, options: argparse.Namespace) -> dict[str, Any]:
+def drain(docker: Docker, split: Split, options: argparse.Namespace) -> dict[str, Any]:
     """Stop the container under load: what was sent before must be answered.
 
     Nothing is sent afterwards, as after the drain of a balancer. Triton waits its exit timeout for
     connections that stay open, as a gateway's do, and then ends with exit code 1.
     """
-    image = open_split(options.annotations, options.images, 1).images[0].path.read_bytes()
+    image = split.images[0].path.read_bytes()
     outcomes: list[bool] = []
     end = threading.Event()
 
@@ -204,9 +203,10 @@ def run(options: argparse.Namespace) -> bool:
         steps["serve"] = serve(docker, options)
         if options.dry_run:
             return True
-        steps["evaluate"], model = evaluate(options)
+        split = open_split(options.annotations, options.images, IMAGES)
+        steps["evaluate"], model = evaluate(split, options)
         steps["kill"] = kill(docker, options)
-        steps["drain"] = drain(docker, options)
+        steps["drain"] = drain(docker, split, options)
     finally:
         docker.ask("rm", "--force", NAME, check=False)
     held = verdicts(steps)
@@ -216,17 +216,12 @@ def run(options: argparse.Namespace) -> bool:
         "steps": steps,
         "held": held,
     }
-    data = (options.annotations, *open_split_files(options))
+    data = (options.annotations, *(each.path for each in split.images))
     measurement.write(options.output, measured, models=[model], data=data)
     for what, did in held.items():
         print(f"{'held' if did else 'BROKEN'}  {what}")
     print(options.output)
     return all(held.values())
-
-
-def open_split_files(options: argparse.Namespace) -> list[Path]:
-    """The ten image files, for their sha256."""
-    return [each.path for each in open_split(options.annotations, options.images, IMAGES).images]
 
 
 def parse(words: list[str] | None = None) -> argparse.Namespace:

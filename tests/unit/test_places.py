@@ -21,7 +21,7 @@ ELSEWHERE: Mapping[str, Mapping[str, str]] = {
         "unit/pose_runtime/test_card_pixels.py": "letterbox_in_torch",
         "unit/pose_runtime/test_door.py": "metrics",
         "unit/pose_runtime/test_grouping.py": "joining",
-        "unit/pose_runtime/test_images.py": "errors orientation",
+        "unit/pose_runtime/test_images.py": "orientation",
         "unit/tools/runtimes/test_engine.py": "tensorrt_network",
     },
     "bodypose_client": {

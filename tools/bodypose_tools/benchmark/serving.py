@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from bodypose_tools.server.load import (
     grpc_stub,
     http_asks,
     image_request,
+    joined,
     knee_of,
 )
 
@@ -199,19 +199,12 @@ def _overload(
         *([load.per_second for load in loads[name]] for name in ("above", "at_peak"))
     )
     return {
-        **{name: _joined(each).summary() for name, each in loads.items()},
+        **{
+            name: joined(each, each[0].clients, sum(load.seconds for load in each)).summary()
+            for name, each in loads.items()
+        },
         "share_of_peak": share.to_json(),
     }
-
-
-def _joined(loads: Sequence[Load]) -> Load:
-    """Several loads of the same clients as one."""
-    return Load(
-        loads[0].clients,
-        sum(load.seconds for load in loads),
-        [latency for load in loads for latency in load.latencies_s],
-        sum((load.outcomes for load in loads), Counter()),
-    )
 
 
 def _images_so_far(server: EmbeddedServer) -> int:

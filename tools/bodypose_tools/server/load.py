@@ -127,7 +127,8 @@ class Crowd:
             for size in sizes
             if size
         ]
-        return joined([each.result() for each in asked], clients)
+        loads = [each.result() for each in asked]
+        return joined(loads, clients, max(load.seconds for load in loads))
 
     def close(self) -> None:
         self._pool.shutdown()
@@ -150,11 +151,11 @@ def _part_of_crowd(
         return closed_loop(make_ask, clients, seconds)
 
 
-def joined(loads: Sequence[Load], clients: int) -> Load:
-    """Loads at the same time as one."""
+def joined(loads: Sequence[Load], clients: int, seconds: float) -> Load:
+    """Several loads as one of `clients`, which took `seconds` in all."""
     return Load(
         clients,
-        max(load.seconds for load in loads),
+        seconds,
         [latency for load in loads for latency in load.latencies_s],
         sum((load.outcomes for load in loads), Counter()),
     )
