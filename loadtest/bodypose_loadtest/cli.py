@@ -10,9 +10,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bodypose_client.commands.connection import (
+    PANEL,
+    CaFile,
+    CertFile,
+    Headers,
+    KeyFile,
+    Token,
+    access_of,
+    options_of,
+)
 from bodypose_client.commands.entry import Version
 from bodypose_client.commands.entry import run as run_command
-from bodypose_client.commands.shared_options import Group, PlainCommand
+from bodypose_client.commands.shared_options import Command, Group, PlainCommand
 from bodypose_client.errors import AddressError
 from bodypose_client.files.outputs import new_file, new_folder
 from bodypose_client.wire.address import Address, Protocol
@@ -49,13 +59,22 @@ Url = Annotated[
         help="Server to load, such as grpc://host:8001.",
         show_default="an embedded server of its own",
         envvar="POSE_CLIENT_URL",
+        rich_help_panel=PANEL,
     ),
 ]
 
 
 @app.callback()
-def _options(ctx: typer.Context, url: Url = None, version: Version = False) -> None:
-    ctx.default_map = {"run": {"url": url}}
+def _options(
+    url: Url = None,
+    token: Token = None,
+    header: Headers = None,
+    ca_file: CaFile = None,
+    cert_file: CertFile = None,
+    key_file: KeyFile = None,
+    version: Version = False,
+) -> None:
+    """The options for reaching a server; `run` reads them."""
 
 
 Duration = Annotated[
@@ -93,8 +112,9 @@ Repository = Annotated[
 ]
 
 
-@app.command(cls=PlainCommand)
+@app.command(cls=Command)
 def run(
+    ctx: typer.Context,
     scenario: Annotated[
         Scenario,
         typer.Option(
@@ -106,7 +126,6 @@ def run(
         Path,
         typer.Option("--output", "-o", help="Folder for the report.", callback=new_folder),
     ] = Path("build/loadtest"),
-    url: Url = None,
     protocol: Annotated[
         Protocol, typer.Option(help="Protocol of the requests, where --url is not given.")
     ] = Protocol.GRPC,
@@ -166,6 +185,7 @@ def run(
     from .plan import LoadTestPlan
     from .run import run_load_test
 
+    url = options_of(ctx).get("url")
     with _usage_errors():
         plan = LoadTestPlan(
             scenario=scenario,
@@ -174,6 +194,7 @@ def run(
             warm_up_s=seconds_in(warm_up),
             repeats=repeats,
             url=url,
+            access=access_of(ctx),
             protocol=Address.parse(url).protocol if url else protocol,
             images=images,
             slo=Slo.parse(slo),

@@ -3,7 +3,6 @@
 PoseError                (pose_runtime/errors.py)
 └── LoadTestError
     ├── PlanError        options that do not make a load test
-    │   └── EncryptedAddress  an address of TLS, which load tests do not speak
     ├── NoServer         the embedded server did not start
     ├── GeneratorError   a generator process ended before its work was done
     └── ReportError      a report to compare with is not one
@@ -34,13 +33,3 @@ class GeneratorError(LoadTestError):
 
 class ReportError(LoadTestError):
     """A report to compare with is missing or is not one."""
-
-
-class EncryptedAddress(PlanError):
-    """A load test was given an encrypted address: it sends plain requests only."""
-
-    def __init__(self, url: str) -> None:
-        super().__init__(
-            f"url: expected grpc:// or http://, got {url}; load tests do not speak TLS: test behind"
-            " the proxy that ends it"
-        )

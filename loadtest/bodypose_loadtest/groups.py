@@ -9,9 +9,9 @@ import numpy as np
 
 from bodypose_client.formats import DISPLAY_MIN_SCORE
 from bodypose_client.pose_client import PoseClient
-from bodypose_client.wire.address import Address
 
 from .images import LoadImage
+from .plan import Target
 from .records import Records
 from .step_result import latencies
 
@@ -19,9 +19,10 @@ from .step_result import latencies
 _CROWDS = ((5, "5 and more people"), (2, "2 to 4 people"), (1, "1 person"), (0, "no people"))
 
 
-def people_in(address: Address, images: Sequence[LoadImage]) -> list[int]:
+def people_in(target: Target, images: Sequence[LoadImage]) -> list[int]:
     """How many people the server shows in each image."""
-    with PoseClient(str(address)) as client:
+    access = target.access
+    with PoseClient(str(target.address), tls=access.tls, headers=access.headers) as client:
         return [len(client.infer(image.path).above(DISPLAY_MIN_SCORE)) for image in images]
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from enum import StrEnum
+from pathlib import Path
 from typing import Any
+
+from bodypose_client.wire.access import Access, Tls
 
 from .arrivals import Phase
 
@@ -22,17 +25,22 @@ class Setting:
     """What holds for a process's whole life."""
 
     url: str
+    access: Access
     images: tuple[str, ...]  # paths
     weights: tuple[float, ...]  # how often each image is sent, relative to the others
     timeout_s: float
     connections: int  # HTTP requests in flight at most
 
     def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+        files = {name: file and str(file) for name, file in asdict(self.access.tls).items()}
+        return asdict(self) | {"access": {"tls": files, "headers": dict(self.access.headers)}}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Setting:
-        return cls(**{**raw, "images": tuple(raw["images"]), "weights": tuple(raw["weights"])})
+        files = {name: file and Path(file) for name, file in raw["access"]["tls"].items()}
+        access = Access(Tls(**files), raw["access"]["headers"])
+        lists = {name: tuple(raw[name]) for name in ("images", "weights")}
+        return cls(**{**raw, **lists, "access": access})
 
 
 @dataclass(frozen=True, slots=True)

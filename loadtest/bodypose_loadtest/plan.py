@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from bodypose_client.wire.access import Access
 from bodypose_client.wire.address import Address, Protocol
 
-from .errors import EncryptedAddress, PlanError
+from .errors import PlanError
 from .scenarios import Load, Scenario
 from .server_process import running_server
 from .slo import Slo
@@ -26,6 +27,7 @@ class LoadTestPlan:
     warm_up_s: float = 5.0
     repeats: int = 3
     url: str | None = None  # None: an embedded server of its own
+    access: Access = field(default_factory=Access)  # to the server at `url`
     protocol: Protocol = Protocol.GRPC
     images: Path | None = None  # None: generated
     slo: Slo = field(default_factory=lambda: Slo({}))
@@ -36,14 +38,14 @@ class LoadTestPlan:
     model: Path | None = None
 
     def __post_init__(self) -> None:
-        """Raises `PlanError` for what could only fail later."""
+        """Raises `PlanError` and `AddressError` for what could only fail later."""
         if self.duration_s <= 0:
             raise PlanError(f"duration: expected more than 0 s, got {self.duration_s:g}")
-        if self.url and Address.parse(self.url).secure:
-            raise EncryptedAddress(self.url)
+        if self.url:
+            self.access.check(Address.parse(self.url))
 
     def to_json(self) -> dict[str, Any]:
-        """The settings that make two runs comparable; no path, no address."""
+        """The settings that make two runs comparable; no path, no address, no secret."""
         return {
             "scenario": self.scenario,
             "loop": self.load.loop,
@@ -66,13 +68,14 @@ class Target:
 
     address: Address
     pid: int | None
+    access: Access = field(default_factory=Access)
 
 
 @contextlib.contextmanager
 def target_of(plan: LoadTestPlan) -> Iterator[Target]:
     """The server at the plan's URL, or an embedded one for as long as the block lasts."""
     if plan.url:
-        yield Target(Address.parse(plan.url), None)
+        yield Target(Address.parse(plan.url), None, plan.access)
         return
     with running_server(plan.repository, plan.model) as server:
         yield Target(Address.parse(server.url(plan.protocol)), server.pid)

@@ -49,10 +49,11 @@ def run_on(target: Target, plan: LoadTestPlan, say: Callable[[str], None]) -> Ou
         people: list[int] = []
         if plan.scenario is Scenario.MIXED:
             images = in_several_sizes(images, Path(folder))
-            people = people_in(target.address, images)
-        facts = Probe(target.address).facts()
+            people = people_in(target, images)
+        facts = Probe(target.address, target.access).facts()
         setting = Setting(
             str(target.address),
+            target.access,
             tuple(str(image.path) for image in images),
             tuple(image.weight for image in images),
             plan.timeout_s,
@@ -95,7 +96,7 @@ class _Run:
     ) -> None:
         self._plan, self._target, self._workers = plan, target, workers
         self._sampler, self._say = sampler, say
-        self._probe = Probe(target.address)
+        self._probe = Probe(target.address, target.access)
         self.steps: list[dict[str, Any]] = []
         self.raw: list[tuple[str, int, Records]] = []
         self._started_s: list[float] = []

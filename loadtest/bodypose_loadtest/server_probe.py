@@ -7,14 +7,16 @@ import hashlib
 import json
 import threading
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from bodypose_client.errors import ServerUnavailable
+from bodypose_client.errors import ClientError, ServerUnavailable
+from bodypose_client.wire.access import Access
 from bodypose_client.wire.address import Address, Protocol
+from bodypose_client.wire.connection import server_error
+from bodypose_client.wire.deadline import Deadline
+from bodypose_client.wire.http_messages import Question, error_text
 
 _TIMEOUT_S = 10
 _STEPS = ("queue", "compute_input", "compute_infer", "compute_output")
@@ -39,14 +41,14 @@ class ServerFacts:
 class Probe:
     """Asks one server over its own protocol. It keeps no connection open between questions."""
 
-    def __init__(self, address: Address) -> None:
-        self._address = address
+    def __init__(self, address: Address, access: Access) -> None:
+        self._address, self._access = address, access
 
     def facts(self) -> ServerFacts:
         """Name, version and model of the server.
 
         Raises:
-            ServerUnavailable: nobody answers.
+            ClientError: nobody answers, or not us.
         """
         server = self._ask("ServerMetadata", "/v2", {})
         if "model_configuration" not in server.get("extensions", ()):
@@ -64,7 +66,11 @@ class Probe:
         )
 
     def counters(self) -> Counters:
-        """The counters of every model; empty when the server keeps none."""
+        """The counters of every model; empty when the server keeps none, or does not tell us.
+
+        Raises:
+            ClientError: nobody answers, or not us.
+        """
         return self._statistics(self._ask("ServerMetadata", "/v2", {}))
 
     def _config(self, model: str) -> Any:
@@ -74,13 +80,16 @@ class Probe:
     def _statistics(self, server: Mapping[str, Any]) -> Counters:
         if "statistics" not in server.get("extensions", ()):
             return {}
-        answer = self._ask("ModelStatistics", "/v2/models/stats", {})
+        try:
+            answer = self._ask("ModelStatistics", "/v2/models/stats", {})
+        except ClientError:  # a gateway lets nobody ask
+            return {}
         return {model["name"]: _counters(model) for model in answer.get("model_stats", ())}
 
     def _ask(self, method: str, path: str, message: Mapping[str, str]) -> Any:
         if self._address.protocol is Protocol.GRPC:
-            return _ask_grpc(self._address, method, message)
-        return _ask_http(self._address, path)
+            return _ask_grpc(self._address, self._access, method, message)
+        return _ask_http(self._address, self._access, path)
 
 
 @contextlib.contextmanager
@@ -96,7 +105,7 @@ def counters_at(probe: Probe, moments: Sequence[float]) -> Iterator[list[Counter
             time.sleep(max(0.0, moment - time.monotonic()))
             try:
                 counted.append(probe.counters())
-            except ServerUnavailable:
+            except ClientError:
                 counted.append({})
 
     thread = threading.Thread(target=look, daemon=True)
@@ -151,30 +160,37 @@ def _counters(model: Mapping[str, Any]) -> dict[str, int]:
     return counted
 
 
-def _ask_grpc(address: Address, method: str, message: Mapping[str, str]) -> Any:
+def _ask_grpc(address: Address, access: Access, method: str, message: Mapping[str, str]) -> Any:
     import grpc
     from google.protobuf.json_format import MessageToDict
     from tritonclient.grpc import service_pb2, service_pb2_grpc
 
-    options = [("grpc.enable_http_proxy", 0)] if address.is_loopback else []
-    with grpc.insecure_channel(address.netloc, options=options) as channel:
+    from bodypose_client.wire.grpc import our_errors
+    from bodypose_client.wire.grpc_channels import open_channel
+
+    deadline = Deadline.after(_TIMEOUT_S)
+    with open_channel(grpc, address, access) as channel, our_errors(address, deadline):
         call = getattr(service_pb2_grpc.GRPCInferenceServiceStub(channel), method)
         request = getattr(service_pb2, f"{method}Request")(**message)
-        try:
-            answer = call(request, timeout=_TIMEOUT_S)
-        except grpc.RpcError as error:
-            reason = error.details() or error.code().name
-            raise ServerUnavailable(str(address), reason) from error
+        answer = call(request, timeout=_TIMEOUT_S, metadata=tuple(access.headers.items()))
     return MessageToDict(answer, preserving_proto_field_name=True)
 
 
-def _ask_http(address: Address, path: str) -> Any:
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+def _ask_http(address: Address, access: Access, path: str) -> Any:
+    from bodypose_client.wire.http import Sockets
+
+    sockets = Sockets.open(address, access)
     try:
-        with opener.open(f"http://{address.netloc}{path}", timeout=_TIMEOUT_S) as answer:
-            return json.load(answer)
-    except (OSError, ValueError) as error:
-        raise ServerUnavailable(str(address), str(error)) from error
+        question = Question("GET", path, headers=access.headers)
+        answer = sockets.ask(question, Deadline.after(_TIMEOUT_S))
+    finally:
+        sockets.close()
+    if answer.status != 200:
+        raise server_error(address, str(answer.status), error_text(answer.body))
+    try:
+        return json.loads(answer.body)
+    except ValueError as error:
+        raise ServerUnavailable(str(address), "an answer that is not KServe v2") from error
 
 
 def _parameter(parameters: Mapping[str, Any], name: str) -> str:

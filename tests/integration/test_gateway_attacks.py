@@ -32,10 +32,12 @@ from bodypose_client.errors import AccessDenied, WrongProtocol
 from bodypose_client.pose_client import PoseClient
 from bodypose_client.wire.access import Tls
 from bodypose_client.wire.retries import NO_RETRIES
+from bodypose_loadtest.cli import INVALID
 from bodypose_tools.deploying.settings import GATEWAY_MIB, Access
 from bodypose_tools.repository.pbtxt import ENSEMBLE, STEPS
 from tests.gateways import gateway
 from tests.greys import grey_png
+from tests.processes import pose_loadtest
 
 pytestmark = pytest.mark.triton
 
@@ -188,6 +190,30 @@ def test_a_body_without_a_token_is_refused_before_it_is_held(guarded):
     connection.close()
 
 
+@pytest.mark.parametrize("scheme", ["grpcs", "https"])
+def test_a_load_test_shows_its_token(guarded, tmp_path, scheme):
+    options = (
+        *("--scenario", "mixed", "--users", 1, "--duration", "2s", "--warm-up", "0.5s"),
+        *("--repeats", 1, "-o", tmp_path / "report", "--url", f"{scheme}://{guarded.netloc}"),
+        *("--ca-file", guarded.folder / "tls.crt"),
+    )
+
+    done = pose_loadtest("run", *options, POSE_CLIENT_TOKEN=TOKENS["camera"])
+    refused = pose_loadtest("--token", "wrong", "run", *options)
+
+    # On a busy machine the generator may have been late, and then it says so.
+    assert done.returncode in (0, INVALID), done.stdout + done.stderr
+    text = (tmp_path / "report" / "report.json").read_text()
+    [step] = json.loads(text)["steps"]
+    assert step["errors"] == {}
+    assert step["requests"] > 5
+    assert json.loads(text)["model"]["model_sha256"]
+    assert TOKENS["camera"] not in text
+    assert refused.returncode == 1
+    address = f"{scheme}://{guarded.netloc}/bodypose"
+    assert refused.stderr.startswith(f"error: {address}: expected access, got")
+
+
 def test_nothing_is_said_without_tls(guarded):
     with pytest.raises(WrongProtocol):
         PoseClient(f"http://{guarded.netloc}", retries=NO_RETRIES)
@@ -285,7 +311,7 @@ def test_too_many_requests_of_one_token_are_refused_and_others_are_not(limited):
         took_s = time.monotonic() - begun
 
     assert set(seen) == {"OK", "RESOURCE_EXHAUSTED"}
-    assert seen["OK"] <= 2 * RATE + RATE * (took_s + 1)
+    assert 2 * RATE <= seen["OK"] <= 2 * RATE + RATE * (took_s + 1)
     assert limited.status("GET", "/v2/health/ready") == 200
 
 

@@ -18,7 +18,7 @@ from bodypose_loadtest import workers
 from bodypose_loadtest.cli import INVALID
 from bodypose_loadtest.known_process import known_server
 from bodypose_loadtest.known_server import Behaviour
-from tests.processes import command_of, processes_of, wait_for
+from tests.processes import command_of, free_port, pose_loadtest, processes_of, wait_for
 
 pytestmark = [pytest.mark.triton, pytest.mark.slow]
 
@@ -28,11 +28,6 @@ import time
 from bodypose_loadtest import images
 draw, images.load_images = images.load_images, lambda *a, **k: (time.sleep(4), draw(*a, **k))[1]
 """
-
-
-def pose_loadtest(*arguments):
-    command = [sys.executable, "-m", "bodypose_loadtest.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
 
 
 def servers_of(repository):
@@ -146,9 +141,7 @@ def test_a_repository_that_does_not_load_is_the_tools_own_words(tmp_path):
 
 
 def test_locusts_page_has_both_users():
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "locust", "-f", LOCUSTFILE]
     with known_server(Behaviour(0.05, 2)) as known:
         host = known.url(Protocol.GRPC)

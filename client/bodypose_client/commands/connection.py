@@ -9,7 +9,7 @@ import typer
 
 from bodypose_client.errors import AddressError
 from bodypose_client.pose_client import PoseClient
-from bodypose_client.wire.access import Tls
+from bodypose_client.wire.access import Access, Tls
 from bodypose_client.wire.address import DEFAULT_URLS, Address, Protocol
 from bodypose_client.wire.connect import connect
 from bodypose_client.wire.retries import PATIENT
@@ -37,6 +37,46 @@ ProtocolOption = Annotated[
         rich_help_panel=PANEL,
     ),
 ]
+Token = Annotated[
+    str | None,
+    typer.Option(
+        envvar="POSE_CLIENT_TOKEN",
+        help="Token, sent as `authorization: Bearer TOKEN`.",
+        rich_help_panel=PANEL,
+    ),
+]
+Headers = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME:VALUE",
+        help="Header of every request; may be repeated.",
+        rich_help_panel=PANEL,
+    ),
+]
+CaFile = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="POSE_CLIENT_CA_FILE",
+        help="PEM file of the authority to trust, for grpcs and https.",
+        rich_help_panel=PANEL,
+    ),
+]
+CertFile = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="POSE_CLIENT_CERT_FILE",
+        help="PEM file of your certificate.",
+        rich_help_panel=PANEL,
+    ),
+]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option(
+        envvar="POSE_CLIENT_KEY_FILE",
+        help="PEM file of your certificate's private key.",
+        rich_help_panel=PANEL,
+    ),
+]
 Timeout = Annotated[
     float, typer.Option(min=0.001, metavar="SECONDS", help="Longest wait for one answer.")
 ]
@@ -46,46 +86,11 @@ InFlight = Annotated[int, typer.Option(min=1, metavar="N", help="Number of reque
 def access(
     url: Url = None,
     protocol: ProtocolOption = None,
-    token: Annotated[
-        str | None,
-        typer.Option(
-            envvar="POSE_CLIENT_TOKEN",
-            help="Token, sent as `authorization: Bearer TOKEN`.",
-            rich_help_panel=PANEL,
-        ),
-    ] = None,
-    header: Annotated[
-        list[str] | None,
-        typer.Option(
-            metavar="NAME:VALUE",
-            help="Header of every request; may be repeated.",
-            rich_help_panel=PANEL,
-        ),
-    ] = None,
-    ca_file: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="POSE_CLIENT_CA_FILE",
-            help="PEM file of the authority to trust, for grpcs and https.",
-            rich_help_panel=PANEL,
-        ),
-    ] = None,
-    cert_file: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="POSE_CLIENT_CERT_FILE",
-            help="PEM file of your certificate.",
-            rich_help_panel=PANEL,
-        ),
-    ] = None,
-    key_file: Annotated[
-        Path | None,
-        typer.Option(
-            envvar="POSE_CLIENT_KEY_FILE",
-            help="PEM file of your certificate's private key.",
-            rich_help_panel=PANEL,
-        ),
-    ] = None,
+    token: Token = None,
+    header: Headers = None,
+    ca_file: CaFile = None,
+    cert_file: CertFile = None,
+    key_file: KeyFile = None,
     shared_memory: Annotated[
         SharedMemory,
         typer.Option(
@@ -106,7 +111,7 @@ def address_of(ctx: typer.Context) -> Address:
     Raises:
         typer.BadParameter: no such address, or of another protocol than `--protocol`.
     """
-    given = _given(ctx)
+    given = options_of(ctx)
     protocol = Protocol(given["protocol"]) if given.get("protocol") else None
     url = given.get("url") or DEFAULT_URLS[protocol or Protocol.GRPC]
     try:
@@ -122,22 +127,34 @@ def address_of(ctx: typer.Context) -> Address:
 
 def open_client(ctx: typer.Context, timeout_s: float) -> PoseClient:
     """The client for the options; `ctx.obj` replaces `connect` in a test."""
-    address, given = address_of(ctx), _given(ctx)
-    files = (given.get(f"{name}_file") for name in ("ca", "cert", "key"))
-    tls = Tls(*(None if file is None else Path(file) for file in files))
+    address, granted = address_of(ctx), access_of(ctx)
     return PoseClient(
         str(address),
         timeout_s=timeout_s,
         retries=PATIENT,
         connect=ctx.obj or connect,
-        token=given.get("token"),
-        headers=dict(map(_name_and_value, given.get("header") or [])),
-        tls=None if tls == Tls() else tls,
-        shared_memory=SharedMemory(given.get("shared_memory") or SharedMemory.OFF),
+        headers=granted.headers,
+        tls=granted.tls,
+        shared_memory=SharedMemory(options_of(ctx).get("shared_memory") or SharedMemory.OFF),
     )
 
 
-def _given(ctx: typer.Context) -> dict[str, Any]:
+def access_of(ctx: typer.Context) -> Access:
+    """What the options show to a server that asks for TLS, a token or headers.
+
+    Raises:
+        typer.BadParameter: a header is not NAME:VALUE.
+        AddressError: a header that neither protocol can send.
+    """
+    given = options_of(ctx)
+    files = (given.get(f"{name}_file") for name in ("ca", "cert", "key"))
+    tls = Tls(*(None if file is None else Path(file) for file in files))
+    headers = dict(map(_name_and_value, given.get("header") or []))
+    return Access.of(tls, given.get("token"), headers)
+
+
+def options_of(ctx: typer.Context) -> dict[str, Any]:
+    """The options of the whole program, wherever they were given."""
     return ctx.parent.params if ctx.parent else {}
 
 

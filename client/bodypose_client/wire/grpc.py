@@ -97,11 +97,11 @@ def _connection(
     async def asked(
         method: str, message: Any, deadline: Deadline, headers: Mapping[str, str] | None = None
     ) -> Any:
-        with _our_errors(address, deadline):
+        with our_errors(address, deadline):
             return await ask(method, message, deadline, {**access.headers, **(headers or {})})
 
     async def infer(request: Request) -> Tensors:
-        with _our_errors(address, request.deadline):
+        with our_errors(address, request.deadline):
             message = _infer_message(request)
         result = InferResult(await asked("ModelInfer", message, request.deadline, request.headers))
         names = [output.name for output in result.get_response().outputs]
@@ -156,7 +156,8 @@ def _add_array(message: Any, name: str, array: NDArray[np.generic]) -> None:
 
 
 @contextlib.contextmanager
-def _our_errors(address: Address, deadline: Deadline) -> Iterator[None]:
+def our_errors(address: Address, deadline: Deadline) -> Iterator[None]:
+    """Inside, what goes wrong with a call is an error of our tree."""
     try:
         yield
     except TimeoutError as error:

@@ -86,11 +86,22 @@ class Channels:
                     over.append(used.channel)
 
     def _opened(self) -> Channel:
-        channel = _channel(self._library, self._address, self._access)
+        channel = open_channel(self._library, self._address, self._access)
         return Channel(service_pb2_grpc.GRPCInferenceServiceStub(channel), channel)
 
 
-def _channel(library: Any, address: Address, access: Access) -> Any:
+def open_channel(library: Any, address: Address, access: Access) -> Any:
+    """A channel of its own, with no connection yet.
+
+    Args:
+        library: `grpc` or `grpc.aio`.
+        address: of the servers.
+        access: its TLS files count, its headers belong to each call.
+
+    Raises:
+        FileError: a TLS file cannot be read.
+        ServerUnavailable: one of several hosts' names is not known.
+    """
     options: list[tuple[str, Any]] = [
         ("grpc.max_send_message_length", _LARGEST_MESSAGE),
         ("grpc.max_receive_message_length", _LARGEST_MESSAGE),

@@ -29,18 +29,27 @@ from .http_messages import Answer, Question, http_connection
 
 def connect_http(address: Address, access: Access) -> Connection:
     """A connection for any number of threads: each request in flight has its own socket."""
-    sockets = _Sockets(address, access.tls.context(address) if address.secure else None)
+    sockets = Sockets.open(address, access)
     return http_connection(address, access, as_coroutine(sockets.ask), as_coroutine(sockets.close))
 
 
 @dataclass(slots=True)
-class _Sockets:
+class Sockets:
     """Kept-alive connections to one server; as many are open as requests are in flight."""
 
     address: Address
     tls: ssl.SSLContext | None
     _idle: list[HTTPConnection] = field(default_factory=list)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    @classmethod
+    def open(cls, address: Address, access: Access) -> Sockets:
+        """No connection yet.
+
+        Raises:
+            FileError, TlsFailed: a TLS file is not what it should be.
+        """
+        return cls(address, access.tls.context(address) if address.secure else None)
 
     def ask(self, question: Question, deadline: Deadline) -> Answer:
         """One request and its whole answer.

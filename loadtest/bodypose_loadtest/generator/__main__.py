@@ -111,7 +111,7 @@ def main() -> None:
     setting = Setting.from_json(json.loads(sys.stdin.readline()))
     address = Address.parse(setting.url)
     bodies = [request_body(address, Path(image).read_bytes()) for image in setting.images]
-    sender = open_sender(address, setting.timeout_s, setting.connections)
+    sender = open_sender(address, setting.access, setting.timeout_s, setting.connections)
     generator = Generator(sender, bodies, setting.weights)
     gc.collect()
     gc.freeze()  # looking through all that was imported took 30 ms, amid a measurement

@@ -10,24 +10,24 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from http.client import HTTPException
-from typing import Any, Protocol
+from typing import Protocol
 
 import grpc
 from geventhttpclient import HTTPClient
 from grpc.experimental import gevent as grpc_gevent
 
+from bodypose_client.wire.access import Access
 from bodypose_client.wire.address import Address
 from bodypose_client.wire.address import Protocol as Wire
 from bodypose_client.wire.connection import Model, server_error
+from bodypose_client.wire.grpc_channels import open_channel
 from bodypose_client.wire.http_messages import error_text, model_path
-from bodypose_loadtest.errors import EncryptedAddress
 
 from .bodies import Body
 
 grpc_gevent.init_gevent()
 
 _INFER = "/inference.GRPCInferenceService/ModelInfer"
-_LARGEST_MESSAGE = 2**31 - 1
 _NOBODY = "ServerUnavailable"
 _TOO_LATE = "ServerTimeout"
 
@@ -42,37 +42,29 @@ class Sender(Protocol):
     def close(self) -> None: ...
 
 
-def open_sender(address: Address, timeout_s: float, connections: int) -> Sender:
+def open_sender(address: Address, access: Access, timeout_s: float, connections: int) -> Sender:
     """Nothing is sent yet. `connections` is how many HTTP requests can be in flight at once.
 
     Raises:
-        EncryptedAddress: it is.
+        FileError, TlsFailed: a TLS file is not what it should be.
     """
-    if address.secure:
-        raise EncryptedAddress(str(address))
     if address.protocol is Wire.GRPC:
-        return GrpcSender(address, timeout_s)
-    return HttpSender(address, timeout_s, connections)
+        return GrpcSender(address, access, timeout_s)
+    return HttpSender(address, access, timeout_s, connections)
 
 
 class GrpcSender:
     """Serialised messages in and out: the generator spends no time on protobuf."""
 
-    def __init__(self, address: Address, timeout_s: float) -> None:
-        options: list[tuple[str, Any]] = [
-            ("grpc.max_send_message_length", _LARGEST_MESSAGE),
-            ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
-            ("grpc.use_local_subchannel_pool", 1),  # a connection of its own
-        ]
-        if address.is_loopback:
-            options.append(("grpc.enable_http_proxy", 0))
+    def __init__(self, address: Address, access: Access, timeout_s: float) -> None:
         self._address, self._timeout_s = address, timeout_s
-        self._channel = grpc.insecure_channel(address.netloc, options=options)
+        self._metadata = tuple(access.headers.items())
+        self._channel = open_channel(grpc, address, access)
         self._infer: Callable[..., bytes] = self._channel.unary_unary(_INFER)
 
     def send(self, body: Body) -> str:
         try:
-            self._infer(body.content, timeout=self._timeout_s)
+            self._infer(body.content, timeout=self._timeout_s, metadata=self._metadata)
         except grpc.RpcError as error:
             return self._kind(error.code().name, error.details() or "")
         return ""
@@ -90,8 +82,10 @@ class GrpcSender:
 class HttpSender:
     """Keep-alive connections, as many as requests in flight."""
 
-    def __init__(self, address: Address, timeout_s: float, connections: int) -> None:
-        self._address = address
+    def __init__(
+        self, address: Address, access: Access, timeout_s: float, connections: int
+    ) -> None:
+        self._address, self._headers = address, access.headers
         self._path = f"{model_path(Model(address.model, address.version))}/infer"
         self._client = HTTPClient(
             address.host,
@@ -99,11 +93,14 @@ class HttpSender:
             concurrency=connections,
             connection_timeout=timeout_s,
             network_timeout=timeout_s,
+            ssl=address.secure,
+            ssl_context_factory=lambda **_: access.tls.context(address),
         )
 
     def send(self, body: Body) -> str:
         try:
-            response = self._client.post(self._path, body.content, dict(body.headers))
+            headers = {**self._headers, **body.headers}
+            response = self._client.post(self._path, body.content, headers)
             answer = bytes(response.read())
         except TimeoutError:
             return _TOO_LATE

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from locust import User, constant, task
 
+from bodypose_client.wire.access import Access
 from bodypose_client.wire.address import DEFAULT_URLS, Address, Protocol
 from bodypose_loadtest.errors import PlanError
 from bodypose_loadtest.images import load_images
@@ -42,7 +43,7 @@ class PoseUser(User):
     def on_start(self) -> None:
         options = self.environment.parsed_options
         address = self._address()
-        self._sender = open_sender(address, _TIMEOUT_S, connections=1)
+        self._sender = open_sender(address, Access(), _TIMEOUT_S, connections=1)
         self._bodies = bodies_for(address, getattr(options, "images", ""))
         self._model = address.model
 

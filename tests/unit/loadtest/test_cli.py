@@ -1,9 +1,12 @@
 """What the command says and leaves behind, with the load test itself left out."""
 
+from pathlib import Path
+
 import pytest
 from typer.testing import CliRunner
 
 import bodypose_loadtest.run
+from bodypose_client.wire.access import Access, Tls
 from bodypose_loadtest.cli import FAILED, INVALID, app
 from bodypose_loadtest.report import Outcome
 
@@ -73,6 +76,8 @@ def test_a_regression_is_exit_code_3(run, report, tmp_path, summary):
         (("--scenario", "steady", "--slo", "fast"), "expected bounds such as"),
         (("--scenario", "steady", "--duration", "soon"), "expected 30s"),
         (("--scenario", "steady", "--url", "ftp://h"), "expected grpc://"),
+        (("--scenario", "steady", "--url", "grpc://h", "--ca-file", "a"), "expected grpcs://"),
+        (("--scenario", "steady", "--header", "a"), "expected NAME:VALUE"),
         (("--scenario", "storm"), "storm"),
     ],
 )
@@ -88,6 +93,18 @@ def test_the_url_says_the_protocol(run):
     _, plans = run("--scenario", "steady", "--url", "http://127.0.0.1:8000")
 
     assert plans[0].protocol == "http"
+
+
+def test_access_is_given_before_the_command_and_after_it(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("POSE_CLIENT_TOKEN", "secret")
+    given = ("--url", "grpcs://localhost", "--ca-file", "ca.pem", "--header", "a: b")
+
+    _, plans = run("--scenario", "steady", *given)
+    before = (*given, "run", "--scenario", "steady", "-o", str(tmp_path / "before"))
+    CliRunner().invoke(app, before)
+
+    access = Access(Tls(Path("ca.pem")), {"a": "b", "authorization": "Bearer secret"})
+    assert [(plan.url, plan.access) for plan in plans] == [("grpcs://localhost", access)] * 2
 
 
 @pytest.mark.parametrize("command", ["run", "result", "headroom"])

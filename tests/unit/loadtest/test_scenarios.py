@@ -1,6 +1,10 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from bodypose_client.wire.access import Access, Tls
 from bodypose_loadtest.arrivals import Phase, poisson_arrivals, users_at
 from bodypose_loadtest.errors import PlanError
 from bodypose_loadtest.orders import Loop, Setting, Work
@@ -75,7 +79,8 @@ def test_users_come_and_go_with_the_phases():
 
 def test_orders_survive_the_pipe():
     work = Work(Loop.OPEN, (Phase(1.5, 2.0),), 7.25, 3, "out.npy")
-    setting = Setting("grpc://h:1/m", ("a.jpg",), (1.0,), 3.0, 4)
+    access = Access(Tls(Path("ca.pem")), {"authorization": "Bearer secret"})
+    setting = Setting("grpcs://h:1/m", access, ("a.jpg",), (1.0,), 3.0, 4)
 
     assert Work.from_json(work.to_json()) == work
-    assert Setting.from_json(setting.to_json()) == setting
+    assert Setting.from_json(json.loads(json.dumps(setting.to_json()))) == setting

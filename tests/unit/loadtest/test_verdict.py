@@ -1,7 +1,9 @@
 import json
+from pathlib import Path
 
 import pytest
 
+from bodypose_client.wire.access import Access, Tls
 from bodypose_loadtest.comparison import check_same_settings, compare, read_report
 from bodypose_loadtest.errors import PlanError, ReportError
 from bodypose_loadtest.knee import knee_is_settled, knee_of
@@ -9,6 +11,7 @@ from bodypose_loadtest.orders import Loop
 from bodypose_loadtest.plan import LoadTestPlan
 from bodypose_loadtest.scenarios import Load, Scenario
 from bodypose_loadtest.slo import Slo
+from pose_runtime.errors import PoseError
 
 
 def test_bounds_are_read_in_our_units():
@@ -113,12 +116,15 @@ def test_reports_of_other_settings_do_not_compare(report):
     ("changes", "problem"),
     [
         ({"duration_s": 0}, "duration: expected more than 0 s"),
-        ({"url": "https://h"}, "url: expected grpc:// or http://, got https://h"),
+        (
+            {"url": "http://h", "access": Access(Tls(Path("ca.pem")))},
+            "expected https:// with TLS files, got http://",
+        ),
     ],
 )
 def test_a_plan_that_cannot_work_is_refused_before_anything_starts(changes, problem):
     load = Load.parse(Scenario.STEADY, None, None)
-    with pytest.raises(PlanError, match=problem):
+    with pytest.raises(PoseError, match=problem):
         LoadTestPlan(Scenario.STEADY, load, **changes)
 
 
