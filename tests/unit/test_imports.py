@@ -32,29 +32,29 @@ MAY_IMPORT_PACKAGES = {
     "pose_runtime.openvino_network": "openvino",
     "pose_runtime.cuda_network": "numpy torch",
     "pose_runtime.onnx_in_torch": "numpy onnx torch",
-    "pose_runtime.letterbox_in_torch": "numpy torch",
+    "pose_runtime.letterbox_in_torch": "torch",
     "pose_runtime.card_pixels": "numpy torch",
     "bodypose_client": "bodypose_client pose_runtime numpy aiohttp cv2 grpc google pycocotools rich"
-    " simplejpeg skimage supervision tritonclient typer",
+    " simplejpeg supervision tritonclient typer",
     "bodypose_client.commands.evaluate": "bodypose_client bodypose_tools pose_runtime typer",
     "bodypose_client.video.files": "bodypose_client numpy av cv2 pose_runtime",
     "bodypose_loadtest": "bodypose_loadtest bodypose_client pose_runtime numpy cv2 google"
     " matplotlib psutil tritonclient typer grpc",
     "bodypose_loadtest.result": "bodypose_loadtest bodypose_client bodypose_tools",
     "bodypose_loadtest.generator": "bodypose_loadtest bodypose_client numpy gevent geventhttpclient"
-    " grpc locust tritonclient pose_runtime",
+    " grpc locust tritonclient",
     "bodypose_loadtest.locustfile": "bodypose_loadtest gevent locust",
     "bodypose_tools": "bodypose_tools bodypose_client pose_runtime numpy cv2 google h5py jax keras"
-    " matplotlib onnx onnxruntime openvino pycocotools pydantic rich simplejpeg skimage tensorflow"
-    " tensorrt tf2onnx tritonclient typer yaml",
-    "bodypose_tools.server": "bodypose_tools bodypose_client pose_runtime numpy cv2 grpc skimage"
-    " tritonclient typer",
+    " matplotlib onnx onnxruntime openvino pydantic rich simplejpeg skimage tensorflow tf2onnx"
+    " tritonclient typer yaml",
+    "bodypose_tools.server": "bodypose_tools bodypose_client pose_runtime numpy grpc tritonclient"
+    " typer",
     "bodypose_tools.bulk": "bodypose_tools bodypose_client pose_runtime numpy pyarrow ray typer",
-    "bodypose_tools.pages": "bodypose_tools bodypose_loadtest pose_runtime rich typer",
-    "bodypose_tools.benchmark": "bodypose_tools bodypose_client pose_runtime numpy cv2 grpc keras"
-    " onnx onnxruntime openvino matplotlib psutil simplejpeg skimage tritonclient typer google"
-    " tensorflow tf2onnx torch",
-    "bodypose_tools.benchmark.quantiser_runs": "modelopt nncf numpy onnx onnxruntime openvino",
+    "bodypose_tools.pages": "bodypose_tools bodypose_client bodypose_loadtest pose_runtime rich"
+    " typer",
+    "bodypose_tools.benchmark": "bodypose_tools bodypose_client pose_runtime numpy cv2 grpc onnx"
+    " openvino psutil simplejpeg tritonclient typer google tensorflow tf2onnx torch",
+    "bodypose_tools.benchmark.quantiser_runs": "modelopt nncf numpy onnxruntime openvino",
 }
 
 # Room of tools -> the rooms of tools that it may import: only ones further down.
@@ -63,7 +63,7 @@ MAY_IMPORT = {
     "experiments": "files results networks graphs data runtimes evaluation training export pruning",
     "benchmark": "files results networks graphs data pretrained runtimes evaluation"
     " quantisation export repository server",
-    "soak": "files results runtimes repository server",
+    "soak": "results repository server",
     "deploying": "files repository server",
     "server": "files runtimes repository",
     "repository": "files graphs engines runtimes",
@@ -87,14 +87,13 @@ MAY_IMPORT = {
 # What the rooms of tools take from the client; scoring, progress and files are free for all.
 OF_CLIENT = {
     "adoption": "pictures",
-    "experiments": "",
-    "benchmark": "",
+    "pages": "commands",
     "soak": "errors pose_client wire",
     "server": "formats image_bytes pictures pose_client",
     "files": "errors",
     "repository": "errors",
     "training": "pictures",
-    "evaluation": "errors formats pictures",
+    "evaluation": "formats pictures",
     "bulk": "errors formats image_bytes in_flight pose_client wire",
     "runtimes": "errors in_flight",
 }
