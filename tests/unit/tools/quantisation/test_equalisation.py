@@ -147,3 +147,100 @@ def test_what_a_sigmoid_or_a_product_with_a_tensor_reads_is_not_scaled():
     for tensor in ("a_out", "b_out", "head_out"):
         (before,), (after,) = (activations(m, [tensor])(IMAGES[0]) for m in (model, even))
         assert np.allclose(before, after, rtol=1e-4, atol=1e-4)
+
+
+def stored_as(tiny: Tiny, name: str, values) -> None:
+    next(t for t in tiny.stored if t.name == name).CopyFrom(
+        numpy_helper.from_array(np.asarray(values, np.float32), name)
+    )
+
+
+def divisors(ranges, share=1.0, read_by=None, kernel=1, group=1):
+    """By what the 16 channels between two convolutions are divided, from their ranges."""
+    tiny = Tiny()
+    x = tiny.op("Relu", "a_relu", tiny.conv("a", tiny.stem(), (16, 16)))
+    x = tiny.conv("b", x, (16, 16), kernel=kernel, group=group)
+    tiny.conv("head", x, (16, 19))
+    if read_by is not None:
+        weights = np.zeros((16, 16, 1, 1))
+        weights[3, :, 0, 0] = read_by
+        stored_as(tiny, "b_w", -weights)
+    stored_as(tiny, "a_b", np.ones(16))
+    model = prepare(tiny.model("head_out"))
+    even = equalise(model, {"a_relu_out": np.float32(ranges)}, share)
+    graph = OnnxGraph(even)
+    names = {name for node in graph.nodes for name in node.input}
+    if "a_equalised_bias" not in names:
+        return np.ones(16).tolist()
+    return (1 / graph.constant("a_equalised_bias")).tolist()
+
+
+ALIKE = [8.0] * 12
+
+
+def test_a_channel_is_divided_by_its_share_of_the_largest_range():
+    found = divisors([*ALIKE, 4, 1.1, 8 * 2.0**-10, 8 * 2.0**-14])
+    assert found == [1] * 12 + [0.5, 0.125, 2.0**-10, 2.0**-10]
+
+
+def test_factors_are_rounded_in_octaves():
+    found = divisors([*ALIKE, 8 * 2**-0.4, 8 * 2**-0.6, 8, 8])
+    assert found == [1] * 12 + [1, 0.5, 1, 1]
+
+
+def test_ranges_that_are_alike_or_zero_change_nothing():
+    assert divisors([8.0] * 16) == [1] * 16
+    assert divisors([0.0] * 16) == [1] * 16
+
+
+def test_a_part_of_the_range_stays_where_large_weights_read_it():
+    """Three quarters of a range move; a weight of 16 holds 16 ** 0.25 = 2 of it back."""
+    read_by = [1.0] * 12 + [1, 16, 1, 1]
+    ranges = [16.0] * 12 + [1, 1, 16, 16]
+    # made: 8 for the large, 1, and 0.5 where 16 reads it; the largest of range / made is 2.
+    found = divisors(ranges, 0.75, read_by)
+    assert found == [1] * 12 + [0.125, 0.0625, 1, 1]
+
+
+def test_depthwise_readers_trade_nothing():
+    ranges = [16.0] * 12 + [1, 4, 16, 16]
+    found = divisors(ranges, 0.75, kernel=3, group=16)
+    assert found == [1] * 12 + [0.0625, 0.25, 1, 1]
+
+
+def test_a_channel_that_meets_channels_which_stay_reaches_as_far_as_they_do():
+    """In a concatenation with the graph's output, which may not be scaled and reaches 4."""
+    tiny = Tiny()
+    a = tiny.conv("a", tiny.stem(), (16, 16))
+    b = tiny.conv("b", "stem_out", (16, 16))
+    tiny.conv("head", tiny.op("Concat", "both", a, b, axis=1), (32, 19))
+    stored_as(tiny, "a_b", np.ones(16))
+    model = prepare(tiny.model("head_out", "b_out"))
+    ranges = {"a_out": np.full(16, 16, np.float32), "b_out": np.full(16, 4, np.float32)}
+    even = equalise(model, ranges, 1.0)
+    assert (1 / OnnxGraph(even).constant("a_equalised_bias")).tolist() == [4] * 16
+    assert run(model)[0] == pytest.approx(run(even)[0], rel=1e-4, abs=1e-4)
+
+
+def test_the_range_of_a_channel_is_its_largest_value_of_all_images():
+    def activations_of(image):
+        return [np.float32([[[[1, -2]], [[3, 0]]]]) * float(image), np.float32([[-4, 5]]) / image]
+
+    found = channel_ranges(["field", "vector"], activations_of, [1.0, 2.0, 0.5])
+
+    assert found["field"].tolist() == [4, 6]
+    assert found["vector"].tolist() == [8, 10]
+
+
+def test_transposed_and_uneven_convolutions_are_followed_along_the_right_axes():
+    tiny = Tiny()
+    x = tiny.op("Relu", "a_relu", tiny.conv("a", tiny.stem(), (16, 8)))
+    tiny.conv("head", tiny.conv("b", x, (8, 4)), (4, 19))
+    graph = OnnxGraph(prepare(tiny.model("head_out")))
+    channels = channels_of(graph)
+    sizes = {name: len(channels.of[name]) for name in ("stem_out", "a_out", "b_out", "head_out")}
+    assert sizes == {"stem_out": 16, "a_out": 8, "b_out": 4, "head_out": 19}
+    assert channels.of["a_relu_out"].tolist() == channels.of["a_out"].tolist()
+    assert set(channels.of["head_out"].tolist()) == channels.fixed
+    model, even = equalised(tiny, "head_out")
+    assert run(model)[0] == pytest.approx(run(even)[0], rel=1e-4, abs=1e-4)

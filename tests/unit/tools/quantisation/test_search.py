@@ -9,10 +9,12 @@ from typer.testing import CliRunner
 
 from bodypose_tools.cli import app
 from bodypose_tools.files.shipped import SHIPPED_MODEL
+from bodypose_tools.quantisation import search
 from bodypose_tools.quantisation.calibration import CalibrationError, scales_of
 from bodypose_tools.quantisation.gate import AccuracyGateError, Verdict
 from bodypose_tools.quantisation.placement import place, prepare
 from bodypose_tools.quantisation.search import (
+    Quantised,
     activations,
     equalised,
     input_means,
@@ -182,3 +184,82 @@ def test_calibration_needs_images(tmp_path):
     result = export(tmp_path / "model.onnx", "--batches", "1")
     assert isinstance(result.exception, CalibrationError)
     assert "tools sample-calibration-images" in " ".join(str(result.exception).split())
+
+
+def searched(needed: int, layers: int):
+    """How many layers were in float at each attempt, when so many must be, and what was found."""
+    tried = []
+
+    def attempt(first):
+        tried.append(len(first))
+        return Quantised(None, 0, tuple(first), 0.0, (Verdict("x", 0, 0, len(first) >= needed),))
+
+    order = [f"layer_{number}" for number in range(layers)]
+    found = search._fewest_moved(attempt, order)
+    return tried, found and (found[0].float_layers, found[1])
+
+
+@pytest.mark.parametrize(
+    ("needed", "tried"),
+    [(1, [1]), (2, [1, 2]), (3, [1, 2, 4, 3]), (5, [1, 2, 4, 8, 6, 5]), (9, [1, 2, 4, 8, 10, 9])],
+)
+def test_layers_are_doubled_and_then_halved_in(needed, tried):
+    names = tuple(f"layer_{number}" for number in range(needed))
+    assert searched(needed, 10) == (tried, (names, list(names)))
+
+
+def test_when_no_number_of_layers_is_enough_nothing_is_found():
+    assert searched(11, 10) == ([1, 2, 4, 8, 10], None)
+    assert searched(2, 1) == ([1], None)
+
+
+def test_the_most_costly_layers_are_tried_in_int8_again():
+    tried = []
+
+    def attempt(first):
+        tried.append(list(first))
+        kept = Verdict("x", 0, 0, "c" in first)
+        return Quantised(None, 0, tuple(first), 0.0, (kept,))
+
+    work = {"a": 1, "b": 5, "c": 9}
+    made = search._fewer_moved(attempt, None, ["a", "b", "c"], work)
+
+    assert tried == [["a", "b"], ["a", "c"], ["c"]]
+    assert made.float_layers == ("c",)
+    many = {f"layer_{number:02}": number for number in range(12)}
+    tried.clear()
+    search._fewer_moved(attempt, None, list(many), many)
+    assert [sorted(set(many) - set(each)) for each in tried] == [
+        [f"layer_{number:02}"] for number in range(11, 3, -1)
+    ]
+
+
+@pytest.mark.parametrize(
+    ("layers", "seconds", "graphs", "minutes"),
+    [(3, 1.0, 7, 1), (7, 8.0, 13, 2), (8, 64.0, 16, 19), (100, 60.0, 22, 41), (1, 60.0, 3, 4)],
+)
+def test_the_plan_counts_graphs_and_minutes(layers, seconds, graphs, minutes):
+    """A layer alone takes 12 images where a gate takes 64."""
+    assert search._plan(layers, seconds) == (
+        f"the search runs {layers} layers alone in INT8 and then up to {graphs} graphs: about"
+        f" {minutes} min"
+    )
+
+
+def test_64_images_are_the_most_that_a_gate_runs():
+    made = [np.full((2, 2, 3), number, np.uint8) for number in range(70)]
+    assert search.gate_images(lambda: iter(made[:5])).shape == (5, 2, 2, 3)
+    assert search.gate_images(lambda: iter(made))[:, 0, 0, 0].tolist() == list(range(64))
+
+
+def test_a_layers_loss_is_told_largest_first(fragile):
+    losses = layer_sensitivity(*fragile, error_of(fragile[0]))
+    assert list(losses.values()) == sorted(losses.values(), reverse=True)
+    without = layer_sensitivity(*fragile, error_of(fragile[0]), ["b"])
+    assert set(without) == {"a", "c"}
+
+
+def test_an_output_of_the_graph_is_observed_once(fragile):
+    model = fragile[0]
+    head, a = activations(model, ["head_out", "a_out"])(IMAGES[0])
+    assert (head.shape[1], a.shape[1]) == (19, 16)
