@@ -1,12 +1,13 @@
 """A model starts from the files that were built, or says which one is not."""
 
+import os
 import py_compile
 from pathlib import Path
 
 import pytest
 
 from pose_runtime.errors import SpecError
-from pose_runtime.integrity import MANIFEST, check_files, write_manifest
+from pose_runtime.integrity import MANIFEST, changes, check_files, listing, write_manifest
 
 
 @pytest.fixture
@@ -86,3 +87,77 @@ def test_a_missing_list_is_refused(folder):
 
     with pytest.raises(SpecError, match=r"manifest\.json: expected the list"):
         check_files(folder)
+
+
+@pytest.mark.parametrize(
+    ("mode", "is_refused"),
+    [
+        (py_compile.PycInvalidationMode.TIMESTAMP, False),
+        (py_compile.PycInvalidationMode.CHECKED_HASH, False),
+        (py_compile.PycInvalidationMode.UNCHECKED_HASH, True),
+    ],
+)
+def test_a_cache_that_python_would_believe_unseen_is_refused(folder, mode, is_refused):
+    source = folder / "pose_runtime" / "spec.py"
+    py_compile.compile(str(source), doraise=True, invalidation_mode=mode)
+    if is_refused:
+        with pytest.raises(SpecError, match=r"__pycache__/spec\..*\.pyc does not belong there"):
+            check_files(folder)
+    else:
+        check_files(folder)
+
+
+def test_a_cache_of_other_code_is_refused(folder):
+    source = folder / "pose_runtime" / "spec.py"
+    source.write_text("joints = 19\n")
+    py_compile.compile(str(source), doraise=True)
+    source.write_text("joints = 18\n")
+    with pytest.raises(SpecError, match=r"spec\..*\.pyc does not belong there"):
+        check_files(folder)
+
+
+def test_caches_lie_beside_a_listed_source(folder):
+    (folder / "model.py").write_text("x = 1\n")
+    write_manifest(folder)
+    cache = Path(py_compile.compile(str(folder / "model.py"), doraise=True))
+    check_files(folder)
+    (folder / "model.py").unlink()
+    assert changes(folder, {"model.onnx": "0"}) == {
+        "manifest.json": "does not belong there",
+        "model.onnx": "changed after the build",
+        "pose_runtime/spec.py": "does not belong there",
+        cache.relative_to(folder).as_posix(): "does not belong there",
+    }
+
+
+def test_links_and_empty_folders_and_pipes_are_named(folder):
+    (folder / "empty").mkdir()
+    (folder / "link.py").symlink_to(folder / "model.onnx")
+    os.mkfifo(folder / "pipe")
+    listed = listing(folder, besides=MANIFEST)
+    assert list(listed) == ["model.onnx", "pose_runtime/spec.py"]
+    assert changes(folder, listed, besides=MANIFEST) == {
+        "empty": "is an empty folder and does not belong there",
+        "link.py": "is a link and does not belong there",
+        "pipe": "is no file and does not belong there",
+    }
+    assert changes(folder, listed | {"empty/file": "0"}, besides=MANIFEST)["empty/file"] == (
+        "is missing"
+    )
+    assert "empty" not in changes(folder, listed | {"empty/file": "0"}, besides=MANIFEST)
+
+
+def test_beside_its_versions_a_model_has_its_config_and_warm_up(tmp_path):
+    version = tmp_path / "1"
+    version.mkdir()
+    (version / "model.py").write_text("")
+    write_manifest(version)
+    (tmp_path / "helper.py").write_text("")
+    check_files(version)  # no model of Triton's
+    (tmp_path / "config.pbtxt").write_text("")
+    (tmp_path / "warmup").mkdir()
+    (tmp_path / "22").mkdir()
+    with pytest.raises(SpecError, match=r"helper\.py does not belong there; run `tools build"):
+        check_files(version)
+    (tmp_path / "helper.py").unlink()
+    check_files(version)

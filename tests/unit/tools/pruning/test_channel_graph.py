@@ -12,6 +12,7 @@ from keras import layers
 from bodypose_tools.pruning.channel_graph import (
     ChannelGraph,
     UnknownLayerError,
+    count_macs,
     rebuild,
     trace_channels,
 )
@@ -172,3 +173,81 @@ def test_a_layer_of_the_users_own_is_refused_by_name_even_when_it_is_a_convoluti
     x = GatedConv2D(4, 1, name="own")(images)
     with pytest.raises(UnknownLayerError, match=r"^own: .*got GatedConv2D"):
         trace_channels(keras.Model(images, layers.Conv2D(2, 1)(x)), HW)
+
+
+def every_kind() -> keras.Model:
+    """Of images of any size: strided, depthwise, transposed and pointwise convolutions."""
+    images = keras.Input((None, None, 3), dtype="uint8", name="pixels")
+    x = layers.Rescaling(1 / 256)(images)
+    x = layers.Conv2D(8, 3, strides=2, padding="same", use_bias=False, name="strided")(x)
+    x = layers.BatchNormalization(name="norm")(x)
+    x = layers.DepthwiseConv2D(3, depth_multiplier=2, padding="same", name="deep")(x)
+    x = layers.Conv2DTranspose(5, 2, strides=2, name="up")(x)
+    return keras.Model(images, layers.Conv2D(4, 1, name="out")(x))
+
+
+# Of images of 32 x 48 pixels: 16 x 24 cells between the first and the transposed convolution.
+MACS = 384 * (9 * 3 * 8 + 9 * 16 + 4 * 16 * 5) + 1536 * 5 * 4
+
+
+def test_multiplications_and_parameters_are_those_of_the_kernels():
+    model = every_kind()
+    graph = trace_channels(model, (32, 48))
+    assert graph.num_channels == 3 + 8 + 5 + 4
+    assert graph.count_macs(graph.keep_all()) == MACS == count_macs(model, (32, 48))
+    assert graph.count_params(graph.keep_all()) == model.count_params()
+    assert [layer.name for layer in graph.producers] == ["strided", "up", "out"]
+    assert graph.protected.sum() == 3 + 4  # pixels and the output
+
+
+def test_a_channel_that_leaves_takes_its_part_of_every_kernel():
+    graph = trace_channels(every_kind(), (32, 48))
+    keep = graph.keep_all()
+    keep[graph.weighted["strided"].outputs[[1, 6]]] = False
+    keep[graph.weighted["up"].outputs[2]] = False
+    macs = 384 * (9 * 3 * 6 + 9 * 12 + 4 * 12 * 4) + 1536 * 4 * 4
+    params = 9 * 3 * 6 + 4 * 6 + (9 * 12 + 12) + (4 * 12 * 4 + 4) + (4 * 4 + 4)
+    assert (graph.count_macs(keep), graph.count_params(keep)) == (macs, params)
+    pruned = rebuild(every_kind(), graph, keep)
+    assert pruned.count_params() == params
+    assert [pruned.get_layer(name).filters for name in ("strided", "up", "out")] == [6, 4, 4]
+
+
+def test_what_no_rule_can_cut_is_protected():
+    """Groups, a factor for each channel, and one channel that scales all of another tensor."""
+    images = keras.Input((None, None, 3), dtype="uint8", name="pixels")
+    x = layers.Rescaling(1 / 256)(images)
+    grouped = layers.Conv2D(8, 1, name="grouped_from")(x)
+    grouped = layers.Conv2D(8, 1, groups=2, name="grouped")(grouped)
+    scaled = layers.Conv2D(4, 1, name="scaled_from")(x)
+    scaled = layers.Rescaling([1.0, 2.0, 3.0, 4.0], name="scaled")(scaled)
+    wide = layers.Conv2D(6, 1, name="wide")(x)
+    both = layers.Multiply()([layers.Conv2D(1, 1, name="one")(x), wide])
+    parts = [layers.Conv2D(2, 1, name=f"out{n}")(y) for n, y in enumerate((grouped, scaled, both))]
+    graph = trace_channels(keras.Model(images, parts), (32, 48))
+
+    stays = {
+        name: graph.protected[layer.outputs].tolist() for name, layer in graph.weighted.items()
+    }
+    assert stays["grouped_from"] == stays["grouped"] == [True] * 8
+    assert stays["scaled_from"] == [True] * 4
+    assert stays["one"] == [True]
+    assert stays["wide"] == [False] * 6
+    assert graph.num_channels == 3 + 8 + 8 + 4 + 6 + 1 + 3 * 2
+
+
+def test_layers_that_are_added_or_shared_have_the_same_channels():
+    images = keras.Input((None, None, 3), dtype="uint8", name="pixels")
+    x = layers.Rescaling(1 / 256)(images)
+    a, b, c = (layers.Conv2D(4, 1, name=name)(x) for name in "abc")
+    shared = layers.Conv2D(5, 1, name="shared")
+    added = layers.Add()([a, b])
+    first, second = shared(added), shared(c)
+    joined = layers.Concatenate()([first, layers.Conv2D(2, 1, name="d")(second)])
+    graph = trace_channels(keras.Model(images, layers.Conv2D(1, 1, name="out")(joined)), (32, 48))
+
+    of = {name: layer.outputs.tolist() for name, layer in graph.weighted.items()}
+    assert of["a"] == of["b"] == of["c"] == graph.weighted["shared"].inputs.tolist()
+    assert graph.weighted["out"].inputs.tolist() == of["shared"] + of["d"]
+    assert [call.layer for call in graph.calls].count("shared") == 2
+    assert graph.num_channels == 3 + 4 + 5 + 2 + 1

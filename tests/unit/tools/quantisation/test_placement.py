@@ -103,6 +103,12 @@ def test_weights_that_are_stored_as_float16_are_constants():
         ((8, 19), {}, True),  # 8 fills a vector, and the other side is wide
         ((8, 8), {}, False),
         ((7, 19), {}, False),
+        ((8, 16), {}, True),
+        ((8, 15), {}, False),
+        ((15, 16), {}, True),
+        ((15, 17), {}, False),
+        ((12, 20), {}, False),
+        ((15, 15), {"kernel": 3, "group": 15}, False),
         ((16, 16), {"kernel": 3, "group": 16}, True),
         ((8, 8), {"kernel": 3, "group": 8}, False),
     ],
