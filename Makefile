@@ -10,7 +10,7 @@ OUT ?= build/demo.png
 BENCH ?=
 # For `make results`: a name of its list.
 PAGE ?=
-# For `make mutants`: --count, --seed, --jobs, --out.
+# For `make mutants`: --count, --seed, --jobs, --only, --out.
 MUTANTS ?= --count 500 --seed 1 --jobs 2
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

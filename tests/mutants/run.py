@@ -81,8 +81,9 @@ def main() -> int:
         ProcessPoolExecutor(options.jobs, get_context("fork"), _enter_a_copy, (folder,)) as pool,
     ):
         tests = {file: tests_of(file) for file in sorted({m.file for m in chosen})}
-        limits = dict(pool.map(_limit, tests.items()))
-        judged = list(pool.map(_judge, chosen, [limits[m.file] for m in chosen]))
+        kinds = list(dict.fromkeys(tests.values()))
+        limits = dict(zip(kinds, pool.map(_limit, kinds), strict=True))
+        judged = list(pool.map(_judge, chosen, [limits[tests[m.file]] for m in chosen]))
     counts = Counter(outcome for outcome, _ in judged)
     noticed = (counts["noticed"] + counts["too slow"]) / max(len(judged) - counts["equivalent"], 1)
     measured = {
@@ -105,7 +106,7 @@ def main() -> int:
     return 0 if passed else 1
 
 
-def tests_of(file: str) -> list[str]:
+def tests_of(file: str) -> tuple[str, ...]:
     """The files of tests that are a module's own, below the checkout."""
     path = ROOT / file
     package, folder = next((p, f) for p, f in PLACES.items() if path.is_relative_to(f))
@@ -114,7 +115,9 @@ def tests_of(file: str) -> list[str]:
     told = [TESTS / tests for name, tests in lines() if name == module]
     more = [own.parent / name for name in MORE.get(module, "").split()]
     found = [each for each in dict.fromkeys([own, *told, *more]) if each.is_file()]
-    return [each.relative_to(ROOT).as_posix() for each in found]
+    if not found:
+        raise SystemExit(f"{file}: expected tests of its own, got none; see test_places.py")
+    return tuple(each.relative_to(ROOT).as_posix() for each in found)
 
 
 def _enter_a_copy(folder: str) -> None:
@@ -128,18 +131,15 @@ def _enter_a_copy(folder: str) -> None:
     os.chdir(copy)
 
 
-def _limit(file_and_tests: tuple[str, list[str]]) -> tuple[str, float]:
-    """Seconds that a file's tests may take; they pass as the code is, or nothing counts."""
-    file, tests = file_and_tests
-    if not tests:
-        raise SystemExit(f"{file}: expected tests of its own, got none; see test_places.py")
+def _limit(tests: Sequence[str]) -> float:
+    """Seconds that tests may take; they pass as the code is, or nothing counts."""
     started = time.monotonic()
     code, words = _run(tests, None)
     if code:
-        raise SystemExit(f"{file}: expected its tests to pass, got:\n{words[-2000:]}")
+        raise SystemExit(f"{' '.join(tests)}: expected to pass, got:\n{words[-2000:]}")
     took = time.monotonic() - started
-    _say(f"{took:.1f} s: {file}")
-    return file, max(LEAST_S, SLOWER * took)
+    _say(f"{took:.1f} s: {' '.join(tests)}")
+    return max(LEAST_S, SLOWER * took)
 
 
 def _judge(mutant: Mutant, limit_s: float) -> tuple[str, dict[str, Any]]:

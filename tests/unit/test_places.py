@@ -18,7 +18,6 @@ NEEDS_NO_TESTS = ("settings", "__init__")
 ELSEWHERE: Mapping[str, Mapping[str, str]] = {
     "pose_runtime": {
         "integration/test_server.py": "openvino_network",  # in the server's own processes
-        "unit/pose_runtime/test_card_pixels.py": "letterbox_in_torch",
         "unit/pose_runtime/test_door.py": "metrics",
         "unit/pose_runtime/test_grouping.py": "joining",
         "unit/pose_runtime/test_images.py": "orientation",

@@ -185,6 +185,7 @@ def test_a_full_server_notices_lost_images_when_it_is_asked(models, wait):
 
 
 def test_no_limit_is_larger_than_the_table():
+    assert check_limit(1) == 1
     assert check_limit(MOST_PLACES // 2) == MOST_PLACES // 2
     for limit in (0, -1, MOST_PLACES // 2 + 1):
         with pytest.raises(SpecError, match="max_images_under_way: expected 1 to 2048, got"):
@@ -302,3 +303,26 @@ def test_places_that_nobody_has_are_not_claimed(models):
     assert not last.claim([])
     assert not last.claim([0, name + MOST_PLACES])
     assert last.claim([name, 0])
+
+
+def test_names_have_48_bits_that_nobody_can_guess(models):
+    first, _ = models
+    secrets = [name // MOST_PLACES for name in first.take(200, limit=200)]
+    assert all(secret % 2 for secret in secrets)
+    assert 2**47 < max(secrets) < 2**48
+    assert len(set(secrets)) == 200
+
+
+def test_it_is_known_when_an_image_was_preprocessed(models, wait):
+    """Not when it went on from a later step: its turn comes in the order of the first."""
+    first, last = models
+    names = first.take(2, limit=4)
+    slots = [name % MOST_PLACES for name in names]
+    wait(S)
+    first.pass_on(names[:1])
+    wait(S)
+    last.claim(names[:1])
+    last.pass_on(names[:1])
+    passed, changed = first._table[1], first._table[2]
+    assert passed[slots].tolist() == [101 * S, 100 * S]
+    assert changed[slots].tolist() == [102 * S, 100 * S]
