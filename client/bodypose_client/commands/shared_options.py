@@ -9,6 +9,8 @@ from typing import Any, get_args, get_origin
 
 from typer.core import TyperCommand, TyperGroup
 
+from bodypose_client.files.outputs import refuse_inputs_as_outputs
+
 _PANEL = "Of every command"
 _WIDEST_CHOICES = 20  # columns of `a|b|c` in a page of 80
 
@@ -29,7 +31,12 @@ class Group(_Readable, TyperGroup):
 
 
 class PlainCommand(_Readable, TyperCommand):
-    """A command that takes its own options only."""
+    """A command that takes its own options only, and writes over nothing that it reads."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        left = super().parse_args(ctx, args)
+        refuse_inputs_as_outputs(ctx.meta, ctx.params)
+        return left
 
 
 class Command(PlainCommand):

@@ -82,7 +82,7 @@ def video(
     require("av", "cv2")
     from bodypose_client.video.files import open_source
 
-    _check_outputs(source, output, jsonl)
+    _check_outputs(output, jsonl)
     with (
         open_source(source) as opened,
         open_client(ctx, timeout) as client,
@@ -186,7 +186,7 @@ def _open_lines(path: Path) -> Iterator[TextIO]:
         yield file
 
 
-def _check_outputs(source: str, output: Path | None, jsonl: Path | None) -> None:
+def _check_outputs(output: Path | None, jsonl: Path | None) -> None:
     from bodypose_client.video.files import SUFFIXES
 
     if not output and not jsonl:
@@ -196,9 +196,6 @@ def _check_outputs(source: str, output: Path | None, jsonl: Path | None) -> None
             f"expected a name that ends in {', '.join(SUFFIXES)}, got {output}",
             param_hint="--output",
         )
-    for path in filter(None, (output, jsonl)):
-        if path.resolve() == Path(source).resolve():
-            raise typer.BadParameter(f"expected another place than the video itself, got {path}")
 
 
 @dataclass(slots=True)

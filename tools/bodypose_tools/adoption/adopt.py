@@ -26,8 +26,8 @@ from pose_runtime.errors import first_line
 from pose_runtime.spec import PipelineSpec
 
 from .channels import ChannelReport, channel_report
-from .fields_graph import OURS, fields_graph
-from .foreign_graph import AdoptionError, ForeignNetwork, stride_of
+from .fields_graph import fields_graph
+from .foreign_graph import OURS, AdoptionError, ForeignNetwork, stride_of
 from .sampling import fields_on
 from .settings import Convention
 

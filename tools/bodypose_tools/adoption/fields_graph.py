@@ -10,11 +10,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bodypose_tools.graphs.node_names import BATCH
 
-from .foreign_graph import AdoptionError, FieldsOutput, ForeignNetwork, NetworkInput
+from .foreign_graph import OURS, AdoptionError, FieldsOutput, ForeignNetwork, NetworkInput
 from .settings import Colours, Convention, Layout
 
-OURS: Final = "adopted/"  # begins names that no foreign graph has
-_MIN_IR = 8
+_MIN_IR: Final = 8
 
 
 def fields_graph(network: ForeignNetwork, convention: Convention) -> onnx.ModelProto:

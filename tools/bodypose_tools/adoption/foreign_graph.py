@@ -6,7 +6,7 @@ the shapes fit two ways, the error names the option that decides.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper
 
 from bodypose_tools.graphs.constants import constants_as_initializers
+from bodypose_tools.graphs.contract import tensors_in
 from bodypose_tools.graphs.index import OPSET, opset_of
 from bodypose_tools.runtimes.cpu import onnx_session
 from pose_runtime.errors import PoseError, first_line
@@ -27,6 +28,8 @@ from .settings import Background, Convention, Direction, FieldOrder, Layout
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 _CHANNELS_AT = {Layout.NCHW: 1, Layout.NHWC: 3}
 _SIDE = 8  # pixels that sides of the input are multiples of
+OURS = "adopted/"  # begins names of what we add
+_MAX_BYTES = 2**31  # of a graph and the weights beside it; VGG19 has 80 MB
 
 
 class AdoptionError(PoseError):
@@ -99,10 +102,10 @@ def open_network(path: Path, convention: Convention, skeleton: Skeleton) -> Fore
         ("--joint-channels", joints, joint_count),
         ("--field-channels", limbs, field_count),
     ):
-        if channels is not None and len(channels) != count:
+        if channels is not None and not len(channels) == len({*channels}) == count:
             raise AdoptionError(
-                f"{option}: expected {count} numbers for the skeleton {skeleton.name}, got"
-                f" {len(channels)}"
+                f"{option}: expected {count} different numbers for the skeleton {skeleton.name},"
+                f" got {len(channels)}, of which {len({*channels})} differ"
             )
     outputs = {
         "heatmaps": shapes.output(
@@ -153,10 +156,19 @@ def _load(path: Path) -> onnx.ModelProto:
     if not path.is_file():
         raise AdoptionError(f"{path}: expected an ONNX file, got nothing there")
     try:
+        _refuse_large(path)
         model = onnx.load(path)
         onnx.checker.check_model(model)
-    except (DecodeError, onnx.checker.ValidationError, OSError, ValueError, RuntimeError) as error:
+    except (
+        *(DecodeError, onnx.checker.ValidationError, OSError, ValueError, RuntimeError),
+        MemoryError,
+    ) as error:
         raise AdoptionError(f"{path}: expected an ONNX graph, got {first_line(error)}") from error
+    if stray := next((n for n in _made_in(model.graph) if n.startswith(OURS)), None):
+        raise AdoptionError(
+            f"{path}: expected no tensor whose name begins with {OURS}, got {stray[:80]!a}; give"
+            " the network itself, not one that was adopted"
+        )
     if any(entry.HasField("g") for node in model.graph.node for entry in node.attribute):
         raise AdoptionError(
             f"{path}: expected a graph without If and Loop, got them; simplify it first with"
@@ -168,6 +180,30 @@ def _load(path: Path) -> onnx.ModelProto:
             f" `tools build-repo {path}`"
         )
     return _at_opset(path, constants_as_initializers(model))
+
+
+def _refuse_large(path: Path) -> None:
+    """Refuse what would fill the memory before it is known to be a graph."""
+    if path.stat().st_size > _MAX_BYTES:
+        raise ValueError(f"a file of {path.stat().st_size} bytes, more than {_MAX_BYTES}")
+    graph = onnx.load(path, load_external_data=False)
+    named = (
+        entry.value
+        for tensor in tensors_in(graph)
+        for entry in tensor.external_data
+        if entry.key == "location"
+    )
+    beside = {path.parent / name for name in named}
+    size = sum(file.stat().st_size for file in beside if file.is_file())
+    if size > _MAX_BYTES:
+        raise ValueError(f"weights of {size} bytes beside it, more than {_MAX_BYTES}")
+
+
+def _made_in(graph: onnx.GraphProto) -> Iterator[str]:
+    """Names of all that a graph computes or stores."""
+    for node in graph.node:
+        yield from node.output
+    yield from (each.name for each in (*graph.input, *graph.initializer))
 
 
 def _at_opset(path: Path, model: onnx.ModelProto) -> onnx.ModelProto:
@@ -210,7 +246,7 @@ def _image_input(
             f"input {name}: expected float, float16 or uint8, got"
             f" {TensorProto.DataType.Name(tensor.elem_type).lower()}"
         )
-    sides = tuple(side.dim_value or None for side in tensor.shape.dim)
+    sides = tuple(side.dim_value if side.dim_value > 0 else None for side in tensor.shape.dim)
     if len(sides) != 4:
         raise AdoptionError(f"input {name}: expected four axes, got {len(sides)}")
     return name, tensor.elem_type, sides
@@ -306,8 +342,11 @@ class _Shapes:
                 f" got {first_line(error)}"
             ) from error
         for name, answer in zip(names, answers, strict=True):
-            self.known[name] = np.shape(answer)
-            self.dtypes[name] = helper.np_dtype_to_tensor_dtype(np.asarray(answer).dtype)
+            if isinstance(answer, np.ndarray):
+                self.known[name] = answer.shape
+                self.dtypes[name] = helper.np_dtype_to_tensor_dtype(answer.dtype)
+            else:  # a sequence, or nothing
+                self.known[name], self.dtypes[name] = (), TensorProto.UNDEFINED
 
     def existing(self, name: str, option: str) -> str:
         if name not in self.inner:

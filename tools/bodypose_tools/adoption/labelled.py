@@ -74,8 +74,14 @@ def propose(
     """The convention that fits best; what the person stated stays where nothing fits much better.
 
     Raises:
-        AdoptionError: no channel has anything to do with the labels.
+        AdoptionError: too few labels, or no channel has anything to do with them.
     """
+    labels = sum((joints[..., 2] > 0).sum(axis=0) for joints in labelled.people)
+    if np.max(labels) < _FEWEST:
+        raise AdoptionError(
+            f"expected a joint with {_FEWEST} labels or more, got none in"
+            f" {len(labelled.people)} images; give more labelled people, or raise --limit"
+        )
     raw = _with_all_channels(network)
     best_scale, heat, stated_heat = _best_scale(raw, stated, skeleton, labelled)
     heatmaps, affinity = fields_on(raw, best_scale, labelled.pixels)

@@ -7,8 +7,8 @@ from numpy.typing import NDArray
 
 from bodypose_tools.runtimes.cpu import onnx_session
 
-from .fields_graph import OURS, fields_graph
-from .foreign_graph import ForeignNetwork
+from .fields_graph import fields_graph
+from .foreign_graph import OURS, ForeignNetwork
 from .settings import Convention
 
 Floats = NDArray[np.float32]

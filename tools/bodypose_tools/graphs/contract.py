@@ -74,7 +74,7 @@ def _refuse_other_files(path: Path, model: Any) -> None:
     """Refuse weights in another file: a path in a model may point to any file of the machine."""
     import onnx
 
-    for tensor in _tensors(model):
+    for tensor in tensors_in(model):
         if tensor.data_location == onnx.TensorProto.EXTERNAL or tensor.external_data:
             location = next((e.value for e in tensor.external_data if e.key == "location"), "")
             raise OnnxError(
@@ -83,7 +83,7 @@ def _refuse_other_files(path: Path, model: Any) -> None:
             )
 
 
-def _tensors(message: Any) -> Iterator[Any]:
+def tensors_in(message: Any) -> Iterator[Any]:
     """Every tensor of a model, whatever holds it: a graph, a node, a function, a sparse tensor."""
     import onnx
 
@@ -94,7 +94,7 @@ def _tensors(message: Any) -> Iterator[Any]:
         if field.message_type is not None:
             is_one = hasattr(value, "ListFields")
             for inner in [value] if is_one else value:
-                yield from _tensors(inner)
+                yield from tensors_in(inner)
 
 
 def _check_tensors(

@@ -13,6 +13,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from pose_runtime.errors import PoseError
 from pose_runtime.skeleton import Skeleton
 from pose_runtime.spec import GroupingSettings
 
@@ -24,6 +25,10 @@ from .gather import gather
 _TIE_STEP = 1e-6
 _MIN_HEAT = 1e-4  # lower values are noise, and their logarithms large
 _INSIDE = 0.01  # of a cell; above float32's resolution at the number of cells
+
+
+class TooManyPeaks(PoseError):
+    """More peaks are asked for than heatmaps have blocks of 2 x 2 cells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,8 +199,17 @@ def decode_fields(
         skeleton: joints and limbs.
         settings: fixed inside the graph.
         network_hw: H, W of the network's input; with the fields' sizes it gives their strides.
+
+    Raises:
+        TooManyPeaks: more peaks than heatmaps of this size have.
     """
     heatmaps, affinity = fields.heatmaps[-1], fields.affinity[-1]
+    height, width = heatmaps.shape[1:3]
+    if settings.max_peaks > (possible := -(-height // 2) * -(-width // 2)):
+        raise TooManyPeaks(
+            f"--max-peaks: expected at most {possible}, as heatmaps of {height} x {width} cells"
+            f" have, got {settings.max_peaks}"
+        )
     stride = network_hw[0] // heatmaps.shape[1]
     decoder = PeakDecoder(settings.max_peaks, stride, name="peaks")
     peaks = decoder(heatmaps[..., : skeleton.num_joints])

@@ -482,8 +482,8 @@ def test_a_server_that_is_always_late_ends_it(run, two_people, walk, tmp_path):
     [
         ((), "expected --output, --jsonl or both"),
         (("-o", "out.avi"), "expected a name that ends in .mp4"),
-        (("-o", "{walk}"), "expected another place than the video itself"),
-        (("--jsonl", "{walk}"), "expected another place than the video itself"),
+        (("-o", "{walk}"), "expected a file of its own to write"),
+        (("--jsonl", "{walk}"), "expected a file of its own to write"),
     ],
 )
 def test_outputs_that_cannot_be_are_usage_errors(run, walk, options, words):

@@ -306,7 +306,7 @@ def test_person_centres_of_our_own_networks_are_used(tiny_keras, tmp_path):
             "--heatmaps: expected 18 or 19 channels for the skeleton, got paf with the shape 1x38",
         ),
         (("--heatmaps", "heat", "--affinity", "heat"), "--joint-channels and --field-channels"),
-        (("--joint-channels", "0,1"), "--joint-channels: expected 18 numbers"),
+        (("--joint-channels", "0,1"), "--joint-channels: expected 18 different numbers"),
         (("--joint-channels", ",".join(map(str, range(5, 23)))), "channels from 0 to 18"),
         (("--background", "last", "--backwards", "19"), "limbs from 0 to 18, got 19"),
         (("--input", "picture"), "--input: expected one of image, got picture"),
@@ -458,6 +458,58 @@ def test_control_flow_is_refused(net):
     onnx.save(model, net)
     line = refused(net)
     assert "If and Loop" in line or "expected an ONNX graph" in line
+
+
+def test_names_of_what_we_add_are_refused_in_a_foreign_graph(net):
+    write_fields(net, PLAIN, {"adopted/heatmaps": HEATMAPS, "paf": FIELDS})
+    assert "whose name begins with adopted/, got 'adopted/heatmaps'" in refused(net, *SCALED)
+
+
+def test_an_output_that_is_no_tensor_is_no_field(net):
+    write_fields(net, PLAIN, {"heat": HEATMAPS, "paf": FIELDS})
+    model = onnx.load(net)
+    model.graph.node.append(helper.make_node("SequenceConstruct", ["heat", "paf"], ["both"]))
+    model.graph.output.append(helper.make_tensor_sequence_value_info("both", 1, None))
+    onnx.save(model, net)
+    assert "expected four axes, got both" in refused(net, *SCALED, "--heatmaps", "both")
+    adopt(net, *SCALED)
+    assert_same_people(found(net), PEOPLE)
+
+
+def test_more_peaks_than_cells_are_refused(net):
+    write_fields(net, PLAIN, {"heat": HEATMAPS, "paf": FIELDS})
+    said = refused(net, *SCALED, "--max-peaks", "49")
+    assert "--max-peaks: expected at most 48, as heatmaps of 12 x 16 cells have, got 49" in said
+
+
+def test_a_channel_given_to_two_joints_is_refused(net):
+    write_fields(net, PLAIN, {"heat": HEATMAPS, "paf": FIELDS})
+    said = refused(net, *SCALED, "--joint-channels", ",".join(["0", *map(str, range(17))]))
+    assert "expected 18 different numbers for the skeleton bodypose_18" in said
+
+
+def test_sides_below_0_are_open(net):
+    write_fields(net, PLAIN, {"heat": HEATMAPS, "paf": FIELDS})
+    model = onnx.load(net)
+    for side in model.graph.input[0].type.tensor_type.shape.dim[2:]:
+        side.dim_value = -1
+    onnx.save(model, net)
+    assert "expected --input-dims H,W,3" in refused(net, *SCALED)
+    adopt(net, *SCALED, "-d", "96,128,3")
+    assert_same_people(found(net), PEOPLE)
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_what_would_fill_the_memory_is_refused_unread(net, beside):
+    plain(net)
+    large = net
+    if beside:
+        model = onnx.load(net)
+        onnx.save(model, net, save_as_external_data=True, location="weights.bin", size_threshold=0)
+        large = net.with_name("weights.bin")
+    with large.open("r+b") as file:
+        file.truncate(2**31 + 1)
+    assert "more than 2147483648" in refused(net, *SCALED)
 
 
 def test_every_preset_is_drawn():

@@ -159,5 +159,14 @@ def test_labels_that_no_heatmap_knows_are_an_error(labelled, net):
     assert "expected heatmaps that are high at the labelled joints" in adopt(net, *labelled, code=1)
 
 
+def test_labels_that_are_too_few_are_an_error(labelled, net, tmp_path):
+    write_fields(net, PLAIN, {"heat": HEATMAPS, "paf": FIELDS})
+    content = json.loads(labelled[1].read_text())
+    content["annotations"] = content["annotations"][:2]
+    (tmp_path / "few.json").write_text(json.dumps(content))
+    said = adopt(net, "--check-annotations", tmp_path / "few.json", *labelled[2:], code=1)
+    assert "expected a joint with 3 labels or more, got none in 1 images" in said
+
+
 def test_annotations_need_their_images(labelled, net):
     assert "expected both or none" in adopt(net, *labelled[:2], code=2)

@@ -1,5 +1,6 @@
 """Places that cannot be written are refused before work starts, in one line."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,12 @@ def test_no_repository_is_built_there(tmp_path, places, monkeypatch, place):
 
 # Names of options and arguments that are read, whatever command has them.
 READ = {
-    "annotations", "baseline", "ca_file", "cal_image_dir", "candidate", "compare", "dataset_spec",
-    "float_model", "gate_annotations", "gate_images", "grouping", "image_dir", "images", "int8",
-    "int8_model", "layers_from", "load_inputs", "model", "movenet", "network", "notes", "one",
-    "other", "photo", "pretrained", "repository", "root", "runs", "sample_images", "skeleton",
-    "source", "sources", "spec", "tls_cert", "tls_client_ca", "tls_key", "token_file", "tuning",
+    "annotations", "baseline", "ca_file", "cal_image_dir", "candidate", "check_annotations",
+    "compare", "dataset_spec", "file", "float_model", "gate_annotations", "gate_images",
+    "grouping", "image_dir", "images", "int8", "int8_model", "layers_from", "load_inputs",
+    "model", "movenet", "network", "notes", "one", "other", "photo", "pretrained", "repository",
+    "root", "runs", "sample_images", "skeleton", "source", "sources", "spec", "tls_cert",
+    "tls_client_ca", "tls_key", "token_file", "tuning",
 }  # fmt: skip
 FOLDERS = {
     "tools bulk output", "tools dataset-convert output", "tools deploy-files output",
@@ -91,15 +93,64 @@ def test_every_output_is_refused_before_anything_is_read(places, tmp_path, comma
     assert (tmp_path / "file").read_text() == "mine"
 
 
-def others(command: Command, param: Any, folder: Path) -> list[str]:
+def others(command: Command, param: Any, folder: Path, without: Any = None) -> list[str]:
     """Something for each parameter that a command requires; no file of it is there but a page."""
     (folder / "page.md").touch()
     given = []
     for each in command.params:
-        if each.required and each is not param:
+        if each.required and each is not param and each is not without:
             value = SPECIAL.get(each.name, "none")
             given += [value] if each.param_type_name == "argument" else [each.opts[0], value]
     return given
 
 
-SPECIAL = {"scenario": "steady", "sizes": "64,64,3", "images": ".", "runs": "."}
+SPECIAL = {
+    "scenario": "steady",
+    "sizes": "64,64,3",
+    "images": ".",
+    "runs": ".",
+    "cal_image_dir": ".",
+}
+
+
+def overwriting() -> list[tuple[Command, Any, Any]]:
+    """Every command with each pair of a file that it reads and a file that it writes."""
+    return [
+        (command, read, param)
+        for command, param in written()
+        if param.name not in ("results", "environments")  # folders
+        and param.name not in ("cal_data_file", "cal_cache_file")  # read if they are there
+        and f"{command} {param.name}" not in FOLDERS
+        for read in command.paths()
+        if read.name in READ and read.name not in ("repository", "runs") and not is_folder(read)
+    ]
+
+
+def is_folder(param: Any) -> bool:
+    return "images" in param.name or param.name in ("cal_image_dir", "image_dir", "root")
+
+
+@pytest.mark.parametrize(
+    ("command", "read", "param"),
+    overwriting(),
+    ids=lambda each: getattr(each, "name", None) or str(each),
+)
+def test_no_command_writes_over_what_it_reads(tmp_path, command, read, param):
+    file = tmp_path / "mine.onnx"
+    file.write_text("mine")
+    (tmp_path / "link.onnx").symlink_to(file)
+    for place in (file, tmp_path / "link.onnx"):
+        inputs = [str(file)] * max(1, read.nargs)
+        given = inputs if read.param_type_name == "argument" else [read.opts[0], *inputs]
+        rest = others(command, param, tmp_path, without=read)
+        line = line_of(command, [*given, param.opts[0], str(place), *rest])
+        assert "expected a file of its own to write" in " ".join(re.sub("│", " ", line).split())
+    assert file.read_text() == "mine"
+
+
+def test_devices_may_be_named_twice(tmp_path):
+    (tmp_path / "a.onnx").touch()
+    outputs = ["--json", "/dev/null", "--results", "/dev/null"]
+    given = ["evaluate", str(tmp_path / "a.onnx"), "-a", "none", "-i", str(tmp_path), *outputs]
+    result = CliRunner().invoke(app, given)
+    assert "twice" not in str(result.exception), result.exception
