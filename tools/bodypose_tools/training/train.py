@@ -18,7 +18,7 @@ from pose_runtime.extras import install_line
 from .callbacks import Bar, EpochEnd, QuietFirstStep, StopOnNaN, SwapToAverage
 from .checkpoint import STATE_FILE, Checkpoint, RunState, TrainingError, restore
 from .log import BEST_FILE
-from .processes import join_processes
+from .processes import ALONE, Processes, join_processes
 from .setup import TrainingSetup, chosen_records, train_files, training_records
 from .spec import TrainSpec
 from .validation import BestNetwork, Validation
@@ -60,9 +60,11 @@ def train(
             f"{results_dir}: expected an empty folder, got a run; add --resume or choose another -r"
         )
     processes = join_processes(spec.processes, spec.devices)
-    results_dir.mkdir(parents=True, exist_ok=True)
-    val_records = _val_records(spec, check_images)
-    records = _checked_records(spec, results_dir, say, check_images)
+    val_records: list[ImageRecord] = []
+    if processes.leads:
+        results_dir.mkdir(parents=True, exist_ok=True)
+        val_records = _val_records(spec, check_images)
+    records = _checked_records(spec, results_dir, say, check_images, processes)
     setup = TrainingSetup.of(spec, records, processes)
     stream, model = setup.stream, setup.model
     state = restore(model, results_dir) if resume else RunState()
@@ -119,12 +121,16 @@ def check_data(spec: TrainSpec, check_images: bool = False) -> None:
 
 
 def _checked_records(
-    spec: TrainSpec, results_dir: Path, say: Say, check_images: bool = False
+    spec: TrainSpec,
+    results_dir: Path,
+    say: Say,
+    check_images: bool = False,
+    processes: Processes = ALONE,
 ) -> list[ImageRecord]:
-    """Images to train on; problems of the annotations are summarised, and listed in a file."""
+    """Images to train on; the leading process sums up and lists problems of the annotations."""
     annotations, images = train_files(spec)
     records, problems = checked_coco(annotations, images, spec.skeleton, check_images=check_images)
-    if problems:
+    if problems and processes.leads:
         write_problems(problems, results_dir / _PROBLEMS)
         say(f"warning: {annotations}: {len(problems)} problems, see {results_dir / _PROBLEMS}")
         for line in summary(problems):

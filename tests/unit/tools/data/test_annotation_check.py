@@ -9,6 +9,7 @@ import pytest
 from bodypose_client.errors import AnnotationError
 from bodypose_tools.data.annotation_check import checked_coco, summary, write_problems
 from bodypose_tools.data.coco import DatasetError, read_coco
+from bodypose_tools.training.processes import Processes
 from bodypose_tools.training.spec import TrainSpec
 from bodypose_tools.training.train import _checked_records
 from pose_runtime.skeleton import BODYPOSE_18
@@ -153,3 +154,17 @@ def test_training_says_what_it_leaves_out(broken, tmp_path):
     assert said[0].startswith("warning: ")
     assert "1 problems, see" in said[0]
     assert (tmp_path / "run" / "annotation_problems.csv").is_file()
+
+
+def test_of_several_processes_the_first_alone_says_and_lists_it(broken, tmp_path):
+    spec = spec_for(broken(lambda content: set_nose(content, -9)), 1)
+    said: list[str] = []
+    for rank in (1, 2):
+        records = _checked_records(
+            spec, tmp_path / "run", said.append, processes=Processes(3, rank)
+        )
+        assert len(records) == 2
+    assert said == []
+    assert not (tmp_path / "run").exists()
+    _checked_records(spec, tmp_path / "run", said.append, processes=Processes(3, 0))
+    assert "1 problems, see" in said[0]
