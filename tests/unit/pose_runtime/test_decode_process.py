@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import os
+import resource
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
+import psutil
 import pytest
 
 from pose_runtime import decode_process, image_headers
@@ -155,3 +160,96 @@ def test_without_an_interpreter_the_folders_are_named(monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(DecodeProcessError, match=r"python3\.\d+ in /nowhere/bin"):
         BoundedDecoder(HW, ImageLimits())
+
+
+class Process:
+    """What a process for large images does, without one."""
+
+    asked: ClassVar[list[float]] = []
+    error: BaseException | None = None
+    ended_by = signal.SIGKILL
+
+    def __init__(self, *settings: object) -> None:
+        pass
+
+    def wait_until_ready(self) -> None:
+        pass
+
+    def ask(self, data: bytes, timeout_s: float) -> tuple[bytes, bytes]:
+        self.asked.append(timeout_s)
+        if self.error is not None:
+            raise self.error
+        return b"p", bytes(32 * 48 * 3)
+
+    def kill(self) -> int:
+        return self.ended_by
+
+
+@pytest.fixture
+def process(monkeypatch) -> type[Process]:
+    kind = type("OneProcess", (Process,), {"asked": []})
+    monkeypatch.setattr(decode_process, "_DecodeProcess", kind)
+    monkeypatch.setattr(image_headers, "_checked_decode_ms", lambda data, header, limit: limit)
+    return kind
+
+
+def test_an_answer_is_waited_for_four_times_as_long_as_decoding_may_take(process):
+    decoder = BoundedDecoder(HW, ImageLimits(max_decode_ms=150))
+    assert not decoder.network_pixels(LARGE)[0].any()
+    assert process.asked == [pytest.approx(0.6, rel=1e-9)]
+
+
+@pytest.mark.parametrize(
+    ("error", "ended_by", "kind", "words"),
+    [
+        (TimeoutError(), signal.SIGKILL, BeyondLimit, "at most 150 ms of decoding .*took longer"),
+        (ConnectionResetError(), signal.SIGPROF, BeyondLimit, "bytes, which took longer"),
+        (ConnectionResetError(), signal.SIGSEGV, DamagedImage, "which ended the process"),
+        (BrokenPipeError(), signal.SIGKILL, DamagedImage, "got PNG of 256 x 256, .* bytes, which"),
+    ],
+)
+def test_how_a_process_ended_says_what_was_wrong(process, error, ended_by, kind, words):
+    decoder = BoundedDecoder(HW, ImageLimits(max_decode_ms=150))
+    process.error, process.ended_by = error, ended_by
+    with pytest.raises(kind, match=words):
+        decoder.network_pixels(LARGE)
+
+
+def test_a_process_that_is_killed_says_by_what(decoder):
+    assert decoder._process.kill() == signal.SIGKILL
+
+
+def test_the_clock_of_the_processor_ends_decoding_and_the_other_one_all(monkeypatch):
+    """Twice the time that an answer is waited for; neither goes on behind the work."""
+    set_to = []
+    monkeypatch.setattr(signal, "setitimer", lambda which, seconds: set_to.append((which, seconds)))
+    with decode_process._limited_to(0.15):
+        assert set_to == [
+            (signal.ITIMER_PROF, 0.15),
+            (signal.ITIMER_REAL, pytest.approx(8 * 0.15)),
+        ]
+    assert set_to[2:] == [(signal.ITIMER_PROF, 0), (signal.ITIMER_REAL, 0)]
+
+
+def test_memory_is_what_there_is_and_24_bytes_a_pixel_and_256_mib(monkeypatch):
+    bounds = {}
+    monkeypatch.setattr(resource, "setrlimit", lambda kind, most: bounds.update({kind: most}))
+    before = psutil.Process().memory_info().vms
+    decode_process._bound_memory(ImageLimits(max_pixels=1_000_000))
+    least, most = bounds[resource.RLIMIT_AS]
+    assert least == most
+    assert most - 24_000_000 - 256 * 2**20 == pytest.approx(before, abs=32 * 2**20)
+    assert bounds[resource.RLIMIT_CORE] == (0, 0)
+
+
+def test_a_message_may_come_in_parts_until_its_deadline():
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(decode_process._HEAD.pack(b"p", 5) + b"ab")
+        threading.Timer(0.05, theirs.sendall, [b"cde"]).start()
+        assert decode_process._receive(ours, time.monotonic() + 30) == (b"p", b"abcde")
+        with pytest.raises(TimeoutError):
+            decode_process._receive(ours, time.monotonic() - 1)
+        theirs.close()
+        with pytest.raises(ConnectionResetError, match="the other end was closed"):
+            decode_process._receive(ours)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import importlib.util
+import json
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pose_runtime.door import Door, joined
+from pose_runtime.door import Door, joined, parameter
 from pose_runtime.errors import (
     BadImages,
     BeyondLimit,
@@ -22,6 +23,7 @@ from pose_runtime.errors import (
     DamagedImage,
     NotFinite,
     ServerFull,
+    SpecError,
 )
 from pose_runtime.metrics import StageMetrics
 from pose_runtime.passage import EVERYONE, Passage, Visit
@@ -338,3 +340,56 @@ def test_arrays_are_joined_and_one_alone_is_not_copied():
     one, two = np.zeros((1, 2)), np.ones((2, 2))
     assert joined([one]) is one
     assert joined([one, two]).tolist() == [[0, 0], [1, 1], [1, 1]]
+
+
+PLACE = TensorSpec("place", "INT64", (2,))
+
+
+def config_of(*outputs: tuple[str, str, list[str]], more: Any = ()) -> str:
+    def told(name: str, dtype: str, dims: list[str]) -> dict[str, Any]:
+        return {"name": name, "data_type": f"TYPE_{dtype}", "dims": dims}
+
+    inputs = [told("number", "FP32", ["1"]), *more]
+    return json.dumps({"name": "a_step", "input": inputs, "output": [told(*o) for o in outputs]})
+
+
+def test_a_config_has_the_tensors_of_the_pipeline(pb_utils):
+    both = (("doubled", "FP32", ["1"]), ("num_people", "INT32", ["1"]))
+    optional = {"name": "place", "data_type": "TYPE_INT64", "dims": ["2"], "optional": True}
+    a_door(pb_utils).check_config(config_of(*both))
+    a_door(pb_utils).check_config(config_of(*both, more=[optional]))
+    with_place = replace(a_door(pb_utils), place=PLACE)
+    with_place.check_config(config_of(*both, ("place", "INT64", ["2"])))
+    for door, outputs in (
+        (with_place, both),
+        (a_door(pb_utils), (*both, ("place", "INT64", ["2"]))),
+        (a_door(pb_utils), both[:1]),
+        (a_door(pb_utils), (both[0], ("num_people", "INT64", ["1"]))),
+        (a_door(pb_utils), (both[0], ("num_people", "INT32", ["2"]))),
+    ):
+        with pytest.raises(SpecError, match=r"a_step: expected the outputs of pipeline\.json"):
+            door.check_config(config_of(*outputs))
+    with pytest.raises(SpecError, match=r"a_step: expected the inputs of pipeline\.json"):
+        a_door(pb_utils).check_config(config_of(*both, more=[optional | {"optional": False}]))
+
+
+def test_text_is_bytes_in_a_config(pb_utils):
+    text = TensorSpec("doubled", "BYTES", (1,))
+    door = replace(a_door(pb_utils), outputs=(text,))
+    door.check_config(config_of(("doubled", "STRING", ["1"])))
+
+
+def test_places_go_on_behind_the_outputs(pb_utils):
+    door = replace(a_door(pb_utils), place=PLACE)
+    (response,) = door.answer_each([asking(pb_utils, 1, 2)], doubled)
+    names = [tensor.name() for tensor in response.output_tensors]
+    assert names == ["doubled", "num_people", "place"]
+    assert response.output_tensors[2].as_numpy().tolist() == [[0, 0], [0, 0]]
+
+
+def test_a_parameter_of_the_config_or_its_default():
+    config = json.dumps({"parameters": {"a": {"string_value": "x"}}})
+    assert (parameter(config, "a"), parameter(config, "a", "y")) == ("x", "x")
+    assert parameter(config, "b", "y") == parameter("{}", "b", "y") == "y"
+    with pytest.raises(KeyError):
+        parameter(config, "b")
