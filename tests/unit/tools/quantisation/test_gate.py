@@ -180,12 +180,14 @@ def test_the_least_share_passes(monkeypatch, tmp_path, share, passed):
 @pytest.mark.parametrize(("got", "passed"), [(0.25, True), (0.2499, False), (0.9, True)])
 def test_the_largest_drop_passes(monkeypatch, tmp_path, got, passed):
     named = {"float": 0.5, "int8": got}
+    spec = SimpleNamespace(skeleton=None)
     monkeypatch.setattr(
-        accuracy_gate, "open_predictor", lambda path, runtime: (path.name, None, None)
+        accuracy_gate, "open_predictor", lambda path, runtime: (path.name, spec, None)
     )
+    monkeypatch.setattr(accuracy_gate, "pool", lambda splits, skeleton: splits)
     monkeypatch.setattr(
         accuracy_gate,
-        "evaluate_splits",
+        "evaluate_pool",
         lambda predict, *_, **__: SimpleNamespace(numbers={"AP": named[predict]}),
     )
     judge = accuracy_gate.ap_judge(tmp_path / "float", [], 0.25, GraphRuntime.ONNX_RUNTIME)
