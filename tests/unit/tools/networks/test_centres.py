@@ -134,3 +134,132 @@ def test_only_rows_without_a_joint_are_filled(match, score, is_kept):
     completed = match([person(60, 60, 1.5)], peaks)[0]
     assert (completed[LEFT_WRIST, -1, 0] == 350) == is_kept
     assert (completed[LEFT_WRIST, :-1, 0] == 350).all()
+
+
+def size_of(joints) -> float:
+    return float(np.sqrt(np.prod(np.ptp(joints[:, :2], axis=0))))
+
+
+WRIST_LIMB = BODYPOSE_18.limbs.index((LEFT_ELBOW, LEFT_WRIST))
+
+
+@pytest.mark.parametrize(("share", "is_picked"), [(0.59, True), (0.61, False)])
+def test_a_peak_of_six_tenths_of_a_person_away_is_anothers(match, share, is_picked):
+    joints = person(60, 60, 1.5)
+    seen = joints.copy()
+    seen[LEFT_WRIST, 0] += share * size_of(joints)
+    scores = match([joints], peaks_of([seen]))[1]
+    assert (scores[WRIST_LIMB, 0, 0] > 0) == is_picked
+
+
+@pytest.mark.parametrize(("share", "strong"), [(0.035, True), (0.045, False)])
+def test_a_strong_peak_loses_half_at_the_tolerance(match, share, strong):
+    """0.9 / (1 + share / 0.05) is 0.5 where the share is 0.04."""
+    joints = person(60, 60, 1.5)
+    peaks = peaks_of([joints])
+    peaks[LEFT_WRIST, 0, 2] = 0.5
+    peaks[LEFT_WRIST, 1] = joints[LEFT_WRIST, 0], joints[LEFT_WRIST, 1], 0.9
+    peaks[LEFT_WRIST, 1, 1] += share * size_of(joints)
+    scores = match([joints], peaks)[1][WRIST_LIMB, 0]
+    assert (scores[0] > 0, scores[1] > 0) == (not strong, strong)
+
+
+@pytest.mark.parametrize(("pixels", "is_picked"), [(9.5, True), (9.7, False)])
+def test_a_tiny_person_counts_as_16_pixels(match, pixels, is_picked):
+    joints = person(60, 60, 0.05)
+    assert size_of(joints) < 10
+    seen = joints.copy()
+    seen[LEFT_WRIST, 1] -= pixels
+    scores = match([joints], peaks_of([seen]))[1]
+    assert (scores[WRIST_LIMB, 0, 0] > 0) == is_picked
+
+
+@pytest.mark.parametrize(("joints", "adds"), [(2, False), (3, True)])
+def test_three_peaks_make_a_person_whose_joints_are_added(match, joints, adds):
+    whole = person(60, 60, 1.5)
+    seen = peaks_of([person(60, 60, 1.5, missing=tuple(range(joints, 18)))])
+    completed = match([whole], seen)[0]
+    assert np.count_nonzero(completed[..., 2]) == (18 if adds else joints)
+    if adds:
+        assert completed[LEFT_WRIST, -1, 2] == pytest.approx(max(0.5 * 3 * 0.8 / 18, 0.101))
+
+
+def test_of_two_centres_the_surer_one_owns_a_peak_between_them():
+    """Values for the peak are equal; the root of the centre's score decides."""
+    matcher = CentreMatcher(((0, 1),), tolerance=0.1, min_centre=0.1, min_joint=0.1, stride=4)
+    centres = np.float32([[[42, 42, 0.81], [82, 42, 0.25]]])
+    offsets = np.zeros((1, 24, 32, 4), np.float32)
+    # From the centres of their cells, (42, 42) and (82, 42), in cells: a box of 40 pixels.
+    offsets[0, 10, 10] = 5, 0, -5, 10
+    offsets[0, 10, 20] = -5, 0, 5, 10
+    peaks = np.zeros((1, 2, 2, 3), np.float32)
+    peaks[0, 0, 0] = 62, 42, 0.8
+    peaks[0, 1] = [[22, 82, 0.8], [102, 82, 0.8]]
+
+    completed, scores = (np.asarray(each)[0] for each in matcher(centres, offsets, peaks))
+
+    assert np.array_equal(completed, peaks[0])  # two joints are too few to add any
+    assert scores[0, 0] == pytest.approx([0.81, 0])
+    assert not scores[0, 1].any()
+
+
+@pytest.mark.parametrize(("score", "is_used"), [(0.1, False), (0.101, True)])
+def test_a_centre_above_the_least_score_is_used(match, score, is_used):
+    joints = person(60, 60, 1.5)
+    scores = match([joints], peaks_of([joints]), np.float32(score))[1]
+    assert scores[WRIST_LIMB, 0, 0] == pytest.approx(score if is_used else 0, abs=1e-6)
+
+
+@pytest.mark.parametrize(("score", "is_joint"), [(0.0999, False), (0.1, True)])
+def test_a_peak_at_the_least_score_is_a_joint(match, score, is_joint):
+    joints = person(60, 60, 1.5)
+    peaks = peaks_of([joints])
+    peaks[LEFT_WRIST, 0, 2] = score
+    scores = match([joints], peaks)[1]
+    assert (scores[WRIST_LIMB, 0, 0] > 0) == is_joint
+
+
+@pytest.mark.parametrize("corner", [(0.0, 0.0), (384.0, 288.0), (390.0, 300.0), (-5.0, -5.0)])
+def test_a_centre_beyond_the_border_has_the_offsets_of_the_last_cell(corner):
+    matcher = CentreMatcher(((0, 1),), tolerance=0.1, min_centre=0.1, min_joint=0.1, stride=4)
+    centres = np.float32([[[*corner, 0.9]]])
+    offsets = np.zeros((1, *HW, 4), np.float32)
+    offsets[0, 0, 0], offsets[0, -1, -1] = (1, 2, 3, 4), (-1, -2, -3, -4)
+    x, y = matcher._expected(centres, offsets)
+    if corner[0] > 0:
+        expected = [[384 - 2 - 4, 384 - 2 - 12], [288 - 2 - 8, 288 - 2 - 16]]
+    else:
+        expected = [[2 + 4, 2 + 12], [2 + 8, 2 + 16]]
+    assert [np.asarray(x)[0, :, 0].tolist(), np.asarray(y)[0, :, 0].tolist()] == expected
+
+
+def test_each_image_of_a_batch_has_its_own_offsets_and_peaks(match):
+    joints = [person(20, 60, 1.5), person(120, 60, 1.2)]
+    matcher = CentreMatcher(
+        BODYPOSE_18.limbs, tolerance=0.05, min_centre=0.1, min_joint=0.1, stride=4
+    )
+    centres = np.zeros((2, NUM_PEAKS, 3), np.float32)
+    offsets = np.zeros((2, *HW, 36), np.float32)
+    peaks = np.stack([peaks_of([person(20, 60, 1.5, missing=(LEFT_WRIST,))]), peaks_of(joints[1:])])
+    for image, each in enumerate(joints):
+        centres[image, 0] = *((each[:, :2].min(0) + each[:, :2].max(0)) / 2), 0.81
+        column, line = (centres[image, 0, :2] // 4).astype(int)
+        offsets[image, line, column] = (each[:, :2] / 4 - (column + 0.5, line + 0.5)).ravel()
+
+    completed, scores = (np.asarray(each) for each in matcher(centres, offsets, peaks))
+
+    assert completed[0, LEFT_WRIST, -1, :2] == pytest.approx(joints[0][LEFT_WRIST, :2], abs=1e-3)
+    assert np.array_equal(completed[1], peaks[1])
+    assert scores[1, :, 0, 0] == pytest.approx(np.full(19, 0.81), abs=1e-6)
+
+
+@pytest.mark.parametrize(("left", "is_inside"), [(0.0, False), (0.5, True)])
+def test_a_joint_on_the_very_border_is_not_added(match, left, is_inside):
+    whole = person(60, 60, 1.5)
+    right_wrist = int(whole[:, 0].argmin())
+    whole[:, 0] += left - whole[right_wrist, 0]
+    seen = peaks_of([whole])
+    seen[right_wrist] = 0
+    completed = match([whole], seen)[0]
+    assert (completed[right_wrist, -1, 2] > 0) == is_inside
+    assert np.count_nonzero(completed[..., 2]) == 17 + is_inside
