@@ -393,3 +393,19 @@ def test_a_parameter_of_the_config_or_its_default():
     assert parameter(config, "b", "y") == parameter("{}", "b", "y") == "y"
     with pytest.raises(KeyError):
         parameter(config, "b")
+
+
+def test_images_are_counted_finely_up_to_four_people_and_coarsely_up_to_twenty(
+    pb_utils, monkeypatch
+):
+    """Prometheus keeps these bounds: a dashboard of before goes on."""
+    bounds = []
+    known = pb_utils.MetricFamily.Metric
+
+    def watched(self, labels, buckets=None):
+        bounds.append(buckets)
+        return known(self, labels=labels, buckets=buckets)
+
+    monkeypatch.setattr(pb_utils.MetricFamily, "Metric", watched)
+    a_door(pb_utils)
+    assert [each for each in bounds if each] == [[0, 1, 2, 3, 4, 6, 8, 12, 16, 20]]

@@ -8,6 +8,7 @@ import py_compile
 import re
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -31,8 +32,9 @@ from bodypose_tools.repository.build import (
     build_repository,
     changes_since_build,
 )
-from bodypose_tools.repository.check import problems_of
+from bodypose_tools.repository.check import other_steps, problems_of
 from bodypose_tools.repository.pbtxt import ENSEMBLE, GROUPING, NETWORK, PREPROCESS, STEPS
+from bodypose_tools.repository.releases import TritonVersion
 from pose_runtime.errors import PoseError, SpecError
 from pose_runtime.integrity import MANIFEST, check_files
 from pose_runtime.spec import PipelineSpec
@@ -468,6 +470,42 @@ def test_another_network_than_the_described_one_is_found(repository, tiny_onnx):
     again(repository)
 
     assert any(f"{ONNX}: expected the model that" in problem for problem in problems_of(repository))
+
+
+def test_a_field_that_the_release_does_not_know_is_found(repository):
+    problems = edited(
+        repository,
+        f"{ENSEMBLE}/{CONFIG}",
+        "ensemble_scheduling {",
+        "ensemble_scheduling {\n  max_inflight_requests: 7",
+    )
+
+    assert problems == [
+        f"{ENSEMBLE}: expected no max_inflight_requests for Triton 24.10, got 7; run"
+        " `tools build-repo --triton-version 24.10`"
+    ]
+    assert problems_of(repository, TritonVersion(26, 5)) == []
+
+
+def test_a_model_that_cannot_be_read_is_missing_for_the_pipeline(repository):
+    problems = edited(repository, f"{NETWORK}/{CONFIG}", "max_batch_size", "max_batch")
+
+    assert f"{NETWORK}: expected this model, got none that can be read; run `tools build-repo`" in (
+        problems
+    )
+    assert len([problem for problem in problems if problem.startswith(f"{NETWORK}:")]) == 1
+
+
+def test_the_steps_of_another_pipeline_do_not_fit_beside_a_repositorys(repository):
+    assert other_steps(repository, SPEC) == []
+    assert other_steps(repository, replace(SPEC, max_people=3)) == [
+        f"{where}, outputs: expected `{name}` FP32 {new}, got FP32 {old}; run `tools build-repo`"
+        for where in (GROUPING, ENSEMBLE)
+        for name, new, old in (
+            ("keypoints", "[3, 18, 3]", "[2, 18, 3]"),
+            ("scores", "[3]", "[2]"),
+        )
+    ]
 
 
 # commands
