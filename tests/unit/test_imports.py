@@ -88,6 +88,7 @@ MAY_IMPORT = {
 OF_CLIENT = {
     "adoption": "pictures",
     "pages": "commands",
+    "data": "image_bytes",
     "soak": "errors pose_client wire",
     "server": "formats image_bytes pictures pose_client",
     "files": "errors",

@@ -15,6 +15,7 @@ from pose_runtime.spec import PipelineSpec
 from .conditions import Pixels
 from .networks import Graph
 
+PEOPLE_SHAPE = (1, 6, 56)  # of the output
 SIDE = 384  # pixels of the longer side of the input
 _JOINTS = 17
 _COCO_SHIFT = 0.5  # COCO's origin is the centre of the first pixel, ours is its corner

@@ -18,11 +18,13 @@ from bodypose_client.scoring.oks_matches import OksMatches
 from bodypose_tools.data.coco import read_coco
 from bodypose_tools.data.photos import photo_jpeg
 from bodypose_tools.evaluation.offline import coco_results_of, find_people
+from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.files.settings import ShippedModel
 from bodypose_tools.files.shipped import float_graph, int8_graph
 from bodypose_tools.results.ratios import paired_ratio
 from bodypose_tools.runtimes.clock import compared, take_turns
 from bodypose_tools.runtimes.cpu import cpu_flags, has_bfloat16, has_int8
+from bodypose_tools.runtimes.predictor import PredictorError, of_a_network
 from bodypose_tools.runtimes.predictors import openvino_predictor
 from pose_runtime.grouping import people_in_image
 from pose_runtime.images import network_pixels
@@ -30,7 +32,7 @@ from pose_runtime.spec import ImageLimits, PipelineSpec
 
 from .conditions import Setting
 from .in_process import pipeline
-from .movenet import input_hw, people, results_of
+from .movenet import PEOPLE_SHAPE, input_hw, people, results_of
 from .networks import Graph, onnxruntime_graph, openvino_graph
 from .settings import Effort
 
@@ -159,7 +161,22 @@ def _scores(matches: Mapping[str, OksMatches]) -> dict[str, Any]:
 
 
 def _movenet_graph(setting: Setting, movenet: Path, precision: str) -> Graph:
-    return openvino_graph(movenet, setting.threads, precision, [(1, *input_hw(), 3)])
+    """MoveNet's graph, which finds people in a grey image.
+
+    Raises:
+        MissingArtifactError, StaleArtifactError: no such file, or it changed after it was made.
+        PredictorError: OpenVINO refuses it, or it is another graph.
+    """
+    Artifact.open(movenet)
+    with of_a_network(movenet):
+        network = openvino_graph(movenet, setting.threads, precision, [(1, *input_hw(), 3)])
+        outputs = [np.shape(each) for each in network(np.zeros((1, *input_hw(), 3), np.int32))]
+    if outputs != [PEOPLE_SHAPE]:
+        raise PredictorError(
+            f"{movenet}: expected the graph of `tools import-movenet-graph`, with an output of"
+            f" {PEOPLE_SHAPE}, got {outputs}"
+        )
+    return network
 
 
 def _vgg19(setting: Setting, jpeg: bytes) -> Any:

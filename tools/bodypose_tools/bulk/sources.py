@@ -242,7 +242,8 @@ def _listed(
     start, together = paths.tell(), list[str]()
     for name in names:
         if b"\0" in name:
-            raise BulkError(f"{shown(os.fsdecode(name))!r}: expected a path, got one with NUL")
+            begins = shown(os.fsdecode(name[:200]))
+            raise BulkError(f"{begins!r}: expected a path, got one with NUL")
         paths.write(name + b"\0")
         together.append(shown(os.fsdecode(name)))
         if len(together) == size:

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from bodypose_client.image_bytes import read_image_file
 from pose_runtime.errors import ImageError, PoseError
 from pose_runtime.images import letterbox_pixels, network_pixels
 from pose_runtime.spec import ImageLimits
@@ -29,11 +30,20 @@ def images_in(folder: Path, network_hw: tuple[int, int]) -> NDArray[np.uint8]:
     placed = []
     for path in paths:
         try:
-            pixels, _ = network_pixels(path.read_bytes(), network_hw, ImageLimits())
+            placed.append(image_pixels(path, network_hw))
         except ImageError as error:
             raise SampleImagesError(f"{path}: {error}") from error
-        placed.append(pixels)
     return np.stack(placed)
+
+
+def image_pixels(path: Path, network_hw: tuple[int, int]) -> NDArray[np.uint8]:
+    """An image file as a server preprocesses it: (H, W, 3).
+
+    Raises:
+        FileError, RequestRejected: it cannot be read, or is too large.
+        ImageError: it does not decode.
+    """
+    return network_pixels(read_image_file(path), network_hw, ImageLimits())[0]
 
 
 def packaged_images(network_hw: tuple[int, int]) -> NDArray[np.uint8]:

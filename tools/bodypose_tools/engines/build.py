@@ -37,6 +37,15 @@ _HOW_TO_INSTALL: Final = {
     EngineRuntime.TENSORRT_RTX: f"run {install_line('engine')}",
 }
 
+# What is read of an engine's record.
+_RECORDED: Final = {
+    "runtime": str,
+    "runtime_version": str,
+    "version_compatible": bool,
+    "max_batch_size": int,
+    "pipeline": dict,
+}
+
 
 @dataclass(frozen=True, slots=True)
 class Convolutions:
@@ -271,9 +280,13 @@ def engine_record(plan: Path) -> dict[str, Any]:
         StaleArtifactError: the engine changed after it was built.
     """
     artifact = Artifact.open(plan)
-    if not {"runtime_version", "pipeline"} <= artifact.settings.keys():
+    wrong = [key for key, kind in _RECORDED.items() if type(artifact.settings.get(key)) is not kind]
+    if artifact.settings.get("runtime") not in [*EngineRuntime]:
+        wrong = wrong or ["runtime"]
+    if wrong:
         raise EngineError(
-            f"{plan}: expected a record of `tools build-engine` beside it, got none; run it"
+            f"{plan}: expected a record of `tools build-engine` beside it, got none that fits in"
+            f" {', '.join(wrong)}; run it"
         )
     described: dict[str, Any] = json.loads(json.dumps(dict(artifact.settings)))
     return described

@@ -9,12 +9,10 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from bodypose_tools.data.photos import IMAGE_SUFFIXES
+from bodypose_tools.data.photos import IMAGE_SUFFIXES, image_pixels
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.files.atomic_files import atomic_path
 from pose_runtime.errors import ImageError
-from pose_runtime.images import network_pixels
-from pose_runtime.spec import ImageLimits
 
 from .calibration import (
     CalibrationError,
@@ -39,7 +37,7 @@ def images_of(folder: Path, count: int, network_hw: tuple[int, int]) -> Iterator
         )
     for path in paths[:count]:
         try:
-            yield network_pixels(path.read_bytes(), network_hw, ImageLimits())[0]
+            yield image_pixels(path, network_hw)
         except ImageError as error:
             raise CalibrationError(f"{path}: {error}") from error
 

@@ -17,7 +17,7 @@ from bodypose_tools.files.artifacts import Artifact
 from pose_runtime.spec import PipelineSpec
 from pose_runtime.tensorrt_network import Cuda, cuda_runtime, engine_network, load_engine
 
-from .predictor import Floats, Predictor
+from .predictor import Floats, Predictor, of_a_network
 
 
 def open_engine(plan: Path) -> tuple[Predictor, PipelineSpec, Artifact]:
@@ -31,9 +31,10 @@ def open_engine(plan: Path) -> tuple[Predictor, PipelineSpec, Artifact]:
     record = engine_record(plan)
     spec = PipelineSpec.from_json(json.dumps(record["pipeline"]))
     trt = load_runtime(EngineRuntime(record["runtime"]))
-    cuda = Cuda(cuda_runtime())
-    engine = load_engine(plan, trt, record, cuda.gpu_name)
-    run = engine_network(engine, cuda, spec, int(record["max_batch_size"]))
+    with of_a_network(plan):
+        cuda = Cuda(cuda_runtime())
+        engine = load_engine(plan, trt, record, cuda.gpu_name)
+        run = engine_network(engine, cuda, spec, record["max_batch_size"])
 
     def predict(batch: NDArray[np.uint8]) -> tuple[Floats, Floats]:
         peaks, limb_scores = run(batch)

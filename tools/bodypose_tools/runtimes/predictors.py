@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,11 +10,10 @@ from numpy.typing import NDArray
 
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.graphs.contract import spec_in_onnx
-from pose_runtime.errors import PoseError, first_line
 from pose_runtime.spec import PipelineSpec
 
 from .cpu import onnx_session, openvino_model
-from .predictor import Floats, Predictor
+from .predictor import Floats, Predictor, PredictorError, of_a_network
 from .settings import GraphRuntime
 
 if TYPE_CHECKING:
@@ -25,10 +22,6 @@ if TYPE_CHECKING:
 
 
 ENGINE_SUFFIXES = (".plan", ".engine")
-
-
-class PredictorError(PoseError):
-    """A model file whose graph does not load, or does not run."""
 
 
 def network_predictor(network: keras.Model, spec: PipelineSpec) -> Predictor:
@@ -67,12 +60,11 @@ def open_predictor(
         MissingArtifactError, StaleArtifactError: no such file, or it changed after it was made.
         PredictorError: the runtime refuses the graph, now or when it runs.
     """
-    with _of_a_network(model):
-        predict, spec, artifact = _opened(model, runtime, threads)
+    predict, spec, artifact = _opened(model, runtime, threads)
     expected = (spec.peaks.dims, spec.limb_scores.dims)
 
     def checked(batch: NDArray[np.uint8]) -> tuple[Floats, Floats]:
-        with _of_a_network(model):
+        with of_a_network(model):
             outputs = predict(batch)
         got = tuple(output.shape[1:] for output in outputs)
         if got != expected:
@@ -82,36 +74,24 @@ def open_predictor(
     return checked, spec, artifact
 
 
-@contextlib.contextmanager
-def _of_a_network(model: Path) -> Iterator[None]:
-    """Inside, whatever a runtime says about a graph of somebody else is one line."""
-    try:
-        yield
-    except PoseError:
-        raise
-    except Exception as error:  # a graph may make any part of a runtime fail in any way
-        raise PredictorError(
-            f"{model}: expected a network that runs, got {first_line(error)}; export it again"
-        ) from error
-
-
 def _opened(
     model: Path, runtime: GraphRuntime, threads: int | None
 ) -> tuple[Predictor, PipelineSpec, Artifact]:
     if model.suffix == ".onnx":
         artifact = Artifact.open(model)
         spec = spec_in_onnx(model)
-        match runtime:
-            case GraphRuntime.ONNX_RUNTIME:
-                predictor = onnx_predictor(model, spec, threads or 0)
-            case GraphRuntime.OPENVINO:
-                predictor = openvino_predictor(model, spec, threads=threads)
-            case GraphRuntime.OPENVINO_BF16:
-                predictor = openvino_predictor(model, spec, "bf16", threads)
-            case GraphRuntime.CUDA:
-                predictor = cuda_predictor(model, spec, "f16")
-            case GraphRuntime.CUDA_F32:
-                predictor = cuda_predictor(model, spec, "f32")
+        with of_a_network(model):
+            match runtime:
+                case GraphRuntime.ONNX_RUNTIME:
+                    predictor = onnx_predictor(model, spec, threads or 0)
+                case GraphRuntime.OPENVINO:
+                    predictor = openvino_predictor(model, spec, threads=threads)
+                case GraphRuntime.OPENVINO_BF16:
+                    predictor = openvino_predictor(model, spec, "bf16", threads)
+                case GraphRuntime.CUDA:
+                    predictor = cuda_predictor(model, spec, "f16")
+                case GraphRuntime.CUDA_F32:
+                    predictor = cuda_predictor(model, spec, "f32")
         return predictor, spec, artifact
     if model.suffix in ENGINE_SUFFIXES:
         from .engine import open_engine
@@ -120,7 +100,8 @@ def _opened(
     from bodypose_tools.networks.keras_files import load_network
 
     network, spec, artifact = load_network(model)
-    return network_predictor(network, spec), spec, artifact
+    with of_a_network(model):
+        return network_predictor(network, spec), spec, artifact
 
 
 def onnx_predictor(path: Path, spec: PipelineSpec, threads: int = 0) -> Predictor:

@@ -144,6 +144,33 @@ def test_a_tar_that_was_cut_short_gives_its_whole_images_and_an_error(tmp_path, 
             image.read()
 
 
+def tar_of_endless_size() -> bytes:
+    """A member whose size, in a header of its own, is beyond any file."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w") as tar:
+        entry = tarfile.TarInfo("1.png")
+        entry.pax_headers = {"size": "9" * 20}
+        tar.addfile(entry)
+        tar.addfile(tarfile.TarInfo("2.png"))
+    return file.getvalue()
+
+
+@pytest.mark.parametrize("content", [b"no tar" * 200, tar_of_endless_size()])
+def test_a_tar_without_a_whole_header_is_an_error_of_its_own(tmp_path, content):
+    (tmp_path / "shard.tar").write_bytes(content)
+    parts = parts_of([tmp_path / "shard.tar"], tmp_path / "out", 7)
+    *_, last = (image for part in parts for image in part.images())
+    with pytest.raises(FileError, match="damaged"):
+        last.read()
+
+
+def test_a_path_with_nul_is_refused_in_a_short_line(tmp_path):
+    (tmp_path / "list.txt").write_bytes(bytes(5000))
+    with pytest.raises(BulkError, match="got one with NUL") as refused:
+        parts_of([tmp_path / "list.txt"], tmp_path / "out", 7)
+    assert len(str(refused.value)) < 1000
+
+
 def test_a_damaged_parquet_file_is_an_error_of_its_rows_not_of_the_run(tmp_path):
     file = bytes_of(tmp_path)
     data = bytearray(file.read_bytes())

@@ -178,3 +178,27 @@ def test_a_plan_without_our_record_is_refused(tmp_path):
     (tmp_path / "model.plan").write_bytes(b"plan")
     with pytest.raises(EngineError, match="record of `tools build-engine`"):
         engine_record(tmp_path / "model.plan")
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"runtime": None},
+        {"runtime": "cuda"},
+        {"max_batch_size": "8"},
+        {"max_batch_size": True},
+        {"pipeline": []},
+    ],
+)
+def test_a_plan_whose_record_has_other_values_is_refused(tmp_path, wrong):
+    (tmp_path / "model.plan").write_bytes(b"plan")
+    settings = {
+        "runtime": "tensorrt",
+        "runtime_version": "11.1",
+        "version_compatible": False,
+        "max_batch_size": 8,
+        "pipeline": {},
+    }
+    Artifact.record(tmp_path / "model.plan", "build-engine", settings={**settings, **wrong})
+    with pytest.raises(EngineError, match=f"got none that fits in {next(iter(wrong))}"):
+        engine_record(tmp_path / "model.plan")

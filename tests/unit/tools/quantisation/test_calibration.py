@@ -6,6 +6,8 @@ import h5py
 import numpy as np
 import pytest
 
+from bodypose_client.errors import FileError
+from bodypose_tools.data.photos import images_in
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.quantisation import calibration
 from bodypose_tools.quantisation.calibration import (
@@ -111,6 +113,14 @@ def test_images_are_what_the_server_would_see(drawn_coco):
         served, letterbox = network_pixels(path.read_bytes(), HW, ImageLimits())
         assert np.array_equal(pixels, served)
         assert letterbox.offset_xy[0] > 0  # letterboxed, not stretched
+
+
+@pytest.mark.parametrize("read", [lambda folder: list(images_of(folder, 1, HW)),
+                                  lambda folder: images_in(folder, HW)])  # fmt: skip
+def test_a_folder_with_the_name_of_an_image_is_refused_in_one_line(tmp_path, read):
+    (tmp_path / "1.jpg").mkdir()
+    with pytest.raises(FileError, match=r"1\.jpg: expected an image file, got .*a folder"):
+        read(tmp_path)
 
 
 def test_too_few_images_are_an_error_that_says_how_many(drawn_coco):
