@@ -32,8 +32,10 @@ from bodypose_tools.quantisation.search import (
     SENSITIVITY_IMAGES,
     Quantised,
     Say,
+    Scales,
     calibrated_scales,
     calibration_images,
+    early_judge,
     equalised,
     gate_images,
     input_means,
@@ -61,23 +63,28 @@ class Gates:
     max_ap_drop: float = MAX_AP_DROP
     on_miss: OnMiss = OnMiss.REPORT
 
-    def judges(
+    def quick(
         self,
         float_model: Path,
         images: NDArray[np.uint8],
         runtime: GraphRuntime = GraphRuntime.ONNX_RUNTIME,
-    ) -> list[Judge]:
-        """The gates as functions; the quick one, without labels, first.
+    ) -> Judge:
+        """The gate without labels, which is judged first.
 
         Args:
             float_model: the graph that sets the measure.
             images: (B, H, W, 3) uint8.
             runtime: runs both graphs.
         """
-        judges = [agreement_judge(float_model, images, self.min_agreement, runtime)]
-        if self.splits:
-            judges.append(ap_judge(float_model, self.splits, self.max_ap_drop, runtime))
-        return judges
+        return agreement_judge(float_model, images, self.min_agreement, runtime)
+
+    def labelled(
+        self, float_model: Path, runtime: GraphRuntime = GraphRuntime.ONNX_RUNTIME
+    ) -> list[Judge]:
+        """The AP gate, when splits are given."""
+        if not self.splits:
+            return []
+        return [ap_judge(float_model, self.splits, self.max_ap_drop, runtime)]
 
 
 def export_int8(
@@ -111,23 +118,33 @@ def export_int8(
         prepared = equalised(
             prepare(onnx.load(path, load_external_data=False)), calibration, judged_on, say
         )
-        scales, how = calibrated_scales(prepared, parent, calibration, images, spec.network_hw, say)
         runtime = GraphRuntime.OPENVINO if unsigned else GraphRuntime.ONNX_RUNTIME
         if unsigned and (warning := int8_warning()):
             say(f"warning: {warning}")
-        judges = gates.judges(path, judged_on, runtime)
-        loss = peaks_against(path, judged_on[:SENSITIVITY_IMAGES], runtime, peak_loss)
-        made = quantise(
-            prepared,
-            scales,
-            input_means(prepared, judged_on),
-            judges,
-            gates.on_miss,
-            loss,
-            say,
-            int8.float_layers,
-            unsigned=unsigned,
+        means = input_means(prepared, judged_on)
+        quick = gates.quick(path, judged_on, runtime)
+
+        def quantised(scales: Scales, judges: list[Judge]) -> Quantised:
+            return quantise(
+                prepared,
+                scales,
+                means,
+                judges,
+                gates.on_miss,
+                lambda: peaks_against(path, judged_on[:SENSITIVITY_IMAGES], runtime, peak_loss),
+                say,
+                int8.float_layers,
+                unsigned=unsigned,
+            )
+
+        def refuse_early(scales: Scales) -> None:
+            if gates.on_miss is OnMiss.REPORT:
+                quantised(scales, [early_judge(quick, calibration.images)])
+
+        scales, how = calibrated_scales(
+            prepared, parent, calibration, images, spec.network_hw, say, refuse_early
         )
+        made = quantised(scales, [quick, *gates.labelled(path, runtime)])
     settings = {
         "data_type": "int8",
         "calibration": how,
@@ -172,9 +189,8 @@ def export_half(source: ExportSource, out: Path, gates: Gates) -> Artifact:
         half = to_half(onnx.load(path, load_external_data=False))
         candidate = Path(folder) / "half.onnx"
         onnx.save(half, candidate)
-        verdicts = [
-            judge(candidate) for judge in gates.judges(path, source.samples(spec.network_hw))
-        ]
+        quick = gates.quick(path, source.samples(spec.network_hw))
+        verdicts = [judge(candidate) for judge in (quick, *gates.labelled(path))]
     if missed := [verdict for verdict in verdicts if not verdict.passed]:
         raise AccuracyGateError(f"{out}: float16 misses a gate: {missed[0]}; nothing was written")
     settings = {"data_type": "fp16", "gates": [asdict(verdict) for verdict in verdicts]}

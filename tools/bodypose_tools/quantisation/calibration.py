@@ -8,6 +8,7 @@ batches.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 import cv2
@@ -22,6 +23,7 @@ QUANTISED_MAX = 127  # symmetric INT8: -127..127
 NUM_BINS = 4096
 _LEVELS = QUANTISED_MAX + 1  # levels of an absolute value
 _PERCENTILE = 99.99
+_THREADS = 4  # that count values; each copies one activation
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -125,34 +127,58 @@ def _divergence(counts: NDArray[np.float64], kept: int) -> float:
 Activations = Callable[[Pixels], Sequence[Floats]]  # one image (H, W, 3) -> values by tensor
 
 
+class Ranges:
+    """Histograms of several tensors, which give scales after any number of images.
+
+    Memory holds the activations of one image.
+    """
+
+    def __init__(self, names: Sequence[str], activations: Activations) -> None:
+        """Watch the tensors `names`, whose values `activations` returns for one image."""
+        self._histograms = {name: Histogram() for name in names}
+        self._activations = activations
+        self._seen = 0
+
+    def add(self, images: Iterable[Pixels]) -> None:
+        """Count the activations of images, each (H, W, 3) uint8.
+
+        Raises:
+            CalibrationError: an activation is not finite.
+        """
+        with ThreadPoolExecutor(_THREADS) as threads:
+            for image in images:
+                self._seen += 1
+                list(threads.map(self._count, self._histograms, self._activations(image)))
+
+    def _count(self, name: str, values: Floats) -> None:
+        try:
+            self._histograms[name].add(values)
+        except CalibrationError as error:
+            raise CalibrationError(f"{name}: {error}") from error
+
+    def scales(self, method: Method) -> dict[str, float]:
+        """One scale per tensor: the value of one of its 127 levels.
+
+        Args:
+            method: how a range is chosen from a histogram.
+
+        Raises:
+            CalibrationError: no image was added.
+        """
+        if not self._seen:
+            raise CalibrationError("expected calibration images, got none")
+        limits = {name: counted.limit(method) for name, counted in self._histograms.items()}
+        # A tensor that was always 0 gets a scale, because 0 is not a valid one.
+        return {name: (limit or 1.0) / QUANTISED_MAX for name, limit in limits.items()}
+
+
 def scales_of(
     names: Sequence[str], activations: Activations, images: Iterable[Pixels], method: Method
 ) -> dict[str, float]:
-    """One scale per tensor: the value of one of its 127 levels.
-
-    Args:
-        names: of the tensors.
-        activations: runs one image; memory holds the activations of one image.
-        images: each (H, W, 3) uint8.
-        method: how a range is chosen from a histogram.
-
-    Raises:
-        CalibrationError: an activation is not finite, or there are no images.
-    """
-    histograms = [Histogram() for _ in names]
-    seen = 0
-    for image in images:
-        seen += 1
-        for name, histogram, values in zip(names, histograms, activations(image), strict=True):
-            try:
-                histogram.add(values)
-            except CalibrationError as error:
-                raise CalibrationError(f"{name}: {error}") from error
-    if not seen:
-        raise CalibrationError("expected calibration images, got none")
-    limits = (histogram.limit(method) for histogram in histograms)
-    # A tensor that was always 0 gets a scale, because 0 is not a valid one.
-    return {name: (limit or 1.0) / QUANTISED_MAX for name, limit in zip(names, limits, strict=True)}
+    """The scales that `Ranges` gives after all `images`."""
+    ranges = Ranges(names, activations)
+    ranges.add(images)
+    return ranges.scales(method)
 
 
 def channel_means(

@@ -6,7 +6,7 @@ the COCO AP lost on a split.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bodypose_client.progress import with_progress
 from bodypose_tools.evaluation.offline import Split, evaluate_pool, pool
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.runtimes.peaks import peak_gaps
@@ -83,8 +84,8 @@ def peak_loss(ours: Floats, theirs: Floats, min_score: float) -> float:
     return lost / total if total else 0.0
 
 
-def peaks_of(predict: Predictor, images: NDArray[np.uint8]) -> Floats:
-    """Peaks (B, J, P, 3), predicted image by image."""
+def peaks_of(predict: Predictor, images: Iterable[NDArray[np.uint8]]) -> Floats:
+    """Peaks (B, J, P, 3) of images (H, W, 3), predicted one by one."""
     return np.concatenate([predict(image[None])[0] for image in images])
 
 
@@ -103,7 +104,7 @@ def peaks_against(
         measure: `peak_agreement` or `peak_loss`.
     """
     predict, spec, _ = open_predictor(float_model, runtime)
-    expected = peaks_of(predict, images)
+    expected = peaks_of(predict, with_progress(images, len(images), "joints of the float graph"))
 
     def measured(candidate: Path) -> float:
         got = peaks_of(open_predictor(candidate, runtime)[0], images)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import islice
 from math import ceil, log2
@@ -27,7 +27,7 @@ from bodypose_tools.files.artifacts import Artifact, record_path
 from bodypose_tools.graphs.index import OnnxGraph, macs_of
 from bodypose_tools.runtimes.cpu import onnx_session
 
-from .calibration import Activations, CalibrationError, Pixels, channel_means, scales_of
+from .calibration import Activations, CalibrationError, Pixels, Ranges, channel_means
 from .calibration_files import (
     images_in_data_file,
     images_of,
@@ -42,12 +42,15 @@ from .qdq import insert_qdq
 from .settings import Calibration, OnMiss
 
 MAX_GATE_IMAGES = 64
+EARLY_IMAGES = 48  # of calibration, after which a graph far below its gate is refused
+EARLY_MARGIN = 0.02  # of joints that stay; see `early_judge`
 SENSITIVITY_IMAGES = 12  # some 1,000 peaks; each layer costs one pass over these images
 _REPORTED_LAYERS = 10
 _MAX_RETRIES = 8  # layers that are tried in INT8 again; each costs all gates
 
 Say = Callable[[str], None]
 Loss = Callable[[Path], float]  # of accuracy by the graph in a file: 0 is none
+Scales = dict[str, float]  # by tensor
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,8 @@ def equalised(
         say(f"equalisation: none, because {cache} was not written by `tools export`")
         return prepared
     names = scalable_tensors(prepared, place(prepared).tensors)
-    return equalise(prepared, channel_ranges(names, activations(prepared, names), images))
+    seen = with_progress(images, len(images), "ranges of channels")
+    return equalise(prepared, channel_ranges(names, activations(prepared, names), seen))
 
 
 def calibrated_scales(
@@ -123,10 +127,20 @@ def calibrated_scales(
     images: Callable[[], Iterator[Pixels]],
     network_hw: tuple[int, int],
     say: Say,
-) -> tuple[dict[str, float], dict[str, Any]]:
+    early: Callable[[Scales], None],
+) -> tuple[Scales, dict[str, Any]]:
     """Scales of every tensor that may be quantised, and how they were found.
 
     They are read from the cache file if it exists; otherwise they are computed, and written to it.
+
+    Args:
+        prepared: equalised float graph.
+        source: the file it comes from.
+        calibration: how it is calibrated.
+        images: reads the calibration images.
+        network_hw: their size.
+        say: gets a line about each step.
+        early: gets the scales of the first `EARLY_IMAGES` of more images, and may refuse them.
     """
     names = place(prepared).tensors
     graph = sha256(prepared.SerializeToString(deterministic=True)).hexdigest()
@@ -137,11 +151,34 @@ def calibrated_scales(
         given = Artifact.open(cache).settings if record_path(cache).is_file() else {}
         return scales, {"cache": cache.name, **given}
     method, count = calibration.method, calibration.images
-    seen = with_progress(images(), count, "calibration")
-    scales = scales_of(names, activations(prepared, names), seen, method)
+    ranges = Ranges(names, activations(prepared, names))
+    stream, first = images(), min(EARLY_IMAGES, count)
+    ranges.add(with_progress(islice(stream, first), first, "calibration, first images"))
+    if count > first:
+        early(ranges.scales(method))
+        ranges.add(with_progress(stream, count - first, "calibration"))
+    scales = ranges.scales(method)
     if cache is not None:
         write_cache(cache, scales, method, source, images=count, network_hw=network_hw, graph=graph)
     return scales, {"method": str(method), "images": count}
+
+
+def early_judge(quick: Judge, count: int) -> Judge:
+    """The gate `quick` as it judges a graph with the scales of the first `EARLY_IMAGES`.
+
+    It passes what is at most `EARLY_MARGIN` below the limit: the other images of `count` gain
+    less than that (docs/notes/int8.md).
+    """
+
+    def judge(candidate: Path) -> Verdict:
+        verdict = quick(candidate)
+        return replace(
+            verdict,
+            measure=f"{verdict.measure}, after {EARLY_IMAGES} of {count} calibration images,",
+            passed=verdict.value >= verdict.limit - EARLY_MARGIN,
+        )
+
+    return judge
 
 
 def input_means(
@@ -151,7 +188,8 @@ def input_means(
     layers = place(prepared).layers
     read = {n.input[0] for n in prepared.graph.node if n.name in layers and n.op_type == "Conv"}
     names = sorted(read - {pixels.name for pixels in prepared.graph.input})
-    return channel_means(names, activations(prepared, names), images)
+    seen = with_progress(images, len(images), "means of channels")
+    return channel_means(names, activations(prepared, names), seen)
 
 
 def activations(model: onnx.ModelProto, names: Sequence[str]) -> Activations:
@@ -169,11 +207,11 @@ def activations(model: onnx.ModelProto, names: Sequence[str]) -> Activations:
 
 def quantise(
     prepared: onnx.ModelProto,
-    scales: dict[str, float],
+    scales: Scales,
     means: Mapping[str, NDArray[np.float32]],
     judges: list[Judge],
     on_miss: OnMiss,
-    loss: Loss,
+    open_loss: Callable[[], Loss],
     say: Say,
     float_layers: Sequence[str] = (),
     *,
@@ -187,7 +225,7 @@ def quantise(
         means: of each channel by tensor, from `input_means`.
         judges: the gates, in order.
         on_miss: refuse, or leave layers in float until every gate passes.
-        loss: measures each layer alone, when layers are to be left in float.
+        open_loss: makes what measures each layer alone, when layers are to be left in float.
         say: gets a line about each attempt.
         float_layers: names of layers that stay in float from the start.
         unsigned: as in `placement.place`.
@@ -219,16 +257,22 @@ def quantise(
         made = attempt(())
         if _passed(made):
             return made
+        minutes = _search_minutes(len(units), time.perf_counter() - started)
         missed = (
             f"expected {made.verdicts[-1].measure} within {made.verdicts[-1].limit:g}, got"
             f" {made.verdicts[-1].value:.4f}; nothing was written"
         )
         if on_miss is OnMiss.REPORT:
             raise AccuracyGateError(
-                f"{missed}: --auto-mixed searches the layers that must stay in float, and"
-                " --layers-from takes them from the record of a graph like this one"
+                f"{missed}: --auto-mixed searches the layers that must stay in float, about"
+                f" {minutes} min here after calibration, and --layers-from takes them from the"
+                " record of a graph like this one"
             )
-        say(_plan(len(units), time.perf_counter() - started))
+        say(
+            f"the search runs {len(units)} layers alone in INT8 and then up to"
+            f" {_graphs_of_search(len(units))} graphs: about {minutes} min"
+        )
+        loss = open_loss()
         losses = layer_sensitivity(prepared, scales, means, loss, float_layers, unsigned=unsigned)
         report = ", ".join(f"{n} {e:.3f}" for n, e in list(losses.items())[:_REPORTED_LAYERS])
         say(f"loss with one INT8 layer: {report}")
@@ -245,15 +289,14 @@ def quantise(
     )
 
 
-def _plan(layers: int, seconds: float) -> str:
-    """What the search does, and how long when one graph and its gates take so many seconds."""
-    graphs = 2 * ceil(log2(layers + 1)) + min(layers, _MAX_RETRIES)
+def _graphs_of_search(layers: int) -> int:
+    return 2 * ceil(log2(layers + 1)) + min(layers, _MAX_RETRIES)
+
+
+def _search_minutes(layers: int, seconds: float) -> int:
+    """How long the search takes at most when one graph and its gates take so many seconds."""
     alone = layers * seconds * SENSITIVITY_IMAGES / MAX_GATE_IMAGES
-    minutes = ceil((alone + graphs * seconds) / 60)
-    return (
-        f"the search runs {layers} layers alone in INT8 and then up to {graphs} graphs: about"
-        f" {minutes} min"
-    )
+    return ceil((alone + _graphs_of_search(layers) * seconds) / 60)
 
 
 def layers_by_weights(
@@ -319,7 +362,7 @@ def _fewer_moved(
 
 def layer_sensitivity(
     prepared: onnx.ModelProto,
-    scales: dict[str, float],
+    scales: Scales,
     means: Mapping[str, NDArray[np.float32]],
     loss: Loss,
     float_layers: Sequence[str] = (),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import cv2
@@ -10,17 +11,21 @@ import keras
 import numpy as np
 import onnx
 import pytest
+from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from bodypose_tools.cli import app
 from bodypose_tools.evaluation.offline import Split
+from bodypose_tools.export import lower_precision
 from bodypose_tools.export.lower_precision import float_layers_in
 from bodypose_tools.files.artifacts import Artifact, record_path
 from bodypose_tools.files.json_records import RecordError
 from bodypose_tools.networks.keras_files import save_network
 from bodypose_tools.networks.network import build_network
 from bodypose_tools.networks.settings import NetworkConfig
-from bodypose_tools.quantisation.gate import compare_ap
+from bodypose_tools.quantisation import search
+from bodypose_tools.quantisation.calibration import Ranges
+from bodypose_tools.quantisation.gate import AccuracyGateError, Verdict, compare_ap
 from bodypose_tools.quantisation.placement import place, prepare
 from pose_runtime.skeleton import BODYPOSE_18
 from pose_runtime.spec import PipelineSpec
@@ -92,3 +97,53 @@ def test_a_record_without_layers_is_refused_in_one_line(tmp_path, record):
     (tmp_path / "r.json").write_text(json.dumps(record))
     with pytest.raises(RecordError, match="expected a record with the float layers"):
         float_layers_in(tmp_path / "r.json")
+
+
+@pytest.fixture
+def early_after_four(monkeypatch) -> list[str]:
+    """An early look after four of the eight images; gets the name of each round of calibration."""
+    rounds: list[str] = []
+
+    def counted(self: Ranges, images: Iterable[NDArray[np.uint8]]) -> None:
+        rounds.append(f"{len(seen := list(images))} images")
+        add(self, seen)
+
+    add = Ranges.add
+    monkeypatch.setattr(Ranges, "add", counted)
+    monkeypatch.setattr(search, "EARLY_IMAGES", 4)
+    return rounds
+
+
+@pytest.mark.slow
+def test_a_graph_far_below_its_gate_is_refused_before_all_images_calibrate(
+    folder, early_after_four, monkeypatch
+):
+    missed = Verdict("joints", 0.5, 0.99, passed=False)
+    monkeypatch.setattr(lower_precision, "agreement_judge", lambda *given: lambda path: missed)
+    out = folder / "hopeless.onnx"
+    files = ("-m", str(folder / "float.onnx"), "-o", str(out))
+    size = ("--batches", "2", "--batch_size", "4", "--cal_image_dir", str(folder / "images"))
+    result = CliRunner().invoke(app, ["export", *files, "--data_type", "int8", *size])
+    assert isinstance(result.exception, AccuracyGateError)
+    assert str(result.exception).startswith(
+        "expected joints, after 4 of 8 calibration images, within 0.99, got 0.5000; nothing was"
+        " written: --auto-mixed searches the layers that must stay in float, about 1 min here"
+    )
+    assert early_after_four == ["4 images"]
+    assert not out.exists()
+
+
+@pytest.mark.slow
+def test_an_early_look_changes_no_graph(folder, early_after_four, monkeypatch):
+    looked = int8(folder, "looked.onnx")
+    assert early_after_four == ["4 images", "4 images"]
+    monkeypatch.setattr(search, "EARLY_IMAGES", 8)
+    assert int8(folder, "unlooked.onnx").read_bytes() == looked.read_bytes()
+    assert early_after_four[2:] == ["8 images"]
+
+
+@pytest.mark.slow
+def test_the_search_has_no_early_look(folder, early_after_four, monkeypatch):
+    monkeypatch.setattr(lower_precision, "early_judge", None)
+    int8(folder, "mixed.onnx", "--auto_mixed")
+    assert early_after_four == ["4 images", "4 images"]

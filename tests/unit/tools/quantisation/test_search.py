@@ -14,8 +14,10 @@ from bodypose_tools.quantisation.calibration import CalibrationError, scales_of
 from bodypose_tools.quantisation.gate import AccuracyGateError, Verdict
 from bodypose_tools.quantisation.placement import place, prepare
 from bodypose_tools.quantisation.search import (
+    EARLY_MARGIN,
     Quantised,
     activations,
+    early_judge,
     equalised,
     input_means,
     layer_sensitivity,
@@ -75,7 +77,7 @@ def attempt(fragile, limit: float, on_miss: OnMiss, passes=None):
         passed = got <= limit and (passes is None or passes(candidate))
         return Verdict("relative error", got, limit, passed)
 
-    return quantise(*fragile, [judge], on_miss, error, quiet)
+    return quantise(*fragile, [judge], on_miss, lambda: error, quiet)
 
 
 def test_the_layer_that_int8_hurts_most_comes_first(fragile):
@@ -104,7 +106,7 @@ def test_the_search_says_what_it_will_do_and_for_how_long(fragile):
         *fragile,
         [lambda candidate: Verdict("error", error(candidate), 0.05, error(candidate) <= 0.05)],
         OnMiss.MIX,
-        error,
+        lambda: error,
         said.append,
     )
 
@@ -240,10 +242,8 @@ def test_the_most_costly_layers_are_tried_in_int8_again():
 )
 def test_the_plan_counts_graphs_and_minutes(layers, seconds, graphs, minutes):
     """A layer alone takes 12 images where a gate takes 64."""
-    assert search._plan(layers, seconds) == (
-        f"the search runs {layers} layers alone in INT8 and then up to {graphs} graphs: about"
-        f" {minutes} min"
-    )
+    assert search._graphs_of_search(layers) == graphs
+    assert search._search_minutes(layers, seconds) == minutes
 
 
 def test_64_images_are_the_most_that_a_gate_runs():
@@ -263,3 +263,15 @@ def test_an_output_of_the_graph_is_observed_once(fragile):
     model = fragile[0]
     head, a = activations(model, ["head_out", "a_out"])(IMAGES[0])
     assert (head.shape[1], a.shape[1]) == (19, 16)
+
+
+@pytest.mark.parametrize(
+    ("share", "passes"), [(0.99, True), (0.99 - EARLY_MARGIN + 1e-6, True), (0.9, False)]
+)
+def test_more_images_may_mend_a_small_miss_only(tmp_path, share, passes):
+    def quick(_: Path) -> Verdict:
+        return Verdict("joints", share, 0.99, share >= 0.99)
+
+    verdict = early_judge(quick, 512)(tmp_path)
+    assert verdict.passed is passes
+    assert str(verdict).startswith("joints, after 48 of 512 calibration images, ")
