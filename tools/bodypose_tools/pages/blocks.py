@@ -151,7 +151,7 @@ def int8_gates(records: Records) -> str:
         verdict = record["verdict"]
         rows.append(
             f"| {title} | {before:.4f} | {after:.4f} | {verdict['value']:.4f}"
-            f" | {verdict['limit']:g} | [{gate}](results/{gate}.json) |"
+            f" | {verdict['limit']:g} | [{gate}](../results/{gate}.json) |"
         )
     return _lines(rows)
 
@@ -165,7 +165,7 @@ def int8_speeds(records: Records) -> str:
         ratios = [record["variants"][side]["times_as_fast"] for side in _SPEEDS.values()]
         cells = [f"{r['median']:.2f} ({r['p10']:.2f} to {r['p90']:.2f})" for r in ratios]
         rows.append(
-            f"| [{title}](results/{speed}.json) | {' | '.join(cells)} | {record['rounds']} |"
+            f"| [{title}](../results/{speed}.json) | {' | '.join(cells)} | {record['rounds']} |"
         )
     return _lines(rows)
 
@@ -334,7 +334,7 @@ def scale_out(records: Records) -> str:
 BLOCKS: Final[Mapping[str, Mapping[str, Callable[[Records], str]]]] = {
     "README.md": {"scores": scores, "levers": levers},
     "MODEL_CARD.md": {"models": models},
-    "docs/optimising.md": {
+    "docs/notes/int8.md": {
         "int8-gates": int8_gates,
         "int8-speeds": int8_speeds,
     },
