@@ -52,6 +52,16 @@ LINES = {
     "oracle": "oracle -a drawn/people.json -i drawn",
     "tune": "tune-grouping unpruned/best.keras -a drawn/people.json -i drawn -n 2",
     "compare": "compare final/model.onnx final/int8.onnx --images drawn",
+    "evaluate-onnx": "evaluate final/model.onnx -a drawn/people.json -i drawn",
+    "modes": "compare-modes unpruned/best.keras -a drawn/people.json -i drawn",
+    "sizes": "compare-sizes unpruned/best.keras -a drawn/people.json -i drawn -d 64,96,3",
+    "unsigned": "export -m final/model.onnx -o final/cpu.onnx --data_type int8 --batch_size 1"
+    " --batches 2 --cal_image_dir calibration --min-agreement 0 --unsigned_activations",
+    "gate": "gate final/model.onnx final/cpu.onnx -a drawn/people.json -i drawn --max-ap-drop 1"
+    " --runtime openvino",
+    "speed": "compare-speed final/model.onnx final/int8.onnx --rounds 1",
+    "equalise": "equalise final/model.onnx -o final/even.onnx --cal-image-dir calibration -n 2",
+    "bulk": "bulk drawn -o poses -m final/model.onnx --shard 0/1",
     "build-repo": "build-repo final/model.onnx -o repository",
     "check-repo": "check-repo repository",
 }

@@ -66,7 +66,7 @@ def write_pages(root: Path) -> None:
             typer.echo(str(page))
 
 
-@app.command("list")
+@app.command("list", cls=PlainCommand)
 def list_pages(root: RootOption = Path()) -> None:
     """List what measures the records of each page again, and how long it took.
 
@@ -85,7 +85,7 @@ def list_pages(root: RootOption = Path()) -> None:
     Console().print(table)
 
 
-@app.command()
+@app.command(cls=PlainCommand)
 def measure(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A page of `tools results list`.")],
     coco: Annotated[
