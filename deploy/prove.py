@@ -3,14 +3,15 @@
     pip install "bodypose-triton[tools,evaluate]==@{version}"
     python prove.py ../model_repository -a person_keypoints_val.json -i val -o container.json
 
-Needs Docker, this folder of `tools deploy-files`, and its repository. Send the record to the
-project: it belongs under docs/results. `--dry-run` says what would be run.
+Needs Docker (or `--docker podman`), this folder of `tools deploy-files`, and its repository. Send
+the record to the project: it belongs under docs/results. `--dry-run` says what would be run.
 """
 
 from __future__ import annotations
 
 import argparse
 import http.client
+import json
 import shlex
 import subprocess
 import sys
@@ -40,7 +41,7 @@ class ProveError(PoseError):
 
 
 class Docker:
-    """One container of the image, by the command line of Docker."""
+    """One container of the image, by the command line of Docker or Podman."""
 
     def __init__(self, program: str, dry: bool) -> None:
         self.program, self.dry = shlex.split(program), dry
@@ -65,16 +66,22 @@ class Docker:
         return self.ask("exec", NAME, "bodypose-alive", check=False).returncode == 0
 
 
-def get(port: int, path: str, method: str = "GET") -> int:
-    """The status of one request; 0: no answer."""
+def ask_server(port: int, path: str, method: str = "GET") -> tuple[int, bytes]:
+    """Status and body of one answer; 0: there is none."""
     server = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
         server.request(method, path)
-        return server.getresponse().status
+        answer = server.getresponse()
+        return answer.status, answer.read()
     except OSError:
-        return 0
+        return 0, b""
     finally:
         server.close()
+
+
+def get(port: int, path: str, method: str = "GET") -> int:
+    """The status of one answer."""
+    return ask_server(port, path, method)[0]
 
 
 def seconds_until(condition: Callable[[], bool], what: str, limit_s: float) -> float:
@@ -86,9 +93,7 @@ def seconds_until(condition: Callable[[], bool], what: str, limit_s: float) -> f
     begun = time.monotonic()
     while not condition():
         if time.monotonic() - begun > limit_s:
-            raise ProveError(
-                f"{what}: expected within {limit_s:.0f} s, got nothing; see docker logs"
-            )
+            raise ProveError(f"{what}: expected within {limit_s:.0f} s, got nothing")
         time.sleep(0.2)
     return round(time.monotonic() - begun, 1)
 
@@ -110,8 +115,14 @@ def serve(docker: Docker, options: argparse.Namespace) -> dict[str, Any]:
     ready_s = seconds_until(
         lambda: get(options.http_port, "/v2/health/ready") == 200, "ready", float("@{start_s}")
     )
+    triton = json.loads(ask_server(options.http_port, "/v2")[1])["version"]
     closed = {path: get(options.http_port, path, "POST") for path in CLOSED}
-    return {"ready_s": ready_s, "alive": docker.alive(), "closed_apis": closed}
+    return {
+        "ready_s": ready_s,
+        "triton": triton,
+        "alive": docker.alive(),
+        "closed_apis": closed,
+    }
 
 
 def evaluate(split: Split, options: argparse.Namespace) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -128,8 +139,8 @@ def kill(docker: Docker, options: argparse.Namespace) -> dict[str, Any]:
         "exec", NAME, "sh", "-c", "grep -l /@{preprocess}/ /proc/[0-9]*/cmdline; true"
     )
     pids = [line.split("/")[2] for line in found.stdout.splitlines()]
-    for pid in pids:  # also of the grep itself, which is gone
-        docker.ask("exec", NAME, "kill", "-9", pid, check=False)
+    # Also of the grep itself, which is gone. Not every image has the program `kill`.
+    docker.ask("exec", NAME, "sh", "-c", shlex.join(["kill", "-9", *pids]), check=False)
     dead_s = seconds_until(lambda: not docker.alive(), "a dead model noticed", 60)
     ready = get(options.http_port, "/v2/health/ready") == 200
     docker.ask("restart", NAME)  # as the orchestrator does
@@ -196,8 +207,9 @@ def run(options: argparse.Namespace) -> bool:
     docker = Docker(options.docker, options.dry_run)
     folder = str(Path(__file__).parent)
     begun = time.monotonic()
-    docker.ask("build", "--tag", TAG, folder)
+    docker.ask("build", "--tag", TAG, "--build-arg", f"BASE={options.base}", folder)
     steps: dict[str, Any] = {"build": {"seconds": round(time.monotonic() - begun, 1)}}
+    engine = docker.ask("--version").stdout.strip()
     image_id = docker.ask("image", "inspect", "--format", "{{.Id}}", TAG).stdout.strip()
     try:
         steps["serve"] = serve(docker, options)
@@ -207,12 +219,16 @@ def run(options: argparse.Namespace) -> bool:
         steps["evaluate"], model = evaluate(split, options)
         steps["kill"] = kill(docker, options)
         steps["drain"] = drain(docker, split, options)
+    except PoseError:
+        sys.stderr.write(docker.ask("logs", "--tail", "40", NAME, check=False).stderr)
+        raise
     finally:
         docker.ask("rm", "--force", NAME, check=False)
     held = verdicts(steps)
     measured = {
         "schema": SCHEMA,
-        "image": {"tag": TAG, "id": image_id, "base": "@{base_image}", "gpus": options.gpus},
+        "engine": engine,
+        "image": {"tag": TAG, "id": image_id, "base": options.base, "gpus": options.gpus},
         "steps": steps,
         "held": held,
     }
@@ -232,6 +248,9 @@ def parse(words: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("-a", "--annotations", type=Path, required=True, help="COCO keypoints file")
     parser.add_argument("-i", "--images", type=Path, required=True, help="folder of its images")
     parser.add_argument("-o", "--output", type=Path, default=Path("container.json"), help="record")
+    parser.add_argument(
+        "--base", default="@{base_image}", help="image of Triton, such as one by its digest"
+    )
     parser.add_argument("--gpus", default="", help="as of `docker run`, such as all")
     parser.add_argument("--docker", default="docker", help="the program, such as `sudo docker`")
     parser.add_argument("--http-port", type=int, default=18000, help="free port on this host")

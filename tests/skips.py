@@ -15,6 +15,7 @@ import pytest
 
 from bodypose_tools.runtimes.cpu import int8_warning
 from tests.coco import COCO
+from tests.containers import PYTHON, can_contain, found_wheels
 from tests.fleet_tools import found_helm, found_kserve
 from tests.pythons import NEWEST, OLDEST, python_of
 from tests.releases import has_history
@@ -54,6 +55,9 @@ LACKS: dict[str, Callable[[], bool]] = {
     "needs Helm": lambda: found_helm() is None,
     "needs KServe": lambda: found_kserve() is None,
     "needs what makes images": _no("buildah", "skopeo", "umoci", "docker-registry"),
+    "needs a container engine": lambda: not can_contain(),
+    "needs the Python of Triton's image": lambda: python_of(PYTHON) is None,
+    "needs the packages of Triton's image": lambda: found_wheels() is None,
     "needs systemd-analyze": _no("systemd-analyze"),
     "needs HAProxy": lambda: not Path("/usr/sbin/haproxy").is_file(),  # often not in PATH
     "needs the history of git": lambda: not has_history(),

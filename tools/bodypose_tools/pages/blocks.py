@@ -260,6 +260,21 @@ def hostile(records: Records) -> str:
     )
 
 
+def container(records: Records) -> str:
+    record = records["container"]
+    steps = record["steps"]
+    return _lines(
+        [
+            f"[container.json](results/container.json), of `prove.py` with {record['engine']} and"
+            f" the base `{record['image']['base']}`: Triton {steps['serve']['triton']},"
+            f" {sum(record['held'].values())} of {len(record['held'])} promises held; AP"
+            f" {steps['evaluate']['metrics']['AP']:.3f} on {steps['evaluate']['images']} images;"
+            f" {steps['drain']['answered']} images answered and {steps['drain']['lost']} lost when it"
+            " was stopped under load."
+        ]
+    )
+
+
 def input_profile(records: Records) -> str:
     record = records["input_profile"]
     rates = record["images_per_second"]
@@ -356,7 +371,7 @@ BLOCKS: Final[Mapping[str, Mapping[str, Callable[[Records], str]]]] = {
     "docs/client.md": {"client-leak": client_leak},
     "docs/quantisers.md": {"quantisers": quantisers},
     "docs/operations.md": {"scale-out": scale_out, "soak": soak},
-    "docs/fleet.md": {"sizing": sizing},
+    "docs/fleet.md": {"sizing": sizing, "container": container},
     "docs/security.md": {"isolation": isolation, "fuzz": fuzz, "hostile": hostile},
 }
 PERFORMANCE: Final = "docs/performance.md"
