@@ -269,8 +269,8 @@ def container(records: Records) -> str:
             f" the base `{record['image']['base']}`: Triton {steps['serve']['triton']},"
             f" {sum(record['held'].values())} of {len(record['held'])} promises held; AP"
             f" {steps['evaluate']['metrics']['AP']:.3f} on {steps['evaluate']['images']} images;"
-            f" {steps['drain']['answered']} images answered and {steps['drain']['lost']} lost when it"
-            " was stopped under load."
+            f" {steps['drain']['answered']} images answered and {steps['drain']['lost']} lost when"
+            " it was stopped under load."
         ]
     )
 
