@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,11 @@ import yaml
 
 from bodypose_client.pose_client import PoseClient
 from bodypose_client.wire.retries import NO_RETRIES
-from bodypose_tools.deploying.files import write_deploy_files
 from bodypose_tools.deploying.settings import OLDEST_KUBERNETES
-from bodypose_tools.deploying.values import Deployment
-from bodypose_tools.files.shipped import SHIPPED_MODEL
-from bodypose_tools.repository import targets
-from bodypose_tools.repository.build import build_repository
 from bodypose_tools.results.record import read_made
 from bodypose_tools.server.readiness import is_server_ready
 from pose_runtime.errors import PoseError
+from tests.benchmarks.container import prove, write_container_files
 from tests.charts import template
 from tests.containers import (
     MISSING_ENGINE,
@@ -51,10 +47,7 @@ CALLERS = 4
 @pytest.fixture(scope="module")
 def deploy(tmp_path_factory) -> Path:
     """The files that `tools deploy-files` writes for a container."""
-    folder = tmp_path_factory.mktemp("deployed")
-    build_repository(SHIPPED_MODEL, folder / "for_a_container", targets.cpu())
-    write_deploy_files(folder / "for_a_container", folder / "deploy", Deployment())
-    return folder / "deploy"
+    return write_container_files(tmp_path_factory.mktemp("deployed"))
 
 
 @pytest.fixture(scope="module")
@@ -68,15 +61,13 @@ def engine(tmp_path_factory) -> Iterator[Engine]:
         yield engine
 
 
-def ran(
-    prove: Path, *words: object, before: Sequence[str] = ()
-) -> subprocess.CompletedProcess[str]:
+def ran(script: Path, *words: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [*before, sys.executable, prove, *map(str, words)],
+        [sys.executable, script, *map(str, words)],
         capture_output=True,
         text=True,
         check=False,
-        timeout=400,
+        timeout=100,
     )
 
 
@@ -102,12 +93,8 @@ def test_a_docker_that_is_not_there_is_one_line(deploy, tmp_path, coco):
 
 def test_it_proves_the_image(deploy, engine, coco, shipped_repository, tmp_path):
     out = tmp_path / "container.json"
-    done = ran(
-        deploy / "prove.py",
-        *(shipped_repository, "-o", out, "--base", STAND_IN, "--docker", engine.program),
-        *("-a", coco / "person_keypoints_val.json", "-i", coco / "val"),
-        before=engine.inside,
-    )
+    annotations, images = coco / "person_keypoints_val.json", coco / "val"
+    done = prove(engine, deploy, shipped_repository, annotations, images, out)
 
     assert done.returncode == 0, done.stdout + done.stderr
     record, made = read_made(out)
