@@ -31,7 +31,7 @@ PYTHON = "3.12"  # of Triton's image: deploy/requirements.txt has hashes for it
 STAND_IN = "localhost/triton-stand-in:2.51"
 MISSING_ENGINE = (
     "needs a container engine: run as root, where cgroup v2 can be mounted, after"
-    " `apt-get install podman crun`"
+    " `apt-get install podman crun iproute2`"
 )
 MISSING_PYTHON = f"needs the Python of Triton's image: install {PYTHON}, such as by pyenv"
 MISSING_WHEELS = "needs the packages of Triton's image: `pip download` failed"
@@ -58,7 +58,7 @@ _STOCK = ("pip", "numpy", "openvino", "openvino-telemetry")
 @cache
 def can_contain() -> bool:
     """Whether containers can run here."""
-    if not all(map(shutil.which, ("podman", "crun", "nsenter"))):
+    if not all(map(shutil.which, ("podman", "crun", "nsenter", "ip"))):
         return False
     command = [*_NAMESPACES, "sh", "-c", _MOUNTS]
     return subprocess.run(command, capture_output=True, check=False).returncode == 0
