@@ -15,6 +15,8 @@ import marshal
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import CodeType
+from typing import Any
 
 from .errors import SpecError
 
@@ -84,7 +86,10 @@ def changes(folder: Path, listed: Mapping[str, str], besides: str = "") -> dict[
     return dict(sorted((found | dict.fromkeys(missing, "is missing")).items()))
 
 
+# By Python 3.11's `==` of code objects.
+_NOT_COMPARED = ("co_qualname", "co_stacksize", "co_varnames", "co_cellvars", "co_freevars")
 _FILE, _LINK, _EMPTY, _OTHER = "a file", "a link", "an empty folder", "no file"
+_DEEPEST = 32  # folders in folders; a build has 4, and a path has an end
 
 
 def _entries(folder: Path, prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -94,7 +99,7 @@ def _entries(folder: Path, prefix: str = "") -> Iterator[tuple[str, str]]:
             name = f"{prefix}{entry.name}"
             if entry.is_symlink():
                 yield name, _LINK
-            elif entry.is_dir():
+            elif entry.is_dir() and prefix.count("/") < _DEEPEST:
                 inside = list(_entries(folder / entry.name, f"{name}/"))
                 yield from inside or [(name, _EMPTY)]
             else:
@@ -129,9 +134,23 @@ def _is_cache(folder: Path, name: str, listed: Mapping[str, str]) -> bool:
             return False
         cached = marshal.loads(content[_PYC_HEADER_BYTES:])
         code = compile((folder / source).read_bytes(), "", "exec", dont_inherit=True)
-        return bool(cached == code)
-    except (OSError, EOFError, ValueError, TypeError, SyntaxError):
+        return _is_same_code(cached, code)
+    except Exception:  # `marshal` raises anything, SystemError too, for bytes that it did not write
         return False
+
+
+def _is_same_code(cached: Any, code: CodeType) -> bool:
+    """Whether two code objects do the same; `==` leaves out the size of the stack and more."""
+    return (
+        isinstance(cached, CodeType)
+        and cached == code
+        and all(getattr(cached, name) == getattr(code, name) for name in _NOT_COMPARED)
+        and all(
+            _is_same_code(inner, ours)
+            for inner, ours in zip(cached.co_consts, code.co_consts, strict=True)
+            if isinstance(ours, CodeType)
+        )
+    )
 
 
 def _sha256(path: Path) -> str:

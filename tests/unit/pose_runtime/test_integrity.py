@@ -1,5 +1,6 @@
 """A model starts from the files that were built, or says which one is not."""
 
+import marshal
 import os
 import py_compile
 from pathlib import Path
@@ -36,6 +37,31 @@ def test_damaged_caches_are_refused(folder):
     cache.write_bytes(whole)
     cache.rename(cache.with_name("spec.cpython-30.pyc"))
     with pytest.raises(SpecError, match=r"spec\.cpython-30\.pyc does not belong there"):
+        check_files(folder)
+
+
+def test_a_cache_with_flipped_bits_is_refused_or_the_same_code(folder):
+    source = folder / "pose_runtime" / "spec.py"
+    source.write_text("def joints(x):\n    def inner():\n        return x\n    return inner\n")
+    write_manifest(folder)
+    cache = Path(py_compile.compile(str(source), doraise=True))
+    whole, refused = cache.read_bytes(), 0
+    listed = listing(folder)
+    for place in range(16, len(whole)):
+        content = bytearray(whole)
+        content[place] ^= 1 << place % 8
+        cache.write_bytes(content)
+        refused += bool(changes(folder, listed, MANIFEST))
+    assert refused > (len(whole) - 16) / 2
+
+
+def test_a_cache_with_another_stack_is_refused(folder):
+    source = folder / "pose_runtime" / "spec.py"
+    cache = Path(py_compile.compile(str(source), doraise=True))
+    header, code = cache.read_bytes()[:16], marshal.loads(cache.read_bytes()[16:])
+    check_files(folder)
+    cache.write_bytes(header + marshal.dumps(code.replace(co_stacksize=99)))
+    with pytest.raises(SpecError, match=r"spec\..*\.pyc does not belong there"):
         check_files(folder)
 
 
@@ -145,6 +171,17 @@ def test_links_and_empty_folders_and_pipes_are_named(folder):
         "is missing"
     )
     assert "empty" not in changes(folder, listed | {"empty/file": "0"}, besides=MANIFEST)
+
+
+def test_folders_without_end_are_named(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    for _ in range(1200):
+        os.mkdir("d")  # noqa: PTH102  a path from the root would be too long
+        os.chdir("d")
+    (name,) = changes(folder, listing(folder))
+    assert set(name) == {"d", "/"}
+    with pytest.raises(SpecError, match=r"d/d is no file and does not belong there"):
+        check_files(folder)
 
 
 def test_beside_its_versions_a_model_has_its_config_and_warm_up(tmp_path):

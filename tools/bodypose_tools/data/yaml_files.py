@@ -29,7 +29,11 @@ def read_yaml(path: Path) -> Any:
 
 
 def _bounded_yaml(text: str) -> Any:
-    """YAML's values. Raises: ValueError: with its aliases written out it would be too large."""
+    """YAML's values.
+
+    Raises:
+        ValueError: with its aliases written out it would be too large, or a key stands twice.
+    """
     sizes: dict[int, int] = {}
 
     def size(node: yaml.Node) -> int:
@@ -38,6 +42,7 @@ def _bounded_yaml(text: str) -> Any:
             children: list[yaml.Node] = []
             if isinstance(node, yaml.MappingNode):
                 children = [each for pair in node.value for each in pair]
+                _refuse_twice([key for key, _ in node.value])
             elif isinstance(node, yaml.SequenceNode):
                 children = node.value
             sizes[id(node)] = 1 + sum(map(size, children))
@@ -47,3 +52,17 @@ def _bounded_yaml(text: str) -> Any:
     if root is not None and size(root) >= _MOST_NODES:
         raise ValueError(f"more than {_MOST_NODES} values, with aliases written out")
     return yaml.safe_load(text)
+
+
+def _refuse_twice(keys: list[yaml.Node]) -> None:
+    """Of two values of one key PyYAML takes the last, in silence."""
+    first: dict[str, int] = {}
+    for key in keys:
+        if not isinstance(key, yaml.ScalarNode) or key.value == "<<":  # may merge several
+            continue
+        line = key.start_mark.line + 1
+        if key.value in first:
+            raise ValueError(
+                f"the key {key.value!a:.80} twice, in lines {first[key.value]} and {line}"
+            )
+        first[key.value] = line

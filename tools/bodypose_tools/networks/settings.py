@@ -2,9 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
 
 HeatmapLoss = Literal["cross_entropy", "focal"]
 
@@ -13,6 +21,17 @@ class Section(BaseModel):
     """Base of every section: unknown keys are errors, values do not change after reading."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _numbers_are_no_bools(cls, value: Any, info: ValidationInfo) -> Any:
+        """YAML reads `yes` and `on` as true, which would count as 1."""
+        kind = cls.model_fields[info.field_name or ""].annotation
+        is_map = isinstance(value, dict) and get_origin(kind) is not None
+        values = value.values() if is_map else [value]
+        if bool not in (kind, *get_args(kind)) and any(isinstance(each, bool) for each in values):
+            raise PydanticCustomError("bool", "Input should be no true or false")
+        return value
 
 
 class NetworkConfig(Section):

@@ -292,7 +292,8 @@ def _number(value: Any) -> Any:
 
 def _positive(leaves: Mapping[str, Any], path: str, default: float, origin: Path) -> float:
     value = _number(leaves.get(path, default))
-    if not isinstance(value, int | float) or not 0 <= value < float("inf"):
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    if not is_number or not 0 <= value < float("inf"):
         raise ConfigError(f"{origin}: {path}: expected a number of 0 or more, got {value!r:.40}")
     return value
 

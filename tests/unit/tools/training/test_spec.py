@@ -45,6 +45,10 @@ def test_a_spec_needs_only_its_data(tmp_path):
         ("num_epochs: 3", "num_epochs: unknown key; did you mean num_epoch?"),
         ("optimizer: {momentun: 1}", "optimizer.momentun: unknown key; did you mean momentum?"),
         ("load_graph: true", "load_graph: needs pretrained_weights"),
+        ("num_epoch: yes", "num_epoch: Input should be no true or false, got True"),
+        ("optimizer: {grad_weights_dict: {stem: off}}", "Input should be no true or false"),
+        ("optimizer: {momentum: on}", "optimizer.momentum: Input should be no true or false"),
+        ("num_epoch: 3\nnum_epoch: 4", "the key 'num_epoch' twice, in lines 5 and 6"),
         ("a: b: c", "expected YAML"),
     ],
 )
