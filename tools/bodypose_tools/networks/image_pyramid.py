@@ -1,7 +1,7 @@
-"""The image pyramid: heatmaps averaged over the image and a larger copy of it.
+"""The image pyramid: heatmaps averaged over the image and a copy of another size.
 
-MoveNet's heads detect people of some sizes best. Averaging the heatmaps of both finds more of the
-small people, with the same weights.
+MoveNet's heads detect people of some sizes best. A larger copy shows them more of the small people,
+a smaller copy more of the large ones, with the same weights.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from .keras_files import check_keras_name, load_network, save_network
 from .resizing import InCellsOf, LargerCopy
 
 _HEAD = "heat_0_logits"  # heatmaps before any stage
-_LARGER = "larger_copy"
+_COPY = "larger_copy"  # whatever its size: exported nodes are named by it
 _BOTH = "heat_both_logits"
 
 
@@ -28,17 +28,18 @@ class PyramidError(PoseError):
     """A network to which no pyramid can be added, or from which none can be taken."""
 
 
-def add_pyramid(model: Path, out: Path, scale: float) -> Artifact:
+def add_pyramid(model: Path, out: Path, scale: float, share: float = 0.5) -> Artifact:
     """Average a network's heatmaps over its image and a copy `scale` times as large.
 
     Backbone and head run twice with one set of weights; the rest uses the image alone. The
-    first heatmaps become the mean of both, as logits, and what the stages change in them is added
+    first heatmaps become a mean of both, as logits, and what the stages change in them is added
     as before. Part affinity fields, centres and offsets stay as they are.
 
     Args:
         model: a `bodypose-s` of ours.
         out: the `.keras` file to write, and its record.
         scale: of height and width; the copy's sides are rounded to multiples of 32.
+        share: weight of the copy's heatmaps in the mean, 0 to 1.
 
     Raises:
         PyramidError: a network without such heads, or one that has a pyramid already.
@@ -49,22 +50,22 @@ def add_pyramid(model: Path, out: Path, scale: float) -> Artifact:
     check_keras_name(out)
     network, pipeline, parent = load_network(model)
     names = {layer.name for layer in network.layers}
-    if _HEAD not in names or _LARGER in names:
-        got = "one with it" if _LARGER in names else network.name
+    if _HEAD not in names or _COPY in names:
+        got = "one with it" if _COPY in names else network.name
         raise PyramidError(f"{model}: expected a bodypose-s without a pyramid, got {got}")
     heatmaps = Fields.of(network.outputs).heatmaps
     last = next(layer for layer in network.layers if layer.output is heatmaps[-1])
     logits, own = last.input, network.get_layer(_HEAD).output
-    moved = InCellsOf(name="heat_larger")([_of_larger(network, scale), own])
+    moved = InCellsOf(name="heat_larger")([_of_copy(network, scale), own])
     more = layers.Subtract(dtype="float32", name="heat_more")([moved, own])
-    half = layers.Rescaling(0.5, dtype="float32", name="heat_half")(more)
-    mean = layers.Add(dtype="float32", name=_BOTH)([logits, half])
+    part = layers.Rescaling(share, dtype="float32", name="heat_half")(more)
+    mean = layers.Add(dtype="float32", name=_BOTH)([logits, part])
     outputs = list(network.outputs)
     outputs[len(heatmaps) - 1] = layers.Activation("sigmoid", dtype="float32", name="heat_both")(
         mean
     )
     made = keras.Model(network.inputs, outputs, name=network.name)
-    settings = {**parent.settings, "val": None, "image_pyramid": {"scale": scale}}
+    settings = {**parent.settings, "val": None, "image_pyramid": {"scale": scale, "share": share}}
     return save_network(made, out, "add-pyramid", pipeline, parent, settings=settings)
 
 
@@ -94,8 +95,8 @@ def remove_pyramid(model: Path, out: Path) -> Artifact:
     return save_network(made, out, "remove-pyramid", pipeline, parent, settings=settings)
 
 
-def _of_larger(network: keras.Model, scale: float) -> Any:
-    """The head's logits for a larger copy of the image: the same layers, called once more."""
+def _of_copy(network: keras.Model, scale: float) -> Any:
+    """The head's logits for a copy of the image: the same layers, called once more."""
     images = network.get_layer("normalize").output
     logits: dict[str, Any] = {}
 
@@ -105,7 +106,7 @@ def _of_larger(network: keras.Model, scale: float) -> Any:
 
     keras.models.clone_model(
         keras.Model(images, network.get_layer(_HEAD).output),
-        input_tensors=LargerCopy(scale, name=_LARGER)(images),
+        input_tensors=LargerCopy(scale, name=_COPY)(images),
         clone_function=lambda layer: layer,
         call_function=call,
     )

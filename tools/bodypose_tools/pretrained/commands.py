@@ -101,22 +101,31 @@ def add_pyramid(
     scale: Annotated[
         float,
         typer.Option(
-            min=0.25, max=4, help="Size of the larger copy: height and width are multiplied by it."
+            min=0.25, max=4, help="Size of the copy: height and width are multiplied by it."
         ),
     ] = 1.25,
+    share: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="W",
+            help="Weight of the copy's heatmaps; those of the image have the rest.",
+        ),
+    ] = 0.5,
 ) -> None:
-    """Average heatmaps over the image and a larger copy of it: slower, finds more small people.
+    """Average heatmaps over the image and a copy of it: slower, finds more small or large people.
 
     Example: `tools add-pyramid -m interpolated.keras -o bodypose-s.keras`
     """
     from bodypose_tools.networks.image_pyramid import add_pyramid as with_pyramid
 
-    made = with_pyramid(model, output, scale)
+    made = with_pyramid(model, output, scale, share)
     typer.echo(f"{made.path}  {made.sha256[:12]}")
 
 
 def remove_pyramid(model: ModelOption, output: OutputOption) -> None:
-    """Leave the larger copy of the image out of a network: half the cost, fewer small people.
+    """Leave the copy of the image out of a network: half the cost, finds fewer people.
 
     Example: `tools remove-pyramid -m bodypose-s.keras -o bodypose-xs.keras`
     """

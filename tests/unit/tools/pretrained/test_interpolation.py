@@ -129,7 +129,7 @@ def test_the_first_stages_can_be_kept(trained, pretrained, tmp_path):
 
 
 def test_heatmaps_are_the_mean_of_the_image_and_a_larger_copy(first, both, tmp_path):
-    assert both.settings["image_pyramid"] == {"scale": 2}
+    assert both.settings["image_pyramid"] == {"scale": 2, "share": 0.5}
     pixels = np.full((1, 64, 96, 3), 90, np.uint8)
     pixels[:, :, 48:] = 160  # of two colours: its larger copy needs no resizing code to be made
     wide = np.full((1, 128, 192, 3), 90, np.uint8)
@@ -148,6 +148,12 @@ def test_heatmaps_are_the_mean_of_the_image_and_a_larger_copy(first, both, tmp_p
     assert all(np.allclose(mean[index], small[index], atol=1e-6) for index in (1, 2, 3))
     with pytest.raises(PyramidError, match="got one with it"):
         add_pyramid(both.path, tmp_path / "again.keras", 2)
+
+
+def test_the_share_is_the_weight_of_the_copy(first, tmp_path):
+    made = add_pyramid(first, tmp_path / "quarter.keras", 0.5, share=0.25)
+    assert made.settings["image_pyramid"] == {"scale": 0.5, "share": 0.25}
+    assert load_network(made.path)[0].get_layer("heat_half").scale == 0.25
 
 
 def test_without_its_pyramid_a_network_is_the_one_that_it_was_added_to(first, both, tmp_path):
