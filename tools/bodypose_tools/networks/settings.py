@@ -12,7 +12,6 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import PydanticCustomError
 
 HeatmapLoss = Literal["cross_entropy", "focal"]
 
@@ -30,7 +29,7 @@ class Section(BaseModel):
         is_map = isinstance(value, dict) and get_origin(kind) is not None
         values = value.values() if is_map else [value]
         if bool not in (kind, *get_args(kind)) and any(isinstance(each, bool) for each in values):
-            raise PydanticCustomError("bool", "Input should be no true or false")
+            raise ValueError(f"expected no true or false, got {value!s:.40}")
         return value
 
 

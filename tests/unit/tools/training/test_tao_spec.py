@@ -170,7 +170,7 @@ def test_every_key_that_is_left_out_has_a_reason(tao):
         ("channels_last", "channels_first", "expected channels_last"),
         ("translate_max_x: 40.0", "translate_max_x: far", "expected a number of 0 or more"),
         ("translate_max_x: 40.0", "translate_max_x: yes", "expected a number of 0 or more"),
-        ("num_epoch: 50", "num_epoch: yes", "num_epoch: Input should be no true or false"),
+        ("num_epoch: 50", "num_epoch: yes", "num_epoch: expected no true or false"),
         ("coco: coco_spec.json", "coco: none.json", "import-tao-spec -d"),
         ("{coco: coco_spec.json}", "{}", "expected one data set"),
         ("batch_size: 10", "batch_size: many", "dataloader.batch_size"),
