@@ -147,12 +147,14 @@ def test_caches_lie_beside_a_listed_source(folder):
     write_manifest(folder)
     cache = Path(py_compile.compile(str(folder / "model.py"), doraise=True))
     check_files(folder)
+    other = Path(py_compile.compile(str(folder / "pose_runtime" / "spec.py"), doraise=True))
     (folder / "model.py").unlink()
     assert changes(folder, {"model.onnx": "0"}) == {
         "manifest.json": "does not belong there",
         "model.onnx": "changed after the build",
         "pose_runtime/spec.py": "does not belong there",
         cache.relative_to(folder).as_posix(): "does not belong there",
+        other.relative_to(folder).as_posix(): "does not belong there",
     }
 
 

@@ -128,3 +128,13 @@ def test_limits_are_changed_field_by_field():
     assert spec.limits == ImageLimits(max_bytes=5, max_pixels=7)
     assert (ImageLimits().max_bytes, ImageLimits().max_pixels) == (16_777_216, 40_000_000)
     assert ImageLimits().max_decode_ms == 500
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64, np.int32, np.uint8, np.bool_])
+def test_a_tensor_of_another_type_is_refused(dtype):
+    with pytest.raises(ContractError, match=f"expected FP32 .*, got {np.dtype(dtype)} "):
+        PipelineSpec().geometry.check(np.zeros((2, 5), dtype))
+
+
+def test_what_grouping_takes_unless_it_is_told_otherwise():
+    assert GroupingSettings() == GroupingSettings(0.1, 0.05, 2)
