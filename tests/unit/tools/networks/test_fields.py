@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from bodypose_tools.networks.fields import STRIDE, Fields
+from bodypose_tools.networks.fields import SIDE_MULTIPLE, STRIDE, Fields
 
 
 def outputs(*channels):
@@ -39,5 +39,6 @@ def test_centres_and_offsets_are_the_last(stages):
     ]
 
 
-def test_a_cell_is_eight_pixels():
+def test_a_cell_is_eight_pixels_and_the_deepest_one_32():
     assert STRIDE == 8
+    assert SIDE_MULTIPLE == {"bodypose-s": 32, "bodypose-vgg19": 8}

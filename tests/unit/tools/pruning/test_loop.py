@@ -228,3 +228,12 @@ def test_a_steps_training_has_ten_checkpoints_at_least(drawn_coco, epochs, every
     assert plan.training.checkpoint_n_epoch == every
     assert plan.training.load_graph is True
     assert "taylor_batches" not in plan.to_json()
+
+
+def test_what_may_differ_between_the_starts_of_a_run_is_no_setting(drawn_coco):
+    training = plan_for(drawn_coco).to_json()["training"]
+    places = {"pretrained_weights", "load_graph", "checkpoint_n_epoch", "devices"}
+    places |= {"validation_every_n_epoch", "draw_every_n_epoch"}
+    assert places & set(training) == set()
+    assert {"workers", "image_cache_mib"} & set(training["dataloader"]) == set()
+    assert "root_data_path" not in training["dataloader"]["dataset_config"]
