@@ -49,7 +49,12 @@ def outcomes(annotations: Path, images: Path) -> list[object]:
 
 
 # What names annotations, or a spec that does.
-ANNOTATION_OPTIONS = ("--annotations", "--annotation-file", "--gate-annotations")
+ANNOTATION_OPTIONS = (
+    "--annotations",
+    "--annotation-file",
+    "--gate-annotations",
+    "--check-annotations",
+)
 TAKING = {
     str(command): command
     for command in commands()
@@ -67,6 +72,7 @@ BESIDE = {
     "tools oracle": "-a {json} -i {img} -d 64,64,3",
     "tools tune-grouping": "no.keras -a {json} -i {img}",
     "tools export": "-m no.onnx --data_type int8 --gate-annotations {json} --gate-images {img}",
+    "tools adopt": "no.onnx --check-annotations {json} --images {img} -o {new}/adopted.onnx",
     "tools sample-calibration-images": "-a {json} -i {img} -n 1 -o {new}/sample",
     "tools gate": "no.onnx no2.onnx -a {json} -i {img}",
     "tools benchmark": "no.onnx -a {json} -i {img} -o {new}/benchmark.json",

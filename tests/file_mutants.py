@@ -15,8 +15,11 @@ from typing import Any
 
 import h5py
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import yaml
 
+from tests.fuzz import hostile_images
 from tests.json_mutants import seeded_mutant
 
 Mutate = Callable[[bytes, random.Random], bytes]
@@ -260,6 +263,84 @@ def tar_mutant(content: bytes, chance: random.Random) -> bytes:
             each.size = len(inside) if each.isfile() else 0
             archive.addfile(each, io.BytesIO(inside))
     return file.getvalue()
+
+
+def shard_mutant(content: bytes, chance: random.Random) -> bytes:
+    """A tar of images with one member gone, doubled, of another kind or name, or changed inside."""
+    if chance.random() < 0.3:
+        return broken(content, chance)
+    with tarfile.open(fileobj=io.BytesIO(content)) as archive:
+        members = [(each, archive.extractfile(each).read()) for each in archive]
+    at = chance.randrange(len(members))
+    entry, data = members[at]
+    how = chance.randrange(6)
+    if how == 0:
+        del members[at]
+    elif how == 1:
+        members.append(members[at])
+    elif how == 2:
+        entry.type = chance.choice([tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.DIRTYPE, b"S", b"9"])
+        entry.linkname = chance.choice(["/etc/hostname", entry.name, "nobody.png", ""])
+    elif how == 3:
+        entry.name = chance.choice(["../x.png", "/x.png", "a" * 300 + ".png", "\udcff.png", ".png"])
+    elif how == 4:
+        entry.pax_headers = chance.choice(
+            [{"size": "9" * 20}, {"path": "\n.png"}, {"GNU.sparse.map": "1,x"}, {"mtime": "nan"}]
+        )
+    else:
+        members[at] = (entry, broken(data, chance))
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=chance.choice([0, 1, 2])) as archive:
+        for each, inside in members:
+            each.size = len(inside) if each.isreg() else 0
+            try:
+                archive.addfile(each, io.BytesIO(inside))
+            except ValueError:  # this form of tar cannot write that name or size
+                continue
+    return file.getvalue()
+
+
+def parquet_mutant(content: bytes, chance: random.Random) -> bytes:
+    """Columns of other names and types, rows without a value, or damage behind a right header."""
+    if chance.random() < 0.3:
+        return broken(content, chance)
+    table = pq.read_table(io.BytesIO(content))
+    rows = table.num_rows
+    png = table.column("image")[0].as_py()["bytes"]
+    how = chance.randrange(6)
+    if how == 0:
+        changed = bytearray(content)  # pages stand first, the footer last
+        for _ in range(chance.randint(1, 9)):
+            changed[chance.randrange(4, len(changed) // 2)] = chance.randrange(256)
+        return bytes(changed)
+    if how == 1:
+        columns = {chance.choice(["image", "path", "x", "label", ""]): [png] * rows}
+    elif how == 2:
+        odd = [None, b"", broken(png, chance), b"\xff" * 50]
+        columns = {"image": [chance.choice(odd) for _ in range(rows)]}
+    elif how == 3:
+        odd = [None, "", "\0", "../../etc/hostname", "x" * 5000, ".", "/dev/zero"]
+        columns = {chance.choice(["image", "path"]): [chance.choice(odd) for _ in range(rows)]}
+    elif how == 4:
+        odd = [{"bytes": None, "path": "nobody.png"}, {"bytes": None, "path": None},
+               {"bytes": png, "path": "\0"}, {"other": 1}, {"bytes": 7}]  # fmt: skip
+        columns = {"image": [chance.choice(odd)] * rows}
+    else:
+        odd = [1, 1.5, True, [1], [[png]], ["1.png"], float("nan")]
+        columns = {"image": [chance.choice(odd)] * rows, "path": [chance.choice(odd)] * rows}
+    file = io.BytesIO()
+    pq.write_table(pa.table(columns), file, row_group_size=chance.choice([1, 100]))
+    return file.getvalue()
+
+
+def image_mutant(content: bytes, chance: random.Random) -> bytes:
+    """A picture of another format or form, or a damaged one; the name may say something else."""
+    whole = chance.choice([content, *hostile_images.answered().values()])
+    if chance.random() < 0.4:
+        return broken(content, chance)
+    refused = [data for data, _ in hostile_images.refused().values() if len(data) < 2**16]
+    return chance.choice([whole, hostile_images.flipped(whole, chance.randrange(2**32)),
+                          chance.choice(refused)])  # fmt: skip
 
 
 def seeded(name: str, number: int) -> random.Random:

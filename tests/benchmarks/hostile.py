@@ -23,7 +23,7 @@ from pose_runtime.decode_process import BoundedDecoder
 from pose_runtime.errors import PoseError
 from pose_runtime.spec import ImageLimits
 from tests.file_mutants import mutants_of
-from tests.fuzz import hostile_images, test_files
+from tests.fuzz import file_kinds, hostile_images
 from tests.tiny_network import write_tiny_onnx
 
 HW = (288, 384)
@@ -72,16 +72,16 @@ def images() -> Tally:
 
 
 def files(folder: Path) -> dict[str, Tally]:
-    tiny = write_tiny_onnx(folder / "tiny.onnx", test_files.SPEC)
+    tiny = write_tiny_onnx(folder / "tiny.onnx", file_kinds.SPEC)
     tallies = {}
-    for name, kind in test_files.kinds_in(
-        folder, folder, tiny, SHIPPED_MODEL.with_suffix(".keras")
-    ):
+    keras = SHIPPED_MODEL.with_suffix(".keras")
+    for kind in file_kinds.kinds_in(folder, folder, tiny, keras, SHIPPED_MODEL):
+        name = kind.name
         if not kind.readers or name in LEFT_OUT:
             continue
         tally = tallies[name] = Tally()
         for _, content in mutants_of(name, kind.right, kind.mutant, MUTANTS):
-            path = test_files.placed(kind, folder / "in", content)
+            path = file_kinds.placed(kind, folder / "in", content)
             for reader in kind.readers:
                 tally.ask(partial(reader, path))
     return tallies

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import random
 import shutil
 
 import pytest
 
 from tests.annotation_walk import BESIDE, CASES, asked, check, needs_cases
-from tests.json_mutants import seeded_mutant
+from tests.file_mutants import json_mutant, mutants_of
 
-MUTANTS = 30  # for each command
+MUTANTS = 200  # for each command, more than half of them JSON
 
 
 @needs_cases
@@ -28,11 +26,10 @@ def test_a_mutant_is_a_right_answer_or_one_line_from_every_command(tmp_path, dra
     images.mkdir()
     for image in ("1.png", "2.png"):
         shutil.copyfile(drawn_coco / image, images / image)
-    content = json.loads((drawn_coco / "people.json").read_text())
-    chance = random.Random(name)
-    for number in range(MUTANTS):
+    right = (drawn_coco / "people.json").read_bytes()
+    for number, content in mutants_of(name, right, json_mutant, MUTANTS):
         mutant = tmp_path / f"{number}.json"
-        mutant.write_text(json.dumps(seeded_mutant(content, chance)))
+        mutant.write_bytes(content)
         check(name, mutant, images, tmp_path / str(number))
 
 

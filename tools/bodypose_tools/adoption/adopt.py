@@ -59,6 +59,7 @@ def adopt(
         AdoptionError: the convention leaves open how pixels are scaled, or the graph does not treat
             the images of a batch each by itself; nothing was written.
     """
+    images = samples(pipeline.network_hw)
     shapes = {kind: (len(o.channels), *o.shape[1:]) for kind, o in network.outputs.items()}
     decode = DecodeSettings(max_peaks=pipeline.max_peaks)
     graph = _joined(
@@ -71,7 +72,6 @@ def adopt(
             spec_in_onnx(temporary)
         except OnnxError as error:
             raise AdoptionError(str(error).replace(str(temporary), str(out))) from error
-        images = samples(pipeline.network_hw)
         peaks = _peaks_of_batches(temporary, images, pipeline)
     report = channel_report(peaks, *fields_on(network, convention, images), pipeline)
     settings = {

@@ -7,7 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from google.protobuf import text_format
+
 from bodypose_tools.files.atomic_files import atomic_path, disk_errors
+from bodypose_tools.files.json_records import RecordError
+from pose_runtime.errors import first_line
 
 from .build import (
     CONFIG,
@@ -40,6 +44,16 @@ def tuning_of(repository: Path) -> Tuning:
     Raises:
         RecordError: it is no repository of `tools build-repo`.
     """
+    try:
+        return _tuning_in(repository)
+    except (text_format.ParseError, OSError, IndexError, ValueError) as error:
+        raise RecordError(
+            f"{repository}: expected configs as `tools build-repo` writes them, got"
+            f" {first_line(error)}; run it again"
+        ) from error
+
+
+def _tuning_in(repository: Path) -> Tuning:
     backend = serving_of_repository(repository).backend
     configs = {name: read_config(repository / name / CONFIG) for name in STEPS}
     counts = {name: configs[name].instance_group[0].count for name in STEPS}

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 
+from bodypose_tools.files.json_records import RecordError
 from bodypose_tools.repository.build import CONFIG, RepositoryError, build_repository
 from bodypose_tools.repository.check import problems_of
 from bodypose_tools.repository.pbtxt import NETWORK, read_config
@@ -82,3 +83,17 @@ def test_a_file_that_somebody_changed_is_not_overwritten(tmp_path, tiny_onnx):
         retune(tmp_path / "r", TUNED)
 
     assert read_config(path).instance_group[0].count == 1
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"), [("instance_group", "other"), ("count: 1", "count: x")]
+)
+def test_a_config_that_triton_would_not_read_is_refused_in_one_line(
+    tmp_path, tiny_onnx, right, wrong
+):
+    repository = tmp_path / "repository"
+    build_repository(tiny_onnx(tmp_path / "tiny.onnx", PipelineSpec()), repository)
+    config = repository / NETWORK / CONFIG
+    config.write_text(wrong)
+    with pytest.raises(RecordError, match="expected configs as `tools build-repo` writes them"):
+        tuning_of(repository)
