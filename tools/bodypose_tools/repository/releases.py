@@ -21,9 +21,9 @@ class TritonVersion:
     month: int
 
     @classmethod
-    def parse(cls, text: str) -> TritonVersion:
+    def parse(cls, text: object) -> TritonVersion:
         """Raises: TritonVersionError: not YY.MM."""
-        if not re.fullmatch(r"2\d\.(0[1-9]|1[0-2])", text):
+        if not isinstance(text, str) or not re.fullmatch(r"2\d\.(0[1-9]|1[0-2])", text):
             raise TritonVersionError(
                 f"expected a release of Triton's container such as {RECENT}, got {text}"
             )

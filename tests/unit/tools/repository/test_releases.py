@@ -59,3 +59,9 @@ def test_a_field_is_known_from_a_release_on():
 def test_what_is_no_release_is_refused(text):
     with pytest.raises(TritonVersionError, match=r"expected a release .* such as 26\.07"):
         TritonVersion.parse(text)
+
+
+@pytest.mark.parametrize("text", [26.07, None, "26.7"])
+def test_a_record_s_other_value_is_no_release(text):
+    with pytest.raises(TritonVersionError, match="expected a release of Triton's container"):
+        TritonVersion.parse(text)
