@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
@@ -105,8 +106,16 @@ def _enter(namespace: int) -> None:
 
 @contextmanager
 def running_engine(folder: Path) -> Iterator[Engine]:
-    """An engine whose files are in `folder`; at the end no process or mount of it is left."""
-    _write_settings(folder)
+    """An engine whose files are in `folder`; at the end no process or mount of it is left.
+
+    Podman takes no runroot of more than 50 characters, so that one has a folder of its own.
+    """
+    with TemporaryDirectory(prefix="engine", dir="/tmp", ignore_cleanup_errors=True) as short:
+        yield from _running(folder, Path(short))
+
+
+def _running(folder: Path, runroot: Path) -> Iterator[Engine]:
+    _write_settings(folder, runroot)
     # The first process ends when this one is gone, and reaps those of containers that ended.
     script = f"{_MOUNTS} && echo && while read -t 1 || [ $? -gt 128 ]; do :; done"
     command, pipe = [*_NAMESPACES, "bash", "-c", script], subprocess.PIPE
@@ -125,7 +134,7 @@ def running_engine(folder: Path) -> Iterator[Engine]:
             holder.kill()
 
 
-def _write_settings(folder: Path) -> None:
+def _write_settings(folder: Path, runroot: Path) -> None:
     for name in ("bin", "networks"):
         (folder / name).mkdir()
     processes = min(4096, resource.getrlimit(resource.RLIMIT_NPROC)[1])
@@ -149,7 +158,7 @@ def _write_settings(folder: Path) -> None:
         folder / "bin" / "podman",
         f"export CONTAINERS_CONF={folder / 'containers.conf'}\n"
         "export BUILDAH_ISOLATION=chroot DISABLE_HC_SYSTEMD=true\n"
-        f"exec podman --root={folder / 'storage'} --runroot={folder / 'run'}"
+        f"exec podman --root={folder / 'storage'} --runroot={runroot}"
         " --storage-driver=overlay",
     )
 

@@ -54,7 +54,7 @@ def broken(content: bytes, chance: random.Random) -> bytes:
 def json_mutant(content: bytes, chance: random.Random) -> bytes:
     try:
         right = json.loads(content)
-    except ValueError:  # a mutant already
+    except (ValueError, RecursionError):  # a mutant already
         return broken(content or b"{}", chance)
     if chance.random() < 0.4 or not isinstance(right, dict | list) or not right:
         return broken(content, chance)

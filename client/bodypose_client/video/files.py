@@ -74,7 +74,7 @@ def open_source(source: str) -> Iterator[Source]:
 def _file(path: Path) -> Iterator[Source]:
     av = _av()
     try:
-        container = av.open(str(path))
+        container = av.open(str(path), metadata_errors="replace")
     except OSError as error:
         raise FileError(path, "a video file", error) from error
     except av.FFmpegError as error:

@@ -9,7 +9,12 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from bodypose_tools.options import SkeletonOption, network_hw_of, skeleton_of
+from bodypose_tools.options import (
+    CheckImagesOption,
+    SkeletonOption,
+    network_hw_of,
+    skeleton_of,
+)
 
 from . import options
 from .settings import (
@@ -46,8 +51,9 @@ def adopt(
     max_peaks: options.MaxPeaksOption = 20,
     sample_images: options.SampleImagesOption = None,
     check_annotations: options.CheckAnnotationsOption = None,
-    images: options.CheckImagesOption = None,
+    images: options.LabelledImagesOption = None,
     limit: options.CheckLimitOption = 30,
+    check_images: CheckImagesOption = False,
 ) -> None:
     """Append the decoding layers to a network trained elsewhere.
 
@@ -68,7 +74,7 @@ def adopt(
     if check_annotations is not None and images is not None:
         from bodypose_client.image_check import check_split
 
-        check_split(check_annotations, images, limit)
+        check_split(check_annotations, images, limit, decode=check_images)
     given = Convention(
         heatmaps=heatmaps,
         affinity=affinity,

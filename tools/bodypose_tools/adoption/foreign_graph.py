@@ -243,13 +243,19 @@ def _image_input(
     tensor = inputs[name].type.tensor_type
     if tensor.elem_type not in (*FLOATS, TensorProto.UINT8):
         raise AdoptionError(
-            f"input {name}: expected float, float16 or uint8, got"
-            f" {TensorProto.DataType.Name(tensor.elem_type).lower()}"
+            f"input {name}: expected float, float16 or uint8, got {_type_name(tensor.elem_type)}"
         )
     sides = tuple(side.dim_value if side.dim_value > 0 else None for side in tensor.shape.dim)
     if len(sides) != 4:
         raise AdoptionError(f"input {name}: expected four axes, got {len(sides)}")
     return name, tensor.elem_type, sides
+
+
+def _type_name(elem_type: int) -> str:
+    """As ONNX names it; of a number that it does not know, the number."""
+    if elem_type in TensorProto.DataType.values():
+        return str(TensorProto.DataType.Name(elem_type)).lower()
+    return f"type {elem_type}"
 
 
 def _network_input(

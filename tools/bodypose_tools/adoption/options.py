@@ -55,7 +55,7 @@ CheckAnnotationsOption = Annotated[
         dir_okay=False,
     ),
 ]
-CheckImagesOption = Annotated[
+LabelledImagesOption = Annotated[
     Path | None,
     typer.Option(
         "--images",

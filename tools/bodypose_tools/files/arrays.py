@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import tokenize
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,10 @@ def array_of(data: bytes) -> NDArray[Any]:
     file = io.BytesIO(data)
     version = npy.read_magic(file)  # type: ignore[no-untyped-call]
     read = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-    shape, _, dtype = read(file)  # type: ignore[no-untyped-call]
+    try:
+        shape, _, dtype = read(file)  # type: ignore[no-untyped-call]
+    except (SyntaxError, tokenize.TokenError) as error:  # numpy reads a header as Python
+        raise ValueError(f"a header that is damaged: {error}") from error
     if dtype.hasobject:
         raise ValueError("an array of objects")
     left, promised = len(data) - file.tell(), math.prod(shape) * dtype.itemsize

@@ -126,7 +126,9 @@ def _dtype_and_sides(tensor_type: Any) -> tuple[str, list[int | None]]:
     except (KeyError, ValueError):  # a number that is no type of ONNX
         return f"type {tensor_type.elem_type}", []
     dtypes = [name for name, dtype in NUMPY_DTYPES.items() if numpy_dtype == dtype]
-    sides = [side.dim_value or None for side in tensor_type.shape.dim]
+    sides = [
+        side.dim_value if side.HasField("dim_value") else None for side in tensor_type.shape.dim
+    ]
     return dtypes[0] if dtypes else str(numpy_dtype), sides
 
 

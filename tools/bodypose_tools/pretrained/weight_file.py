@@ -83,6 +83,11 @@ def _fit(
         yield variables[name], arrays[name].astype(np.float32)
 
 
+# What a damaged archive raises: one of another version, with a password, or that ends early.
+ZIP_ERRORS: Final = (
+    *(OSError, ValueError, EOFError, RuntimeError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error),
+)
 _MAX_BYTES = 2**30  # VGG19's weights have 80 MB
 
 
@@ -117,10 +122,7 @@ def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
             }
     except FileNotFoundError:
         got = "no such file"
-    except (
-        *(OSError, ValueError, EOFError, RuntimeError, NotImplementedError),
-        *(zipfile.BadZipFile, zlib.error),
-    ) as error:
+    except ZIP_ERRORS as error:
         got = str(error)
     raise BackboneError(
         f"{path}: expected the .npz of `tools import-backbone`, got {got}; import it again"

@@ -389,12 +389,13 @@ def test_a_second_input_is_refused(net):
     assert "one input, got size besides image" in refused(net, "--input", "image")
 
 
-def test_an_input_of_integers_is_refused(net):
+@pytest.mark.parametrize(("elem_type", "name"), [(TensorProto.INT64, "int64"), (77, "type 77")])
+def test_an_input_of_another_type_is_refused(net, elem_type, name):
     plain(net)
     model = onnx.load(net)
-    model.graph.input[0].type.tensor_type.elem_type = TensorProto.INT64
+    model.graph.input[0].type.tensor_type.elem_type = elem_type
     onnx.save(model, net)
-    assert "expected float, float16 or uint8, got int64" in refused(net)
+    assert f"expected float, float16 or uint8, got {name}" in refused(net)
 
 
 def test_a_graph_for_one_image_at_a_time_is_refused(net):

@@ -9,6 +9,7 @@ import tarfile
 import zipfile
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 from PIL import Image
@@ -18,6 +19,7 @@ from bodypose_tools.adoption import foreign_graph
 from bodypose_tools.data.annotation_check import checked_coco
 from bodypose_tools.data.coco import read_coco
 from bodypose_tools.data.skeletons import ConfigError, load_skeleton
+from bodypose_tools.files.arrays import array_of
 from bodypose_tools.files.artifacts import Artifact, record_path
 from bodypose_tools.files.json_records import RecordError
 from bodypose_tools.graphs.contract import OnnxError, spec_in_onnx
@@ -240,6 +242,14 @@ def test_a_record_of_another_kind_is_one_line(tmp_path, text):
 
 
 # YAML and JSON that people write
+
+
+@pytest.mark.parametrize("damage", [b"\0", b"(", b"'"])
+def test_a_header_of_an_array_that_is_no_python_is_damage(damage):
+    file = io.BytesIO()
+    np.save(file, np.zeros(3))
+    with pytest.raises(ValueError, match="a header that is damaged"):
+        array_of(file.getvalue().replace(b"'descr'", damage + b"'descr'"[1:]))
 
 
 def test_yaml_runs_nothing(tmp_path):
