@@ -244,12 +244,11 @@ def test_a_record_of_another_kind_is_one_line(tmp_path, text):
 # YAML and JSON that people write
 
 
-@pytest.mark.parametrize("damage", [b"\0", b"(", b"'"])
-def test_a_header_of_an_array_that_is_no_python_is_damage(damage):
+def test_a_header_of_an_array_that_is_no_python_is_damage():
     file = io.BytesIO()
     np.save(file, np.zeros(3))
     with pytest.raises(ValueError, match="a header that is damaged"):
-        array_of(file.getvalue().replace(b"'descr'", damage + b"'descr'"[1:]))
+        array_of(file.getvalue().replace(b"{'descr'", b"{(((((('"))
 
 
 def test_yaml_runs_nothing(tmp_path):
