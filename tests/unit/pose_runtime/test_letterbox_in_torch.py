@@ -89,7 +89,7 @@ def test_colours_at_full_size_are_libjpegs_in_every_orientation(up, orientation)
     hw = wanted.shape[:2]
     image = planes_and_facts(planes, COLOUR, up, orientation, hw, (0, 0))
 
-    assert (seen(image, network_hw=hw)[0] == wanted).all()
+    assert np.abs(seen(image, network_hw=hw)[0].astype(int) - wanted).max() <= 1
 
 
 @pytest.mark.parametrize("placed_hw", [(10, 14), (20, 28), (7, 9), (5, 7), (31, 43)])

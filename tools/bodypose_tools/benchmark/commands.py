@@ -14,6 +14,7 @@ from bodypose_tools.options import (
     CheckImagesOption,
     ImagesOption,
     new_file,
+    new_folder,
 )
 from bodypose_tools.runtimes.settings import Device, Precision
 
@@ -259,7 +260,8 @@ def compare_quantisers(
     environments: Annotated[
         Path,
         typer.Option(
-            help="Folder of the libraries' own environments; Model Optimizer's takes 6 GB."
+            help="Folder of the libraries' own environments; Model Optimizer's takes 6 GB.",
+            callback=new_folder,
         ),
     ] = Path("build/quantisers"),
     rounds: Annotated[

@@ -55,17 +55,18 @@ def test_no_repository_is_built_there(tmp_path, places, monkeypatch, place):
 # Names of options and arguments that are read, whatever command has them.
 READ = {
     "annotations", "baseline", "ca_file", "cal_image_dir", "candidate", "check_annotations",
-    "compare", "dataset_spec", "file", "float_model", "gate_annotations", "gate_images",
-    "grouping", "image_dir", "images", "int8", "int8_model", "layers_from", "load_inputs",
-    "model", "movenet", "network", "notes", "one", "other", "photo", "pretrained", "repository",
-    "root", "runs", "sample_images", "skeleton", "source", "sources", "spec", "tls_cert",
-    "tls_client_ca", "tls_key", "token_file", "tuning",
+    "coco", "compare", "dataset_spec", "file", "float_model", "gate_annotations",
+    "gate_images", "grouping", "image_dir", "images", "int8", "int8_model", "layers_from",
+    "load_inputs", "model", "movenet", "network", "notes", "one", "other", "photo",
+    "pretrained", "repository", "root", "runs", "sample_images", "skeleton", "source",
+    "sources", "spec", "tls_cert", "tls_client_ca", "tls_key", "token_file", "tuning",
 }  # fmt: skip
 FOLDERS = {
-    "tools bulk output", "tools dataset-convert output", "tools deploy-files output",
-    "tools draw-people output", "tools build-repo output", "tools starter-files output",
-    "tools sample-calibration-images output", "pose-client infer output",
-    "pose-client infer visualize", "pose-loadtest run output", "pose-loadtest result reports",
+    "pose-client infer output", "pose-client infer visualize",
+    "pose-loadtest result reports", "pose-loadtest run output", "tools build-repo output",
+    "tools bulk output", "tools compare-quantisers environments",
+    "tools dataset-convert output", "tools deploy-files output", "tools draw-people output",
+    "tools sample-calibration-images output", "tools starter-files output",
 }  # fmt: skip
 
 

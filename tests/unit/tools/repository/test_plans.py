@@ -130,7 +130,10 @@ def test_a_plan_that_changed_is_found(repository):
     ("changes", "said"),
     [
         ({"runtime": "tensorrt-rtx"}, "expected an engine of tensorrt, got tensorrt-rtx"),
-        ({"pipeline": "?"}, "expected what `tools export` writes"),
+        (
+            {"pipeline": "?"},
+            "expected a record of `tools build-engine` beside it, got none that fits",
+        ),
     ],
 )
 def test_what_triton_would_not_load_is_refused(tmp_path, changes, said):
