@@ -69,6 +69,7 @@ def test_the_command_names_files_without_the_folders_of_this_machine(monkeypatch
 
 def test_a_module_that_was_run_is_named_as_one_runs_it(monkeypatch):
     script = RESULTS.parents[1] / "tests" / "benchmarks" / "isolation.py"
+    monkeypatch.setattr(module, "CHECKOUT", RESULTS.parents[1])
     monkeypatch.setattr(sys, "argv", [str(script), "--rounds", "2"])
     command = Measurement().record({})[KEY]["command"]
     assert command == "python -m tests.benchmarks.isolation --rounds 2"
