@@ -156,8 +156,7 @@ def _load(path: Path) -> onnx.ModelProto:
     if not path.is_file():
         raise AdoptionError(f"{path}: expected an ONNX file, got nothing there")
     try:
-        _refuse_large(path)
-        model = onnx.load(path)
+        model = _read(path)
         onnx.checker.check_model(model)
     except (
         *(DecodeError, onnx.checker.ValidationError, OSError, ValueError, RuntimeError),
@@ -182,14 +181,14 @@ def _load(path: Path) -> onnx.ModelProto:
     return _at_opset(path, constants_as_initializers(model))
 
 
-def _refuse_large(path: Path) -> None:
-    """Refuse what would fill the memory before it is known to be a graph."""
+def _read(path: Path) -> onnx.ModelProto:
+    """The graph with the weights beside it; what would fill the memory is not read."""
     if path.stat().st_size > _MAX_BYTES:
         raise ValueError(f"a file of {path.stat().st_size} bytes, more than {_MAX_BYTES}")
-    graph = onnx.load(path, load_external_data=False)
+    model = onnx.load(path, load_external_data=False)
     named = (
         entry.value
-        for tensor in tensors_in(graph)
+        for tensor in tensors_in(model)
         for entry in tensor.external_data
         if entry.key == "location"
     )
@@ -197,6 +196,8 @@ def _refuse_large(path: Path) -> None:
     size = sum(file.stat().st_size for file in beside if file.is_file())
     if size > _MAX_BYTES:
         raise ValueError(f"weights of {size} bytes beside it, more than {_MAX_BYTES}")
+    onnx.load_external_data_for_model(model, str(path.parent))
+    return model
 
 
 def _made_in(graph: onnx.GraphProto) -> Iterator[str]:
