@@ -138,11 +138,11 @@ def export_int8(
             )
 
         def refuse_early(scales: Scales) -> None:
-            if gates.on_miss is OnMiss.REPORT:
-                quantised(scales, [early_judge(quick, calibration.images)])
+            quantised(scales, [early_judge(quick, calibration.images)])
 
+        early = refuse_early if gates.on_miss is OnMiss.REPORT else None
         scales, how = calibrated_scales(
-            prepared, parent, calibration, images, spec.network_hw, say, refuse_early
+            prepared, parent, calibration, images, spec.network_hw, say, early
         )
         made = quantised(scales, [quick, *gates.labelled(path, runtime)])
     settings = {

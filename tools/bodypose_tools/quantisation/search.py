@@ -127,7 +127,7 @@ def calibrated_scales(
     images: Callable[[], Iterator[Pixels]],
     network_hw: tuple[int, int],
     say: Say,
-    early: Callable[[Scales], None],
+    early: Callable[[Scales], None] | None,
 ) -> tuple[Scales, dict[str, Any]]:
     """Scales of every tensor that may be quantised, and how they were found.
 
@@ -140,7 +140,8 @@ def calibrated_scales(
         images: reads the calibration images.
         network_hw: their size.
         say: gets a line about each step.
-        early: gets the scales of the first `EARLY_IMAGES` of more images, and may refuse them.
+        early: gets the scales of the first `EARLY_IMAGES` of more images, and may refuse them;
+            None: nobody asks for them.
     """
     names = place(prepared).tensors
     graph = sha256(prepared.SerializeToString(deterministic=True)).hexdigest()
@@ -155,7 +156,8 @@ def calibrated_scales(
     stream, first = images(), min(EARLY_IMAGES, count)
     ranges.add(with_progress(islice(stream, first), first, "calibration, first images"))
     if count > first:
-        early(ranges.scales(method))
+        if early is not None:
+            early(ranges.scales(method))
         ranges.add(with_progress(stream, count - first, "calibration"))
     scales = ranges.scales(method)
     if cache is not None:
