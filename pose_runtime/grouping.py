@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,6 +18,10 @@ Floats = NDArray[np.float32]
 
 _ABOVE_ZERO = 1e-30  # a score of 0 means "nothing there", whatever the thresholds say
 _MISSING = np.zeros((1, 3), np.float32)  # the row of a joint that was not found
+# Of a score: what OKS people of a size can expect (docs/decisions.md).
+_PLACED_WITHIN = 2.0  # network pixels, standard deviation of a joint's place along each axis
+_AREA = 0.27  # of the squared diagonal of the joints' box; median of 3,251 annotated people
+_LEAST_DIAGONAL = 16.0  # network pixels
 
 
 def people_in_image(
@@ -35,12 +41,12 @@ def people_in_image(
     """
     letterbox = Letterbox.from_geometry(geometry)
     height, width = letterbox.image_hw
-    in_image = peaks.copy()  # grouping looks at scores only, so positions can be mapped first
+    found = group_poses(peaks, limb_scores, spec.skeleton, spec.grouping)
+    xy, score = found.keypoints[:, :, :2], found.keypoints[:, :, 2:]
     # A peak may lie in the padding; the joint is then at the picture's edge.
-    in_image[:, :, :2] = letterbox.to_image(peaks[:, :, :2]).clip(
-        0, np.array((width, height), np.float32)
-    )
-    return group_poses(in_image, limb_scores, spec.skeleton, spec.grouping)
+    in_image = letterbox.to_image(xy).clip(0, np.array((width, height), np.float32))
+    keypoints = np.concatenate([in_image * (score > 0), score], axis=2)
+    return Poses(keypoints, found.scores)
 
 
 def group_poses(
@@ -53,7 +59,7 @@ def group_poses(
     two belong to different people who both have some joint. People are sorted by score.
 
     Args:
-        peaks: (J, P, 3), x, y in pixels and score in 0..1; unused rows score 0.
+        peaks: (J, P, 3), x, y in network pixels and score in 0..1; unused rows score 0.
         limb_scores: (L, P, P), score of joining peak i of a limb's first joint with peak j of its
             second.
         skeleton: which joints each limb connects.
@@ -61,8 +67,8 @@ def group_poses(
 
     Returns:
         Poses in the pixels of `peaks`. The score of a person with n joints is the mean of their
-        scores times sqrt(n / J): of the formulas tried on training images it ranks people best for
-        AP (docs/decisions.md).
+        scores times sqrt(n / J) times the OKS that people of their size can expect: of the formulas
+        tried on training images it ranks people best for AP (docs/decisions.md).
 
     Source: greedy bipartite matching over all limbs at once as in OpenPose (Cao et al. 2017,
     arXiv:1611.08050, section 2.4, and its later "all limbs, sorted" parser), written anew.
@@ -76,7 +82,10 @@ def group_poses(
     if settings.min_joints <= 1:
         loose = np.setdiff1d(is_joint.nonzero()[0], nodes)
         nodes, owners = np.append(nodes, loose), np.append(owners, loose)
-    return _poses_of_owners(nodes, owners, peaks, tables, settings.min_joints)
+    keypoints, scores = _people_of_owners(nodes, owners, peaks, tables, settings.min_joints)
+    scores = (scores * _expected_oks(keypoints, skeleton)).astype(np.float32)
+    best = (-scores).argsort(kind="stable")
+    return Poses(keypoints[best], scores[best])
 
 
 def _strongest_first(
@@ -88,22 +97,51 @@ def _strongest_first(
     return places[(-scores[places]).argsort(kind="stable")]
 
 
-def _poses_of_owners(
+def _people_of_owners(
     nodes: Ints, owners: Ints, peaks: Floats, tables: LimbTables, min_joints: int
-) -> Poses:
-    """People of at least `min_joints` joints, best first (ties: the lower owner)."""
+) -> tuple[Floats, NDArray[np.float64]]:
+    """People of at least `min_joints` joints in the order of owners: (N, J, 3), and their scores.
+
+    A score is the mean of the n joints' times sqrt(n / J), 1 at most.
+    """
     num_joints, count = len(peaks), len(tables.joint_of_node)
     peaks = peaks.reshape(-1, 3)
     sizes = np.bincount(owners, minlength=count)
     totals = np.bincount(owners, peaks[:, 2][nodes], minlength=count)
     people = (sizes >= max(min_joints, 1)).nonzero()[0]
-    scores = np.minimum(totals[people] / np.sqrt(sizes[people] * num_joints), 1).astype(np.float32)
-    best = (-scores).argsort(kind="stable")
+    scores = np.minimum(totals[people] / np.sqrt(sizes[people] * num_joints), 1)
     # One row more for those with too few joints, and one peak more for joints that are missing.
     row_of = np.full(count, len(people))
-    row_of[people[best]] = np.arange(len(people))
+    row_of[people] = np.arange(len(people))
     chosen = np.full((len(people) + 1) * num_joints, count)
     chosen[row_of[owners] * num_joints + tables.joint_of_node[nodes]] = nodes
     padded = np.concatenate([peaks, _MISSING])
-    keypoints = padded.take(chosen.reshape(-1, num_joints)[:-1], axis=0)
-    return Poses(keypoints, scores[best])
+    return padded.take(chosen.reshape(-1, num_joints)[:-1], axis=0), scores
+
+
+def _expected_oks(keypoints: Floats, skeleton: Skeleton) -> NDArray[np.float64]:
+    """The OKS that each person's size allows, (N,) in 0..1: small people are placed less exactly.
+
+    A joint that is off by a Gaussian error of standard deviation e along each axis has the expected
+    similarity 1 / (1 + e^2 / (s^2 k^2)), the mean of OKS' exp(-d^2 / (2 s^2 k^2)), where s^2 is
+    the person's area and k twice the joint's sigma.
+
+    Args:
+        keypoints: (N, J, 3) in network pixels; missing joints score 0, everyone has some.
+        skeleton: its sigmas.
+
+    Source: OKS, https://cocodataset.org/#keypoints-eval; its mean over the error is ours.
+    """
+    xy, is_found = keypoints[:, :, :2], keypoints[:, :, 2:] > 0
+    lowest = xy.min(axis=1, where=is_found, initial=np.inf).astype(np.float64)
+    highest = xy.max(axis=1, where=is_found, initial=-np.inf).astype(np.float64)
+    diagonals = np.maximum(np.hypot(*(highest - lowest).T), _LEAST_DIAGONAL)
+    reach = diagonals[:, None] * _reach_of_joints(skeleton.sigmas)
+    similarity: NDArray[np.float64] = 1 / (1 + (_PLACED_WITHIN / reach) ** 2)
+    return similarity.mean(axis=1)
+
+
+@functools.lru_cache(maxsize=64)
+def _reach_of_joints(sigmas: tuple[float, ...]) -> NDArray[np.float64]:
+    """OKS' s k of each joint, for a person of diagonal 1."""
+    return np.sqrt(_AREA) * 2 * np.array(sigmas)

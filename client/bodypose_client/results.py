@@ -50,7 +50,7 @@ class ImagePoses(Poses):
     """The people of one image, best first, and every form in which they leave the client.
 
     `len(poses)`, `poses[0]` and `for person in poses` are of its people (`Person`); a slice is
-    `ImagePoses` again. The server's people are all there, however unsure: `poses.above(0.25)` are
+    `ImagePoses` again. The server's people are all there, however unsure: `poses.above(0.2)` are
     those that the commands show (`DISPLAY_MIN_SCORE`).
     """
 

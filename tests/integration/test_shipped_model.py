@@ -10,6 +10,7 @@ from scipy.optimize import linear_sum_assignment
 from typer.testing import CliRunner
 
 from bodypose_client.evaluation import open_split
+from bodypose_client.formats import DISPLAY_MIN_SCORE
 from bodypose_client.pose_client import PoseClient
 from bodypose_client.video.files import Frame
 from bodypose_client.video.people import above, find_in_frames, with_ids
@@ -118,7 +119,7 @@ def test_small_people_keep_their_ids_while_a_camera_pans_over_a_photo(shipped, c
             for number, left in enumerate(offsets)
         ]
         tracked = with_ids(Tracker(client.skeleton.sigmas))
-        shown = above(0.25)
+        shown = above(DISPLAY_MIN_SCORE)
         seen = [shown(tracked(found)) for found in find_in_frames(client, frames, 4)]
 
     pairs = [

@@ -1,6 +1,7 @@
 """Grouping alone, on hand-made peaks and limb scores of a three-joint skeleton."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -43,6 +44,9 @@ LONG = Skeleton(
 EVERYTHING = GroupingSettings(min_peak_score=0.1, min_limb_score=0.05, min_joints=1)
 
 
+OKS_OF_2_ACROSS = 0.40870385  # one joint of sigma 0.1, area 0.27 * 16 ** 2, an error of 2
+
+
 def peaks_of(*joints: list[tuple[float, float, float]], num_peaks: int = 4) -> np.ndarray:
     peaks = np.zeros((len(joints), num_peaks, 3), np.float32)
     for joint, rows in enumerate(joints):
@@ -65,13 +69,13 @@ def test_two_limbs_make_one_whole_person_with_the_mean_score():
     peaks = peaks_of([(1, 2, 0.9)], [(3, 4, 0.6)], [(5, 6, 0.3)])
     poses = group_poses(peaks, limb_scores_of((0, 0, 0, 0.5), (1, 0, 0, 0.5)), CHAIN, EVERYTHING)
     assert poses.keypoints.tolist() == peaks[:, :1].transpose(1, 0, 2).tolist()
-    assert poses.scores.tolist() == pytest.approx([0.6])
+    assert poses.scores.tolist() == pytest.approx([0.6 * OKS_OF_2_ACROSS])
 
 
 def test_a_person_with_a_part_missing_scores_less():
     peaks = peaks_of([(1, 2, 0.9)], [(3, 4, 0.6)], [])
     poses = group_poses(peaks, limb_scores_of((0, 0, 0, 0.5)), CHAIN, EVERYTHING)
-    assert poses.scores.tolist() == pytest.approx([0.75 * (2 / 3) ** 0.5])
+    assert poses.scores.tolist() == pytest.approx([0.75 * (2 / 3) ** 0.5 * OKS_OF_2_ACROSS])
 
 
 def test_the_stronger_limb_wins_a_shared_joint():
@@ -291,5 +295,35 @@ def test_a_score_is_one_at_most_and_equals_stay_in_their_order():
     peaks = peaks_of([(1, 1, 1.5), (2, 2, 1.5)], [(3, 3, 1.5), (4, 4, 1.5)], [(5, 5, 1.5)])
     scores = limb_scores_of((0, 0, 0, 0.9), (0, 1, 1, 0.9), (1, 1, 0, 0.9))
     found = group_poses(peaks, scores, CHAIN, EVERYTHING)
-    assert found.scores.tolist() == [1, 1]
+    assert found.scores.tolist() == pytest.approx([OKS_OF_2_ACROSS] * 2)
+    assert found.scores[0] == found.scores[1]
     assert found.keypoints[:, 0, 0].tolist() == [1, 2]
+
+
+def test_a_score_has_the_oks_that_a_size_allows_on_average():
+    """Drawn errors of 2 pixels, and COCO's formula, against the closed form."""
+    skeleton = replace(CHAIN, sigmas=(0.03, 0.1, 0.2))
+    peaks = peaks_of([(10, 5, 0.8)], [(40, 45, 0.8)], [(30, 20, 0.8)])
+    scores = limb_scores_of((0, 0, 0, 0.9), (1, 0, 0, 0.9))
+    (score,) = group_poses(peaks, scores, skeleton, EVERYTHING).scores
+
+    errors = np.random.default_rng(0).normal(0, 2, (400_000, 3, 2))
+    area = 0.27 * (30**2 + 40**2)
+    similarities = np.exp(
+        -np.square(errors).sum(2) / (2 * area * np.square(2 * np.array(skeleton.sigmas)))
+    )
+    assert score == pytest.approx(0.8 * similarities.mean(), rel=2e-3)
+
+
+def test_of_people_who_are_as_sure_the_larger_is_first():
+    peaks = peaks_of([(0, 0, 0.9), (50, 0, 0.9)], [(20, 0, 0.9), (50, 200, 0.9)], [])
+    scores = limb_scores_of((0, 0, 0, 0.9), (0, 1, 1, 0.5))
+    found = group_poses(peaks, scores, CHAIN, EVERYTHING)
+    assert found.keypoints[:, 0, 0].tolist() == [50, 0]
+    assert found.scores[0] > 1.5 * found.scores[1]
+
+
+def test_a_person_of_one_joint_still_scores():
+    """A missing joint, which lies at 0, 0, is no part of a person's size."""
+    found = group_poses(peaks_of([], [(300, 200, 1)], []), limb_scores_of(), CHAIN, EVERYTHING)
+    assert found.scores.tolist() == pytest.approx([(1 / 3) ** 0.5 * OKS_OF_2_ACROSS])

@@ -36,9 +36,10 @@ CANDIDATES: dict[str, tuple[float, ...]] = {
 _MAX_ROUNDS = 3
 _BETTER = 1e-3  # least gain in AP for which a threshold changes
 
-# Scores of a person from the scores of the joints that were found, of J joints in all.
+_SERVED = "as served"
+# Other scores of a person, from the scores of the joints that were found, of J joints in all.
 PERSON_SCORES: dict[str, Callable[[Floats, int], float]] = {
-    "mean x sqrt(n / J), as served": lambda found, joints: float(
+    "mean x sqrt(n / J)": lambda found, joints: float(
         found.mean() * np.sqrt(len(found) / joints)
     ),
     "mean": lambda found, joints: float(found.mean()),
@@ -145,7 +146,9 @@ def tune_grouping(
                     say(f"AP {got:.4f} with {_text(best)}")
         if best == at_start:
             break
-    scores = {name: round(ap(best, score), 4) for name, score in PERSON_SCORES.items()}
+    scores = {_SERVED: round(best_ap, 4)} | {
+        name: round(ap(best, score), 4) for name, score in PERSON_SCORES.items()
+    }
     return Tuning(best, round(best_ap, 4), round(before, 4), len(records), tried, scores)
 
 

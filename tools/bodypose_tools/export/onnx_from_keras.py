@@ -40,6 +40,8 @@ from pose_runtime.errors import PoseError
 from pose_runtime.spec import PipelineSpec
 
 MAX_PEAK_SHIFT = 0.5  # network pixels between Keras and ONNX, on sample images
+# On a ridge of equal heat rounding decides where the peak is: so many in 100 have to agree.
+_AGREEING = 99
 MAX_FIELD_ERROR = 1e-2  # between raw fields, whose values are in -1..1
 # Peaks within this margin of grouping's threshold are not compared.
 _SCORE_MARGIN = 0.02
@@ -79,7 +81,8 @@ def export_onnx(
         samples: makes images (B, H, W, 3) uint8 of the size given.
 
     Returns:
-        The file, and the largest difference: pixels that a peak moved, or the error of a field.
+        The file, and the largest difference: pixels that 99 of 100 peaks stay within, or the error
+        of a field.
 
     Raises:
         ExportError: the difference is above `MAX_PEAK_SHIFT` or `MAX_FIELD_ERROR`, or Keras does
@@ -104,7 +107,7 @@ def export_onnx(
         difference = (
             _largest_field_error(ours, theirs)
             if decode is None
-            else _largest_peak_shift(ours[0], theirs[0], pipeline.grouping.min_peak_score)
+            else _peak_shift(ours[0], theirs[0], pipeline.grouping.min_peak_score)
         )
         limit = MAX_FIELD_ERROR if decode is None else MAX_PEAK_SHIFT
         if not difference <= limit:
@@ -165,14 +168,18 @@ def _largest_field_error(ours: list[Any], theirs: list[Any]) -> float:
     return max(float(np.abs(a - b).max()) for a, b in zip(ours, theirs, strict=True))
 
 
-def _largest_peak_shift(ours: Floats, theirs: Floats, min_score: float) -> float:
-    """The largest distance, in network pixels, of a peak from the nearest peak of the other side.
+def _peak_shift(ours: Floats, theirs: Floats, min_score: float) -> float:
+    """Network pixels that all but one in 100 peaks stay within of the nearest of the other side.
 
     Both are (B, J, P, 3). Peaks below `min_score` plus a margin are not compared, because they may
-    fall on either side of grouping's threshold. Infinity when a side has no peak of a joint.
+    fall on either side of grouping's threshold. The distance is infinite for a peak of a joint of
+    which the other side has none.
     """
     shifts = [
-        peak_gaps(one, other)[one[..., 2] >= min_score + _SCORE_MARGIN].max(initial=0)
+        peak_gaps(one, other)[one[..., 2] >= min_score + _SCORE_MARGIN]
         for one, other in ((ours, theirs), (theirs, ours))
     ]
-    return float(max(shifts))
+    return max(
+        (float(np.percentile(gaps, _AGREEING, method="higher")) for gaps in shifts if gaps.size),
+        default=0,
+    )

@@ -94,7 +94,7 @@ def test_describe_is_for_people(describe):
         "bodypose_18: 18 joints, 19 limbs",
         "right_elbow",
         "2 joints or more of score 0.1, joined by limbs of 0.05",
-        "people from score 0.25 on; a joint is found from 0.2 on",
+        "people from score 0.2 on; a joint is found from 0.2 on",
         "bodypose_network",
         "2.00",
     ):

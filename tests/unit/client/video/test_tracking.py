@@ -260,7 +260,7 @@ def test_a_second_is_the_longest_that_an_id_waits():
 
 def test_a_person_at_the_least_score_gets_an_id(tracker):
     frame = people((100, 100), (300, 100))
-    frame.scores[:] = 0.25, 0.2499
+    frame.scores[:] = 0.2, 0.1999
     assert tracker.update(frame, 0.0) == [1, 0]
 
 

@@ -46,7 +46,7 @@ def test_thresholds_that_lose_people_are_replaced(drawn_coco):
     assert tuning.ap > 0.99
     assert tuning.grouping == GroupingSettings()  # of those that are as good the nearest to it
     assert tuning.images == 2
-    assert tuning.person_scores["mean x sqrt(n / J), as served"] == tuning.ap
+    assert tuning.person_scores["as served"] == tuning.ap
     assert {entry["threshold"] for entry in tuning.tried} == {
         "min_peak_score",
         "min_limb_score",

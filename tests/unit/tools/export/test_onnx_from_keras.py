@@ -125,10 +125,20 @@ def test_a_peak_that_moves_or_vanishes_is_noticed():
     moved = peaks.copy()
     moved[0, 0, 0, 0] = 10.6
     gone = np.zeros_like(peaks)
-    assert stage._largest_peak_shift(peaks, peaks, 0.1) == 0
-    assert stage._largest_peak_shift(peaks, moved, 0.1) == pytest.approx(0.6, abs=1e-5)
-    assert stage._largest_peak_shift(peaks, gone, 0.1) == float("inf")
-    assert stage._largest_peak_shift(gone, peaks, 0.1) == float("inf")
+    assert stage._peak_shift(peaks, peaks, 0.1) == 0
+    assert stage._peak_shift(peaks, moved, 0.1) == pytest.approx(0.6, abs=1e-5)
+    assert stage._peak_shift(peaks, gone, 0.1) == float("inf")
+    assert stage._peak_shift(gone, peaks, 0.1) == float("inf")
+    assert stage._peak_shift(gone, gone, 0.1) == 0
+
+
+@pytest.mark.parametrize(("elsewhere", "shift"), [(1, 0), (2, 12)])
+def test_of_hundreds_of_peaks_one_in_a_hundred_may_lie_elsewhere_on_its_ridge(elsewhere, shift):
+    peaks = np.full((1, 10, 20, 3), 0.9, np.float32)
+    peaks[0, :, :, 0], peaks[0, :, :, 1] = np.mgrid[0:10, 0:20] * 50
+    moved = peaks.copy()
+    moved[0, :elsewhere, 0, 1] += 12
+    assert stage._peak_shift(peaks, moved, 0.1) == shift
 
 
 def test_a_model_that_changed_after_training_is_refused(model, tmp_path):
