@@ -39,9 +39,7 @@ _BETTER = 1e-3  # least gain in AP for which a threshold changes
 _SERVED = "as served"
 # Other scores of a person, from the scores of the joints that were found, of J joints in all.
 PERSON_SCORES: dict[str, Callable[[Floats, int], float]] = {
-    "mean x sqrt(n / J)": lambda found, joints: float(
-        found.mean() * np.sqrt(len(found) / joints)
-    ),
+    "mean x sqrt(n / J)": lambda found, joints: float(found.mean() * np.sqrt(len(found) / joints)),
     "mean": lambda found, joints: float(found.mean()),
     "sum / J": lambda found, joints: float(found.sum() / joints),
     "best joint": lambda found, joints: float(found.max()),
