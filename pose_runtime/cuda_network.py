@@ -25,7 +25,7 @@ from .nvjpeg import HardwareDecoder, Plane
 from .onnx_in_torch import torch_function
 from .spec import PipelineSpec
 
-BATCHES = (1, 8, 32)
+BATCHES = (1, 8, 16, 32)
 PRECISIONS = ("f16", "f32")
 _LEAST_CAPABILITY = (7, 0)  # of the code that PyTorch generates (Triton, the compiler)
 _INSTALL = install_line("embedded-cuda")

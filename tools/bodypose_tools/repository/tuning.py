@@ -16,7 +16,7 @@ class TuningFileError(PoseError):
 
 PRECISIONS = {"cpu": ("f32", "bf16"), "cuda": ("f16", "f32")}
 # Batch sizes that run on a GPU; other batches are padded to the next size.
-_FIXED_BATCHES = (1, 8)
+_FIXED_BATCHES = (1, 8, 16)
 
 
 @dataclass(frozen=True, slots=True)

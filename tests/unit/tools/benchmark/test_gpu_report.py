@@ -33,7 +33,11 @@ RECORD = {
     "ensemble": SERVED,
     "ensemble-card": {**SERVED, "by_clients": [{**STEP, "images_per_s": 4001.0}]},
     "profile": {"batch": 64, "ms_by_kind": {"copies": 1.0, "dense convolutions": 3.0}},
-    "cards": {"times_as_fast": 1.9},
+    "cards": {
+        "1": {"by_clients": [{"images_per_s": 900.4}, {"images_per_s": 1000.4}]},
+        "2": {"by_clients": [{"images_per_s": 1900.4}, {"images_per_s": 1800.0}]},
+        "times_as_fast": 1.9,
+    },
     **MADE,
 }
 
@@ -46,7 +50,7 @@ def test_every_subject_has_its_line():
     assert "| card | real | 4,001 | 64 | 25 ms, 38 ms | 4.9 | 5.4 ms |" in page
     assert "| CPU | free | 2,346 |" in page
     assert "4.0 ms on the card: dense convolutions 75%, copies 25%" in page
-    assert "two cards: 1.90 times" in page
+    assert "two cards: 1.90 times the images/s of one, 1,900 against 1,000." in page
     assert "![images/s and latency by clients](results/gpu-clients.png)" in page
 
 

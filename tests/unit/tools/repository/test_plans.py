@@ -216,7 +216,7 @@ def test_an_onnx_file_goes_to_a_gpu_without_tensorrt(options, tmp_path, tiny_onn
     network = config(tmp_path / "r", NETWORK)
     parameters = {key: value.string_value for key, value in network.parameters.items()}
     assert built.exit_code == 0, built.output
-    assert parameters == {"runtime": "cuda", "precision": "f16", "batches": "1,8,32"}
+    assert parameters == {"runtime": "cuda", "precision": "f16", "batches": "1,8,16,32"}
     assert (network.backend, network.max_batch_size) == ("python", 32)
     assert network.HasField("dynamic_batching")
     assert problems_of(tmp_path / "r") == []
