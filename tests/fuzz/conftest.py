@@ -13,6 +13,14 @@ from tests.fuzz.file_kinds import PERFORMANCE, PERSON, SPEC, Kind, kinds_in
 from tests.unit.tools.training.test_train import spec_for
 
 
+@pytest.fixture(autouse=True)
+def no_noise_is_measured(monkeypatch) -> None:
+    """Nothing is timed here, and asking how noisy the machine is takes longer than most answers."""
+    monkeypatch.setattr(
+        "bodypose_tools.results.machine.Noise.probe", lambda noise: noise.points_ms.append(1.0)
+    )
+
+
 @pytest.fixture(scope="session")
 def right_files(tmp_path_factory) -> Path:
     """A folder for right files."""
