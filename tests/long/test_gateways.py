@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import grpc
@@ -28,7 +28,7 @@ pytestmark = pytest.mark.triton
 
 DRAIN_S = 4
 # What a plain client, which does not ask again, loses behind HAProxy when a server is killed: at
-# most the requests that this server had, of which each of the 6 callers has one.
+# most the requests that this server had, of which each of its 6 callers has one.
 LOST_AT_A_KILL = 6
 
 
@@ -39,12 +39,11 @@ def servers(serve) -> list[tuple[subprocess.Popen[str], dict[str, str]]]:
     return [(process, urls_in(until_ready(process))) for process in started]
 
 
-@pytest.fixture(params=["envoy", "haproxy"])
-def balanced(request, servers, repository, tmp_path_factory) -> Iterator[tuple[str, str]]:
-    """The gateway's name and its host:port."""
-    folder = tmp_path_factory.mktemp(request.param)
-    urls = [urls for _, urls in servers]
-    with gateway(request.param, urls, repository, folder) as netloc:
+@pytest.fixture(scope="module", params=["envoy", "haproxy"])
+def before_one(request, server, repository, tmp_path_factory) -> Iterator[tuple[str, str]]:
+    """The name and the host:port of a gateway before a server that nobody ends."""
+    urls = {"HTTP": server.http_url, "gRPC": server.grpc_url}
+    with gateway(request.param, [urls], repository, tmp_path_factory.mktemp("gate")) as netloc:
         yield request.param, netloc
 
 
@@ -62,22 +61,25 @@ def plain_client(netloc: str) -> Iterator[Callable[[], object]]:
         yield lambda: client.infer(ENSEMBLE, [tensor], client_timeout=20)
 
 
-def outcomes_while(ask: Callable[[], object], happens: Callable[[], None]) -> Counter[str]:
-    """What 6 callers without a pause were told: 2 s before, and 8 s after it happens."""
-    seen: Counter[str] = Counter()
+def outcomes_while(
+    asks: Mapping[str, Callable[[], object]], happens: Callable[[], None]
+) -> dict[str, Counter[str]]:
+    """What 6 callers of each kind, without a pause, were told: 2 s before, and 8 s after it."""
+    seen: dict[str, Counter[str]] = {kind: Counter() for kind in asks}
     end = threading.Event()
 
-    def go_on() -> None:
+    def go_on(kind: str) -> None:
+        told = seen[kind]
         while not end.is_set():
             try:
-                ask()
-                seen["answered"] += 1
+                asks[kind]()
+                told["answered"] += 1
             except ServerBusy:  # full, which is no loss
-                seen["full"] += 1
+                told["full"] += 1
             except Exception as error:  # a loss, whatever it is
-                seen[f"{type(error).__name__}: {error}"] += 1
+                told[f"{type(error).__name__}: {error}"] += 1
 
-    callers = [threading.Thread(target=go_on) for _ in range(6)]
+    callers = [threading.Thread(target=go_on, args=(kind,)) for kind in asks for _ in range(6)]
     for caller in callers:
         caller.start()
     time.sleep(2)
@@ -105,30 +107,27 @@ def lost(seen: Counter[str]) -> int:
     return sum(count for how, count in seen.items() if how not in ("answered", "full"))
 
 
-@pytest.mark.parametrize("protocol", ["grpc", "http"])
 @pytest.mark.parametrize("end", [terminate, kill])
-def test_the_default_client_loses_nothing(servers, balanced, end, protocol):
-    _, netloc = balanced
-
-    with default_client(netloc, protocol) as ask:
-        seen = outcomes_while(ask, lambda: end(servers[0][0]))
-
-    assert seen["answered"] > 100
-    assert lost(seen) == 0, seen
-
-
-@pytest.mark.parametrize("end", [terminate, kill])
-def test_a_plain_client_loses_nothing_but_behind_haproxy_at_a_kill(
-    servers, balanced, end, record_property
+@pytest.mark.parametrize("name", ["envoy", "haproxy"])
+def test_clients_lose_nothing_but_a_plain_one_behind_haproxy_at_a_kill(
+    servers, repository, tmp_path_factory, name, end, record_property
 ):
-    name, netloc = balanced
+    """Ours by both protocols and a plain one, at the same time."""
+    folder, urls = tmp_path_factory.mktemp(name), [urls for _, urls in servers]
+    with (
+        gateway(name, urls, repository, folder) as netloc,
+        default_client(netloc, "grpc") as by_grpc,
+        default_client(netloc, "http") as by_http,
+        plain_client(netloc) as plain,
+    ):
+        asks = {"gRPC": by_grpc, "HTTP": by_http, "plain": plain}
+        seen = outcomes_while(asks, lambda: end(servers[0][0]))
 
-    with plain_client(netloc) as ask:
-        seen = outcomes_while(ask, lambda: end(servers[0][0]))
-
-    record_property("lost", lost(seen))
-    assert seen["answered"] > 100
-    assert lost(seen) <= (LOST_AT_A_KILL if (name, end) == ("haproxy", kill) else 0), seen
+    record_property("lost", lost(seen["plain"]))
+    assert min(told["answered"] for told in seen.values()) > 100, seen
+    assert lost(seen["gRPC"]) == lost(seen["HTTP"]) == 0, seen
+    most = LOST_AT_A_KILL if (name, end) == ("haproxy", kill) else 0
+    assert lost(seen["plain"]) <= most, seen
 
 
 def infer_message(*models: str, images: int = 1) -> bytes:
@@ -165,8 +164,8 @@ def http_status(netloc: str, method: str, path: str, body: bytes = b"", describe
         connection.close()
 
 
-def test_a_gateway_lets_nobody_name_a_step_or_open_another_api(balanced):
-    name, netloc = balanced
+def test_a_gateway_lets_nobody_name_a_step_or_open_another_api(before_one):
+    name, netloc = before_one
     image = grey_png(99)
 
     assert grpc_answer(netloc, infer_message(ENSEMBLE)) == "OK"
@@ -208,8 +207,8 @@ def infer_body(shape: str, key: str = "shape") -> tuple[bytes, int]:
     return described + len(image).to_bytes(4, "little") + image, len(described)
 
 
-def test_a_gateway_refuses_a_batch_that_triton_would_take_for_one_image(balanced):
-    name, netloc = balanced
+def test_a_gateway_refuses_a_batch_that_triton_would_take_for_one_image(before_one):
+    name, netloc = before_one
     path = f"/v2/models/{ENSEMBLE}/infer"
 
     assert grpc_answer(netloc, infer_message(ENSEMBLE, images=1)) == "OK"
@@ -223,8 +222,8 @@ def test_a_gateway_refuses_a_batch_that_triton_would_take_for_one_image(balanced
         assert http_status(netloc, "POST", path, *body) == 400
 
 
-def test_a_gateway_refuses_bodies_over_the_limit(balanced):
-    name, netloc = balanced
+def test_a_gateway_refuses_bodies_over_the_limit(before_one):
+    name, netloc = before_one
     path = f"/v2/models/{ENSEMBLE}/infer"
 
     assert http_status(netloc, "POST", path, bytes(18 * 2**20)) == 413
