@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from bodypose_tools.server.embedded import embedded_server
@@ -11,15 +13,18 @@ from tests.processes import wait_for
 pytestmark = pytest.mark.triton
 
 
-@pytest.mark.parametrize("batching", [False, True], ids=["one by one", "batched"])
-def test_senders_that_give_up_for_two_minutes_leave_no_place_taken(repository, tmp_path, batching):
-    folder = with_slow_network(repository, tmp_path / "slow", batching=batching)
-    with embedded_server(folder) as server:
-        senders = Senders(server.grpc_url, threads=24)
+def test_senders_that_give_up_for_two_minutes_leave_no_place_taken(repository, tmp_path):
+    """Where requests are taken one by one and where they are batched, at the same time."""
+    single = with_slow_network(repository, tmp_path / "single", batching=False)
+    batched = with_slow_network(repository, tmp_path / "batched", batching=True)
+    with embedded_server(single) as one, embedded_server(batched) as other:
+        senders = [Senders(server.grpc_url, threads=24) for server in (one, other)]
 
-        senders.run(120)
+        with ThreadPoolExecutor(len(senders)) as pool:
+            list(pool.map(lambda each: each.run(120), senders))
 
-        assert senders.given_up > 200
-        assert senders.answered > 500
-        assert senders.refused == []
-        wait_for(lambda: places_of(server).count() == 0, seconds=3)
+        for each in senders:
+            assert each.given_up > 200
+            assert each.answered > 500
+            assert each.refused == []
+        wait_for(lambda: places_of(one).count() == places_of(other).count() == 0, seconds=3)
