@@ -29,7 +29,7 @@ LOW = "0.25"
 @pytest.mark.coco
 def test_the_same_calibration_data_or_cache_gives_the_same_graph(photos, tmp_path):
     data, cache = tmp_path / "cal.h5", tmp_path / "cal.bin"
-    size = ("--batches", "2", "--batch_size", "4", "--min_agreement", LOW)
+    size = ("--batches", "2", "--batch_size", "2", "--min_agreement", LOW)
     size += ("--cal_data_file", str(data))
     first, second, third = (tmp_path / f"{name}.onnx" for name in "123")
     result = export(first, *size, "--cal_image_dir", str(photos))
@@ -41,7 +41,7 @@ def test_the_same_calibration_data_or_cache_gives_the_same_graph(photos, tmp_pat
     assert first.read_bytes() == second.read_bytes() == third.read_bytes()
     assert spec_in_onnx(first) == spec_in_onnx(SHIPPED_MODEL)
     settings = Artifact.open(first).settings
-    assert settings["calibration"] == {"method": "percentile", "images": 8}
+    assert settings["calibration"] == {"method": "percentile", "images": 4}
     assert settings["gates"][0]["passed"]
     fourth = tmp_path / "4.onnx"
     result = export(fourth, *size, "--cal_cache_file", str(cache), "--unsigned_activations")
@@ -60,7 +60,7 @@ def test_the_same_calibration_data_or_cache_gives_the_same_graph(photos, tmp_pat
 def test_a_naive_quantisation_does_not_pass(photos, tmp_path):
     """The scale of a saturated calibration: an eighth of what the activations reach."""
     cache, limit = tmp_path / "cal.bin", "0.9"
-    options = ["--batches", "2", "--batch_size", "4", "--cal_image_dir", str(photos)]
+    options = ["--batches", "2", "--batch_size", "2", "--cal_image_dir", str(photos)]
     options += ["--min_agreement", limit]
     # A gate that is missed looks at every layer by itself, and there are 141.
     for layer in place(prepare(onnx.load(SHIPPED_MODEL))).layers[12:]:
