@@ -19,6 +19,22 @@ hypothesis.settings.load_profile("tests")
 
 TESTS = Path(__file__).parent
 LONG_ROOMS = ("long", "timed", "fuzz")
+# Of a minute and more, the longest first: a long file that begins last leaves a worker idle.
+LONGEST = (
+    "fuzz/test_commands.py",
+    "long/test_first_hour.py",
+    "long/test_shipped_ap.py",
+    "long/test_adopted_networks.py",
+    "long/test_giving_up.py",
+    "long/test_gateways.py",
+    "long/test_kills.py",
+    "long/test_full_disk.py",
+    "long/test_client_leak.py",
+    "long/test_bulk.py",
+    "integration/test_faults.py",
+    "integration/test_stopping.py",
+    "integration/test_gateway_attacks.py",
+)
 SLOW_S = 600  # a busy machine's time for what takes a minute on a quiet one
 
 
@@ -37,13 +53,14 @@ def ctrl_c() -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files with slow tests first, so that the workers end together; slow tests get their time."""
+    """Long files first, so that the workers end together; slow tests get their time."""
     slow = [item for item in items if item.get_closest_marker("slow") or _is_long(item.path)]
     for item in slow:
         if not item.get_closest_marker("timeout"):
             item.add_marker(pytest.mark.timeout(SLOW_S))
     first = {item.path for item in slow}
-    items.sort(key=lambda item: item.path not in first)
+    ranks = {TESTS / name: rank for rank, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: (ranks.get(item.path, len(ranks)), item.path not in first))
 
 
 def _is_long(path: Path) -> bool:

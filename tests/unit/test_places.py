@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONGEST
 from tests.unit.test_imports import PLACES, arrows, imported_by, modules
 
 TESTS = Path(__file__).parents[1]
@@ -181,3 +182,7 @@ def test_the_tests_that_a_line_names_come_to_its_modules(tests):
     if not tests.startswith(START_PROGRAMS):
         named = {module for module, other in lines() if other == tests}
         assert named - reached(file) == set()
+
+
+def test_long_files_begin_first_by_names_that_are_there():
+    assert [name for name in LONGEST if not (TESTS / name).is_file()] == []
