@@ -19,6 +19,8 @@ from bodypose_tools.files.atomic_files import atomic_path
 from bodypose_tools.files.json_records import RecordError, read_record
 from bodypose_tools.graphs.contract import spec_in_onnx
 from bodypose_tools.graphs.float16 import to_half
+from bodypose_tools.graphs.resized_images import resize_by_picking
+from bodypose_tools.graphs.transposed_convolution import rearrange_convolutions
 from bodypose_tools.quantisation.gate import (
     AccuracyGateError,
     Judge,
@@ -115,9 +117,10 @@ def export_int8(
         spec = spec_in_onnx(path)
         images = calibration_images(calibration, spec.network_hw, say)
         judged_on = gate_images(images)
-        prepared = equalised(
-            prepare(onnx.load(path, load_external_data=False)), calibration, judged_on, say
-        )
+        prepared = prepare(onnx.load(path, load_external_data=False))
+        if unsigned:
+            prepared = rearrange_convolutions(resize_by_picking(prepared))
+        prepared = equalised(prepared, calibration, judged_on, say)
         runtime = GraphRuntime.OPENVINO if unsigned else GraphRuntime.ONNX_RUNTIME
         if unsigned and (warning := int8_warning()):
             say(f"warning: {warning}")

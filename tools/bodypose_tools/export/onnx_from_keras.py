@@ -20,6 +20,7 @@ from onnx import helper
 
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.files.atomic_files import atomic_path
+from bodypose_tools.graphs.channel_order import keep_channel_order
 from bodypose_tools.graphs.contract import PIPELINE_KEY
 from bodypose_tools.graphs.index import OPSET
 from bodypose_tools.graphs.node_names import name_by_place
@@ -157,6 +158,8 @@ def converted(served: keras.Model, names: Sequence[str]) -> onnx.ModelProto:
         fold_pixel_scale,
         copy_shared_biases,
         name_by_place,
+        # Behind the names, so that layers are called as in older graphs and their records.
+        keep_channel_order,
     ):
         graph = rewrite(graph)
     graph.producer_name, graph.producer_version = "bodypose-triton", ""

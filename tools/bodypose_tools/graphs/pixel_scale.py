@@ -46,11 +46,12 @@ def fold_pixel_scale(model: onnx.ModelProto) -> onnx.ModelProto:
     start = [
         # TensorRT accepts uint8 as the input of a Cast and of no other operator.
         helper.make_node("Cast", [cast.input[0]], ["floats"], to=onnx.TensorProto.FLOAT),
-        helper.make_node("Transpose", ["floats"], ["planes"], perm=[0, 3, 1, 2]),
-        helper.make_node("Add", ["planes", names[1]], ["centred"]),
+        helper.make_node("Add", ["floats", names[1]], ["centred"]),
+        # Next to the convolution: OpenVINO, which computes it with channels last, drops it there.
+        helper.make_node("Transpose", ["centred"], ["planes"], perm=[0, 3, 1, 2]),
     ]
     for node in readers:
-        node.input[0] = "centred"
+        node.input[0] = "planes"
     for node in convs:
         node.input[1] = names[0]
     replace_nodes(folded, [*start, *(node for node in graph.nodes if node not in chain)], constants)

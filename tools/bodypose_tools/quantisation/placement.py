@@ -21,7 +21,9 @@ The rules, each with its test; they follow NVIDIA's for TensorRT's explicit quan
 8. Batch norm is folded before (`graphs.batch_norm.fold_batch_norm`).
 9. A ReLU6 that only quantisers read becomes a ReLU: a quantiser that saturates at 6 clips already.
    OpenVINO 2026.4 computes wrong values for a float convolution, a clip and a quantiser in a row.
-10. A bias is corrected by the mean error that the rounding of the weights adds.
+10. With `unsigned`, for CPUs, a depthwise convolution between two float layers stays float: it
+    waits for memory, and the conversion reads and writes more than INT8 saves.
+11. A bias is corrected by the mean error that the rounding of the weights adds.
 
 Sources: the placement rules of NVIDIA Model Optimizer 0.47; for the bias correction Nagel et al.
 2019 (arXiv:1906.04721), section 4.2, with means of real images.
@@ -29,7 +31,7 @@ Sources: the placement rules of NVIDIA Model Optimizer 0.47; for the bias correc
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 
 import onnx
@@ -38,6 +40,7 @@ from bodypose_tools.graphs.batch_norm import fold_batch_norm
 from bodypose_tools.graphs.index import OnnxGraph, attribute, opset_of
 from pose_runtime.errors import PoseError
 
+_ACTIVATIONS = ("Clip", "Relu")
 _POOLS = ("MaxPool", "AveragePool", "GlobalAveragePool")
 _MIN_CHANNELS = 16
 _VECTOR = 8  # channels that a kernel handles at once
@@ -95,6 +98,9 @@ def place(
     layers = [
         node.name for node in graph.nodes if node.name in inside and _fills_vectors(graph, node)
     ]
+    if unsigned:
+        alone = _depthwise_between_floats(graph, layers)
+        layers = [name for name in layers if name not in alone]
     inputs = {(name, 0) for name in layers}
     for node in graph.nodes:
         if node.name in inside and node.op_type in _POOLS:
@@ -198,6 +204,29 @@ def _fills_vectors(graph: OnnxGraph, node: onnx.NodeProto) -> bool:
         and max(ends) >= _MIN_CHANNELS
         and any(n % _VECTOR == 0 for n in ends)
     )
+
+
+def _depthwise_between_floats(graph: OnnxGraph, layers: Collection[str]) -> set[str]:
+    """Depthwise convolutions whose neighbours on both sides are none of `layers` (rule 10)."""
+    found = set()
+    for node in graph.nodes:
+        if node.name not in layers or attribute(node, "group", 1) == 1:
+            continue
+        before = graph.producer.get(node.input[0])
+        while before is not None and before.op_type in _ACTIVATIONS:
+            before = graph.producer.get(before.input[0])
+        near = (before, *_read_past_activations(graph, node))
+        if all(n is not None and graph.is_weighted(n) and n.name not in layers for n in near):
+            found.add(node.name)
+    return found
+
+
+def _read_past_activations(graph: OnnxGraph, node: onnx.NodeProto) -> Iterator[onnx.NodeProto]:
+    for reader in graph.readers(node):
+        if reader.op_type in _ACTIVATIONS:
+            yield from _read_past_activations(graph, reader)
+        else:
+            yield reader
 
 
 def _skip_inputs(graph: OnnxGraph, node: onnx.NodeProto, layers: Collection[str]) -> Iterable[int]:

@@ -124,7 +124,7 @@ def _correct_bias(
     mean: NDArray[np.float32] | None,
     stored: list[onnx.TensorProto],
 ) -> None:
-    """Subtract the mean error of rounded weights from a convolution's bias (rule 10)."""
+    """Subtract the mean error of rounded weights from a convolution's bias (rule 11)."""
     biases = node.input[2:]
     if mean is None or node.op_type != "Conv" or not all(map(graph.is_constant, biases)):
         return

@@ -20,6 +20,7 @@ from bodypose_tools.export import lower_precision
 from bodypose_tools.export.lower_precision import float_layers_in
 from bodypose_tools.files.artifacts import Artifact, record_path
 from bodypose_tools.files.json_records import RecordError
+from bodypose_tools.networks.image_pyramid import add_pyramid
 from bodypose_tools.networks.keras_files import save_network
 from bodypose_tools.networks.network import build_network
 from bodypose_tools.networks.settings import NetworkConfig
@@ -57,10 +58,10 @@ def run(folder: Path, model: str, out: str, *options: str) -> Path:
     return folder / out
 
 
-def int8(folder: Path, out: str, *options: str) -> Path:
+def int8(folder: Path, out: str, *options: str, model: str = "float.onnx") -> Path:
     calibration = ("--batches", "2", "--batch_size", "4", "--cal_image_dir", str(folder / "images"))
     kind = ("--data_type", "int8", "--min_agreement", "0")
-    return run(folder, "float.onnx", out, *kind, *calibration, *options)
+    return run(folder, model, out, *kind, *calibration, *options)
 
 
 @pytest.mark.slow
@@ -76,6 +77,23 @@ def test_a_graph_is_made_again_from_its_record(folder):
     assert settings["float_layers"] == list(kept)
     assert settings["int8_layers"] == len(layers) - 2
     assert settings["calibration"] == {"method": "percentile", "images": 8}
+
+
+@pytest.mark.slow
+def test_graphs_for_cpus_resize_no_image_and_transpose_no_convolution(folder):
+    add_pyramid(folder / "net.keras", folder / "both.keras", 2)
+    run(folder, "both.keras", "both.onnx", "--sdk_compatible_model")
+    cpu = int8(folder, "both.cpu.onnx", "--unsigned_activations", model="both.onnx")
+    tensorrt = int8(folder, "both.tensorrt.onnx", model="both.onnx")
+    kinds = [
+        [node.op_type for node in onnx.load(path).graph.node]
+        for path in (folder / "both.onnx", cpu, tensorrt)
+    ]
+    resizes = [each.count("Resize") for each in kinds]
+    assert resizes == [resizes[0], resizes[0] - 1, resizes[0]]
+    stages = kinds[0].count("ConvTranspose")
+    assert [each.count("ConvTranspose") for each in kinds] == [stages, 0, stages]
+    assert [each.count("DepthToSpace") for each in kinds] == [0, stages, 0]
 
 
 @pytest.mark.slow

@@ -58,7 +58,7 @@ def test_the_same_numbers_come_out_of_fewer_steps(half):
     before = run(model)
     folded = fold_pixel_scale(model)
     onnx.checker.check_model(folded, full_check=True)
-    assert [node.op_type for node in folded.graph.node] == ["Cast", "Transpose", "Add", "Conv"]
+    assert [node.op_type for node in folded.graph.node] == ["Cast", "Add", "Transpose", "Conv"]
     assert len(folded.graph.initializer) == 3
     assert np.array_equal(run(model), before)  # the model itself is as it was
     np.testing.assert_allclose(run(folded), before, rtol=0, atol=1e-6)
@@ -84,7 +84,7 @@ def test_a_resized_copy_with_the_same_kernel_is_folded_too():
     folded = fold_pixel_scale(model)
     onnx.checker.check_model(folded, full_check=True)
     kinds = [node.op_type for node in folded.graph.node]
-    assert kinds == ["Cast", "Transpose", "Add", "Conv", "Resize", "Conv", "Sub"]
+    assert kinds == ["Cast", "Add", "Transpose", "Conv", "Resize", "Conv", "Sub"]
     np.testing.assert_allclose(run(folded), before, rtol=0, atol=1e-5)
 
 

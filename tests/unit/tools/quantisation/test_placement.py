@@ -145,6 +145,20 @@ def test_of_two_convolutions_the_later_one_fuses_with_the_addition():
     assert ("sum", 1) not in placement.inputs
 
 
+@pytest.mark.parametrize(
+    ("float_layers", "is_int8"), [(["wide", "narrow"], False), (["wide"], True), (["narrow"], True)]
+)
+def test_for_cpus_a_depthwise_convolution_between_float_layers_stays_float(float_layers, is_int8):
+    tiny = Tiny()
+    x = tiny.op("Relu", "wide_relu", tiny.conv("wide", tiny.stem(), (16, 32)))
+    x = tiny.op("Relu", "depthwise_relu", tiny.conv("depthwise", x, (32, 32), 3, group=32))
+    x = tiny.conv("after", tiny.conv("narrow", x, (32, 16)), (16, 16))
+    model = prepare(tiny.model(tiny.conv("head", x, (16, 19))))
+    assert ("depthwise" in place(model, float_layers, unsigned=True).layers) is is_int8
+    assert "depthwise" in place(model, float_layers).layers
+    assert "after" in place(model, float_layers, unsigned=True).layers
+
+
 def test_an_addition_with_a_float_convolution_stays_float():
     placement = placed(residual(), "head_out", float_layers=["b"])
     assert not [name for name, _ in placement.inputs if name == "sum"]
