@@ -6,6 +6,7 @@ a smaller copy more of the large ones, with the same weights.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,11 @@ from keras import layers
 
 from bodypose_tools.files.artifacts import Artifact
 from pose_runtime.errors import PoseError
+from pose_runtime.spec import PipelineSpec
 
 from .fields import Fields
 from .keras_files import check_keras_name, load_network, save_network
+from .network import check_input_size
 from .resizing import InCellsOf, LargerCopy
 
 _HEAD = "heat_0_logits"  # heatmaps before any stage
@@ -28,7 +31,13 @@ class PyramidError(PoseError):
     """A network to which no pyramid can be added, or from which none can be taken."""
 
 
-def add_pyramid(model: Path, out: Path, scale: float, share: float = 0.5) -> Artifact:
+def add_pyramid(
+    model: Path,
+    out: Path,
+    scale: float,
+    share: float = 0.5,
+    network_hw: tuple[int, int] | None = None,
+) -> Artifact:
     """Average a network's heatmaps over its image and a copy `scale` times as large.
 
     Backbone and head run twice with one set of weights; the rest uses the image alone. The
@@ -40,8 +49,11 @@ def add_pyramid(model: Path, out: Path, scale: float, share: float = 0.5) -> Art
         out: the `.keras` file to write, and its record.
         scale: of height and width; the copy's sides are rounded to multiples of 32.
         share: weight of the copy's heatmaps in the mean, 0 to 1.
+        network_hw: input size that the pipeline gets; None: the one that it has. A larger image has
+            more of the small people, a smaller copy the large ones.
 
     Raises:
+        InputSizeError: the network has no such input.
         PyramidError: a network without such heads, or one that has a pyramid already.
 
     Source: weights shared between scales are those of Chen et al. 2016 (arXiv:1511.03339), whose
@@ -66,10 +78,11 @@ def add_pyramid(model: Path, out: Path, scale: float, share: float = 0.5) -> Art
     )
     made = keras.Model(network.inputs, outputs, name=network.name)
     settings = {**parent.settings, "val": None, "image_pyramid": {"scale": scale, "share": share}}
+    pipeline = _of_size(network, pipeline, network_hw)
     return save_network(made, out, "add-pyramid", pipeline, parent, settings=settings)
 
 
-def remove_pyramid(model: Path, out: Path) -> Artifact:
+def remove_pyramid(model: Path, out: Path, network_hw: tuple[int, int] | None = None) -> Artifact:
     """A network without its pyramid, which is the one that `add_pyramid` was given.
 
     Backbone and head run once, for half the cost.
@@ -77,8 +90,10 @@ def remove_pyramid(model: Path, out: Path) -> Artifact:
     Args:
         model: a `bodypose-s` of ours with a pyramid.
         out: the `.keras` file to write, and its record.
+        network_hw: input size that the pipeline gets; None: the one that it has.
 
     Raises:
+        InputSizeError: the network has no such input.
         PyramidError: a network that has no pyramid.
     """
     check_keras_name(out)
@@ -92,7 +107,17 @@ def remove_pyramid(model: Path, out: Path) -> Artifact:
     made = keras.Model(network.inputs, outputs, name=network.name)
     settings = {key: value for key, value in parent.settings.items() if key != "image_pyramid"}
     settings["val"] = None
+    pipeline = _of_size(network, pipeline, network_hw)
     return save_network(made, out, "remove-pyramid", pipeline, parent, settings=settings)
+
+
+def _of_size(
+    network: keras.Model, pipeline: PipelineSpec, network_hw: tuple[int, int] | None
+) -> PipelineSpec:
+    if network_hw is None:
+        return pipeline
+    check_input_size(network, network_hw)
+    return replace(pipeline, network_hw=network_hw)
 
 
 def _of_copy(network: keras.Model, scale: float) -> Any:

@@ -56,9 +56,9 @@ def save_network(
         network.save(temporary)
         temporary.write_bytes(_with_float16_weights(temporary.read_bytes()))
     described = {
+        **settings,  # of a parent's pipeline, maybe
         "skeleton": pipeline.skeleton.to_json(),
         "network_hw": pipeline.network_hw,
-        **settings,
     }
     if pipeline.grouping != GroupingSettings():
         described["grouping"] = asdict(pipeline.grouping)

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bodypose_tools.options import new_file
+from bodypose_tools.options import network_hw_of, new_file
 
 
 def import_backbone(
@@ -54,6 +54,18 @@ ModelOption = Annotated[
 
 OutputOption = Annotated[
     Path, typer.Option("-o", "--output-file", help="File to write, a .keras.", callback=new_file)
+]
+
+
+InputDimsOption = Annotated[
+    str | None,
+    typer.Option(
+        "-d",
+        "--input-dims",
+        metavar="H,W,3",
+        help="Input size of the pipeline.",
+        show_default="the size that it has",
+    ),
 ]
 
 
@@ -113,23 +125,29 @@ def add_pyramid(
             help="Weight of the copy's heatmaps; those of the image have the rest.",
         ),
     ] = 0.5,
+    input_dims: InputDimsOption = None,
 ) -> None:
     """Average heatmaps over the image and a copy of it: slower, finds more small or large people.
 
-    Example: `tools add-pyramid -m interpolated.keras -o bodypose-s.keras`
+    Example: `tools add-pyramid -m interpolated.keras -d 320,448,3 --scale 0.7 --share 0.25 -o
+    bodypose-s.keras`
     """
+    network_hw = None if input_dims is None else network_hw_of(input_dims)
     from bodypose_tools.networks.image_pyramid import add_pyramid as with_pyramid
 
-    made = with_pyramid(model, output, scale, share)
+    made = with_pyramid(model, output, scale, share, network_hw)
     typer.echo(f"{made.path}  {made.sha256[:12]}")
 
 
-def remove_pyramid(model: ModelOption, output: OutputOption) -> None:
+def remove_pyramid(
+    model: ModelOption, output: OutputOption, input_dims: InputDimsOption = None
+) -> None:
     """Leave the copy of the image out of a network: half the cost, finds fewer people.
 
-    Example: `tools remove-pyramid -m bodypose-s.keras -o bodypose-xs.keras`
+    Example: `tools remove-pyramid -m bodypose-s.keras -d 288,384,3 -o bodypose-xs.keras`
     """
+    network_hw = None if input_dims is None else network_hw_of(input_dims)
     from bodypose_tools.networks.image_pyramid import remove_pyramid as without_pyramid
 
-    made = without_pyramid(model, output)
+    made = without_pyramid(model, output, network_hw)
     typer.echo(f"{made.path}  {made.sha256[:12]}")

@@ -7,7 +7,7 @@ import pytest
 from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.networks.image_pyramid import PyramidError, add_pyramid, remove_pyramid
 from bodypose_tools.networks.keras_files import load_network, save_network
-from bodypose_tools.networks.network import build_network
+from bodypose_tools.networks.network import InputSizeError, build_network
 from bodypose_tools.networks.settings import NetworkConfig
 from bodypose_tools.pretrained.interpolation import InterpolationError, interpolate
 from bodypose_tools.pretrained.movenet_heads import MOVENET_JOINTS, load_heads
@@ -154,6 +154,15 @@ def test_the_share_is_the_weight_of_the_copy(first, tmp_path):
     made = add_pyramid(first, tmp_path / "quarter.keras", 0.5, share=0.25)
     assert made.settings["image_pyramid"] == {"scale": 0.5, "share": 0.25}
     assert load_network(made.path)[0].get_layer("heat_half").scale == 0.25
+
+
+def test_a_pyramid_may_come_with_another_input_size(first, tmp_path):
+    made = add_pyramid(first, tmp_path / "wide.keras", 0.5, network_hw=(96, 160))
+    assert load_network(made.path)[1].network_hw == (96, 160)
+    less = remove_pyramid(made.path, tmp_path / "less.keras", (64, 96))
+    assert load_network(less.path)[1].network_hw == (64, 96)
+    with pytest.raises(InputSizeError, match="multiples of 32, got 90 x 160"):
+        add_pyramid(first, tmp_path / "odd.keras", 0.5, network_hw=(90, 160))
 
 
 def test_without_its_pyramid_a_network_is_the_one_that_it_was_added_to(first, both, tmp_path):
