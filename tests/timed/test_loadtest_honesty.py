@@ -159,20 +159,6 @@ def test_the_arrivals_of_an_open_loop_are_poisson_at_the_rate():
 
 
 @both_protocols
-@pytest.mark.parametrize(("loop", "level"), [(Loop.CLOSED, 8), (Loop.OPEN, 100)])
-def test_one_error_in_a_hundred_is_reported_as_such(protocol, loop, level):
-    behaviour = Behaviour(0.02, 4, error_every=100)
-
-    outcome = measured(behaviour, protocol, loop, level, duration_s=4, slo="errors<0.5%")
-
-    step = outcome.report["steps"][0]
-    assert step["error_share"] == pytest.approx(0.01, abs=1.1 / step["requests"])
-    assert list(step["errors"]) == ["RequestRejected"]
-    assert outcome.report["verdict"]["passed"] is False
-    assert "errors" in outcome.report["verdict"]["broken"][0]
-
-
-@both_protocols
 def test_a_stall_is_in_the_percentiles_of_an_open_loop(protocol):
     """2 s out of 8: a quarter of all requests should have been answered in that time."""
     stall = (WARM_UP_S + 3, WARM_UP_S + 5)
