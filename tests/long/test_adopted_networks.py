@@ -18,6 +18,7 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 from bodypose_tools.data.photos import images_in
 from bodypose_tools.evaluation.offline import evaluate_model
 from bodypose_tools.files.shipped import SHIPPED_MODEL
+from bodypose_tools.graphs.contract import spec_in_onnx
 from bodypose_tools.graphs.index import OnnxGraph
 from bodypose_tools.graphs.storage import unfold_casts
 from bodypose_tools.networks.decoding import DecodeSettings, decode_fields
@@ -30,7 +31,7 @@ from tests.coco import COCO, training_photos
 from tests.commands import tools
 from tests.unit.tools.engines.test_build import needs_rtx
 
-HW = (288, 384)
+HW = spec_in_onnx(SHIPPED_MODEL).network_hw
 IMAGES = 30  # of val: with all 250, both AP are the same, too
 RTX_IS_HERE = importlib.util.find_spec("tensorrt_rtx") is not None
 pytestmark = pytest.mark.coco
