@@ -187,7 +187,7 @@ def _vgg19(setting: Setting, jpeg: bytes) -> Any:
     from bodypose_tools.networks.network import build_network
     from bodypose_tools.networks.settings import NetworkConfig
 
-    spec = setting.spec
+    spec = replace(setting.spec, network_hw=PipelineSpec().network_hw)  # BodyPoseNet's own
     with tempfile.TemporaryDirectory() as folder:
         keras_file, onnx_file = Path(folder) / "vgg19.keras", Path(folder) / "vgg19.onnx"
         network = build_network(NetworkConfig(architecture="bodypose-vgg19"), spec.skeleton)

@@ -129,7 +129,7 @@ def add_pyramid(
 ) -> None:
     """Average heatmaps over the image and a copy of it: slower, finds more small or large people.
 
-    Example: `tools add-pyramid -m interpolated.keras -d 320,448,3 --scale 0.7 --share 0.25 -o
+    Example: `tools add-pyramid -m interpolated.keras -d 320,416,3 --scale 0.7 --share 0.25 -o
     bodypose-s.keras`
     """
     network_hw = None if input_dims is None else network_hw_of(input_dims)
