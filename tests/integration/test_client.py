@@ -19,6 +19,7 @@ from bodypose_client.wire.deadline import Deadline
 from bodypose_tools.repository.build import build_repository
 from bodypose_tools.server.embedded import embedded_server
 from pose_runtime.spec import PipelineSpec
+from tests.tiny_network import SIZED
 
 pytestmark = pytest.mark.triton
 
@@ -78,10 +79,10 @@ def test_people_are_best_first_and_within_limits(crowd, photo):
     with PoseClient(f"grpc://{crowd.grpc_url}") as client:
         poses = client.infer(photo)
 
-    assert poses.scores.tolist() == pytest.approx([0.9, 0.8, 0.7])
+    assert poses.scores.tolist() == pytest.approx([0.9 * SIZED, 0.8 * SIZED, 0.7 * SIZED])
     lower = poses.keypoints[:, 0, 1]
     assert (np.diff(lower) < 0).all()  # the best stands lowest: rows and scores belong together
-    assert poses.keypoints[..., 2] == pytest.approx(poses.scores[:, None].repeat(18, 1))
+    assert poses.keypoints[..., 2] == pytest.approx(poses.scores[:, None].repeat(18, 1) / SIZED)
 
 
 def test_both_protocols_give_the_same_people(server, photo):

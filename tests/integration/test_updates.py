@@ -26,6 +26,7 @@ from bodypose_tools.server.embedded import EmbeddedServer, embedded_server
 from bodypose_tools.server.readiness import is_ready
 from bodypose_tools.server.settings import Updates
 from pose_runtime.extras import install_line
+from tests.tiny_network import SIZED
 from tests.two_versions import two_versions
 
 pytestmark = pytest.mark.triton
@@ -33,8 +34,8 @@ pytestmark = pytest.mark.triton
 PICTURE = np.zeros((32, 48, 3), np.uint8)
 PICTURE[::2] = 20
 PNG = cv2.imencode(".png", PICTURE)[1].tobytes()
-OF_VERSION_1 = ("1", 1 + 10, 0.9)
-OF_VERSION_2 = ("2", 1 + 30, 0.45)
+OF_VERSION_1 = ("1", 1 + 10, round(0.9 * SIZED, 3))
+OF_VERSION_2 = ("2", 1 + 30, round(0.45 * SIZED, 3))
 
 Seen = list[tuple[str, float, float]]
 

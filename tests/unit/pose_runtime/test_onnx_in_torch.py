@@ -8,6 +8,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from bodypose_tools.files.shipped import SHIPPED_MODEL
+from bodypose_tools.graphs.contract import spec_in_onnx
 from bodypose_tools.runtimes.cpu import onnx_session
 from pose_runtime.errors import ContractError
 from pose_runtime.onnx_in_torch import torch_function
@@ -59,7 +60,8 @@ def test_a_tiny_network_gives_the_same_outputs(tiny_onnx, tmp_path, batch):
 
 def test_the_shipped_network_finds_the_same_joints():
     rng = np.random.default_rng(0)
-    coarse = rng.integers(0, 256, (1, 9, 12, 3), np.uint8)
+    height, width = spec_in_onnx(SHIPPED_MODEL).network_hw
+    coarse = rng.integers(0, 256, (1, height // 32, width // 32, 3), np.uint8)
     pixels = np.ascontiguousarray(coarse.repeat(32, axis=1).repeat(32, axis=2))
     session = onnx_session(SHIPPED_MODEL, threads=1)
     peaks, limb_scores = session.run(None, {"pixels": pixels})

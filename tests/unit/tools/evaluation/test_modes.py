@@ -209,7 +209,7 @@ def test_person_scores_are_what_they_are_called():
     found = np.float32([0.9, 0.5, 0.4])
     scores = {name: formula(found, 12) for name, formula in PERSON_SCORES.items()}
     assert scores == pytest.approx(
-        {"mean x sqrt(n / J), as served": 0.3, "mean": 0.6, "sum / J": 0.15, "best joint": 0.9}
+        {"mean x sqrt(n / J)": 0.3, "mean": 0.6, "sum / J": 0.15, "best joint": 0.9}
     )
 
 

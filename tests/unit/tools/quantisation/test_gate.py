@@ -92,7 +92,7 @@ def test_a_small_loss_of_ap_passes_and_is_recorded(drawn_coco, tmp_path, scored)
 
 
 def test_the_shipped_graph_has_the_same_joints_in_every_runtime_of_the_cpu():
-    pixels = packaged_images((288, 384))
+    pixels = packaged_images(spec_in_onnx(SHIPPED_MODEL).network_hw)
     of_cpu = [of for of in GraphRuntime if of.in_float32 is not GraphRuntime.CUDA_F32]
     answers = {of: open_predictor(SHIPPED_MODEL, of)[0](pixels) for of in of_cpu}
     for peaks, limb_scores in answers.values():
