@@ -45,6 +45,8 @@ def test_the_same_calibration_data_or_cache_gives_the_same_graph(photos, tmp_pat
     assert settings["gates"][0]["passed"]
     fourth = tmp_path / "4.onnx"
     result = export(fourth, *size, "--cal_cache_file", str(cache), "--unsigned_activations")
+    assert "with the same --unsigned-activations" in str(result.exception)  # another graph
+    result = export(fourth, *size, "--unsigned_activations")
     assert result.exit_code == 0, result.output
     finer = Artifact.open(fourth).settings
     assert (settings["unsigned_activations"], finer["unsigned_activations"]) == (False, True)

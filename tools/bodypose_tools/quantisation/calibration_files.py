@@ -148,7 +148,8 @@ def read_cache(
     if artifact.parents and artifact.settings.get("graph") != graph:
         raise CalibrationError(
             f"{path}: expected scales of the equalised graph {graph[:12]}, got those of"
-            f" {str(artifact.settings.get('graph'))[:12]} (other calibration images?); {again}"
+            f" {str(artifact.settings.get('graph'))[:12]} (other images, or not with the same"
+            f" --unsigned-activations?); {again}"
         )
     header, *lines = path.read_bytes().decode(errors="replace").splitlines() or [""]
     if not header.startswith("TRT-"):
