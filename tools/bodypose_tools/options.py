@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -93,6 +93,24 @@ def skeleton_of(file: Path | None) -> Skeleton:
     from pose_runtime.skeleton import BODYPOSE_18
 
     return BODYPOSE_18 if file is None else load_skeleton(file)
+
+
+def input_dims_option(sides: str, show_default: str, panel: str | None = None) -> Any:
+    """TAO's `-d H,W,3`, which `network_hw_of` reads.
+
+    Args:
+        sides: what the sides are, for the help.
+        show_default: the size without the option.
+        panel: of the help.
+    """
+    return typer.Option(
+        "-d",
+        "--input-dims",
+        metavar="H,W,3",
+        help=sides,
+        show_default=show_default,
+        rich_help_panel=panel,
+    )
 
 
 def network_hw_of(input_dims: str) -> tuple[int, int]:

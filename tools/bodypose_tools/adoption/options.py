@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from bodypose_tools.options import new_file
+from bodypose_tools.options import input_dims_option, new_file
 
 from .settings import Background, Colours, Direction, FieldOrder, Layout, PresetName
 
@@ -83,13 +83,10 @@ InputOption = Annotated[
 ]
 InputDimsOption = Annotated[
     str | None,
-    typer.Option(
-        "-d",
-        "--input-dims",
-        metavar="H,W,3",
-        help="Input size, where the graph leaves it open; H and W are multiples of 8.",
-        show_default="the graph's",
-        rich_help_panel=_INPUT,
+    input_dims_option(
+        "Input size, where the graph leaves it open; H and W are multiples of 8.",
+        "the graph's",
+        _INPUT,
     ),
 ]
 InputLayoutOption = Annotated[

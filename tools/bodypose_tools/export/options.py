@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from bodypose_tools.engines.options import PANEL as ENGINE_PANEL
-from bodypose_tools.options import new_file, old_or_new_file
+from bodypose_tools.options import input_dims_option, new_file, old_or_new_file
 from bodypose_tools.quantisation.settings import Method
 
 from .settings import DataType
@@ -38,11 +38,8 @@ OutputFileOption = Annotated[
 ]
 InputDimsOption = Annotated[
     str | None,
-    typer.Option(
-        "-d",
-        "--input-dims",
-        help="Input size as H,W,3; H and W are multiples of 32 (bodypose-vgg19: of 8).",
-        show_default="as it was trained",
+    input_dims_option(
+        "Input size; H and W are multiples of 32 (bodypose-vgg19: of 8).", "as it was trained"
     ),
 ]
 DataTypeOption = Annotated[DataType, typer.Option("--data-type", help="Arithmetic of the graph.")]

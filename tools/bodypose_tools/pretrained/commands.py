@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bodypose_tools.options import network_hw_of, new_file
+from bodypose_tools.options import input_dims_option, network_hw_of, new_file
 
 
 def import_backbone(
@@ -58,14 +58,7 @@ OutputOption = Annotated[
 
 
 InputDimsOption = Annotated[
-    str | None,
-    typer.Option(
-        "-d",
-        "--input-dims",
-        metavar="H,W,3",
-        help="Input size of the pipeline.",
-        show_default="the size that it has",
-    ),
+    str | None, input_dims_option("Input size of the pipeline.", "the size that it has")
 ]
 
 
