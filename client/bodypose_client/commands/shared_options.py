@@ -49,12 +49,14 @@ class Command(PlainCommand):
 
     def get_params(self, ctx: Any) -> list[Any]:
         """The command's own parameters, then its program's."""
+        own = super().get_params(ctx)
+        if ctx.parent is None:  # a command by itself, which must not forget its program's options
+            return own
         if self._shared is None:
-            program = ctx.parent.command.get_params(ctx.parent) if ctx.parent else []
+            program = ctx.parent.command.get_params(ctx.parent)
             self._shared = [
                 _shared(each) for each in program if each.expose_value and not each.is_eager
             ]
-        own = super().get_params(ctx)
         taken = {name for each in own for name in each.opts}
         return [*own, *(each for each in self._shared if not taken & {*each.opts})]
 

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import pytest
 import typer
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from bodypose_client.cli import app as client_app
@@ -52,6 +53,17 @@ def test_the_environment_counts_less_than_the_line():
 
     assert runner.invoke(app, ["say", "a"]).stdout.strip() == "a environment False"
     assert runner.invoke(app, ["--place", "x", "say", "a"]).stdout.strip() == "a x False"
+
+
+def test_a_command_that_was_looked_at_by_itself_still_takes_them():
+    program = get_command(app)
+    alone = program.commands["say"]
+    alone.get_params(alone.context_class(alone))
+
+    context = program.context_class(program)
+    taken = alone.get_params(alone.context_class(alone, parent=context))
+
+    assert "place" in {each.name for each in taken}
 
 
 def test_the_help_of_a_command_shows_them():
