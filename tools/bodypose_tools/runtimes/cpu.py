@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bodypose_tools.results.machine import cpu_fields
+from pose_runtime.openvino_network import UNPINNED
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -108,6 +109,7 @@ def openvino_model(
     hints: dict[str, str | int] = {
         "INFERENCE_PRECISION_HINT": precision,
         "PERFORMANCE_HINT": hint,
+        **UNPINNED,
     }
     if threads is not None:
         hints["INFERENCE_NUM_THREADS"] = threads

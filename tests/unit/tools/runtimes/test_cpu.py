@@ -1,5 +1,6 @@
 """OpenVINO models in one process: they come and go, and Ctrl-C still arrives."""
 
+import os
 import subprocess
 import sys
 
@@ -10,6 +11,8 @@ from bodypose_tools.graphs.quantised import has_activation_scales_by_channel
 from bodypose_tools.results import machine
 from bodypose_tools.runtimes.cpu import int8_warning
 from pose_runtime.extras import install_line
+from tests.serving import SPEC
+from tests.tiny_network import write_tiny_onnx
 from tests.unit.tools.tiny_graphs import Tiny, run
 
 SIGNAL_AFTER_TWO_MODELS = """
@@ -39,6 +42,42 @@ def test_a_signal_arrives_after_models_have_gone_in_the_order_they_came(tmp_path
     )
 
     assert (done.returncode, done.stdout) == (0, "arrived\n"), done.stderr
+
+
+CORES_OF_EACH_THREAD = """
+import os, re, sys
+from pathlib import Path
+import numpy as np
+from bodypose_tools.graphs.contract import spec_in_onnx
+from bodypose_tools.runtimes.cpu import openvino_model
+from pose_runtime.openvino_network import openvino_network
+
+which, model, threads = sys.argv[1], Path(sys.argv[2]), len(os.sched_getaffinity(0))
+spec = spec_in_onnx(model)
+pixels = np.zeros((1, *spec.pixels.dims), np.uint8)
+if which == "server":
+    run = openvino_network(model, spec, "f32", threads, 1)
+    run(pixels)
+else:
+    request = openvino_model(model, "f32", threads, [pixels.shape]).create_infer_request()
+    request.infer([pixels])
+for thread in Path("/proc/self/task").iterdir():
+    print(re.search(r"Cpus_allowed_list:\\s*(.*)", (thread / "status").read_text())[1])
+"""
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core: nothing to share")
+@pytest.mark.parametrize("which", ["server", "tools"])
+def test_threads_may_run_on_every_core_so_that_processes_share_them(which, tmp_path):
+    pytest.importorskip("openvino", reason=f"needs openvino: {install_line('embedded')}")
+    model = write_tiny_onnx(tmp_path / "tiny.onnx", SPEC)
+
+    done = subprocess.run(
+        [sys.executable, "-c", CORES_OF_EACH_THREAD, which, model], capture_output=True, text=True
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert len(set(done.stdout.split())) == 1, done.stdout
 
 
 @pytest.mark.parametrize(
