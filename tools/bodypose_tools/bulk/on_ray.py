@@ -52,6 +52,8 @@ def on_ray(
     if not rows:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would send them
+    if address is None:  # nobody scrapes them, and gathering them takes 2.6 % of a core (2.60)
+        os.environ.setdefault("RAY_enable_metrics_collection", "0")
     # Ray's C++ code warns on stderr about every set of actors with arguments (Ray issue 53727).
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
