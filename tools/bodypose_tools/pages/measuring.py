@@ -33,7 +33,7 @@ class PageCommands:
 
     name: as it is asked for.
     page: path below the checkout.
-    commands: in order, as they are typed; `{coco}`, `{grpc}` and `{http}` are filled in.
+    commands: in order, as they are typed; `{coco}`, `{new}`, `{grpc}` and `{http}` are filled in.
     needs: what a checkout does not bring; empty: nothing.
     """
 
@@ -92,15 +92,19 @@ def measure(root: Path, page: PageCommands, coco: Path) -> Iterator[str]:
         MeasuringError: a command fails; what the earlier ones wrote stays.
     """
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
-    for command in page.commands:
-        with ExitStack() as stack:
-            filled = command.replace("{coco}", shlex.quote(str(coco.absolute())))
-            if any(place in command for place in _SERVERS):
-                filled = _with_server(filled, stack)
-            yield filled
-            code = subprocess.run(shlex.split(filled), cwd=root, env=environment, check=False)
-        if code.returncode:
-            raise MeasuringError(f"{filled}: expected exit code 0, got {code.returncode}")
+    with TemporaryDirectory() as new:
+        places = {"{coco}": shlex.quote(str(coco.absolute())), "{new}": shlex.quote(new)}
+        for command in page.commands:
+            with ExitStack() as stack:
+                filled = command
+                for place, path in places.items():
+                    filled = filled.replace(place, path)
+                if any(place in command for place in _SERVERS):
+                    filled = _with_server(filled, stack)
+                yield filled
+                code = subprocess.run(shlex.split(filled), cwd=root, env=environment, check=False)
+            if code.returncode:
+                raise MeasuringError(f"{filled}: expected exit code 0, got {code.returncode}")
 
 
 def _with_server(command: str, stack: ExitStack) -> str:

@@ -9,7 +9,13 @@ import pytest
 from typer.testing import CliRunner
 
 from bodypose_tools.cli import app
-from bodypose_tools.pages.measuring import MeasuringError, measure, named, page_commands
+from bodypose_tools.pages.measuring import (
+    MeasuringError,
+    PageCommands,
+    measure,
+    named,
+    page_commands,
+)
 
 ROOT = Path(__file__).parents[4]
 
@@ -48,6 +54,18 @@ def test_the_commands_run_in_order_in_the_checkout(checkout):
 
 
 _OUTS = (("a", "one"), ("b", "two"))
+
+
+def test_files_between_commands_have_a_folder_that_is_new_each_time(checkout):
+    record = "docs/results/one.json"
+    commands = ("mkdir {new}/images", "cp a {new}/images/a", f"cp {{new}}/images/a {record}")
+    page = PageCommands("third", "docs/third.md", commands, needs="")
+
+    first, again = (list(measure(checkout, page, checkout)) for _ in range(2))
+
+    assert (checkout / record).read_text() == "a"
+    assert first != again
+    assert not Path(again[0].split()[1]).parent.exists()
 
 
 def test_a_command_that_fails_ends_the_rest_and_keeps_what_is_there(checkout):
