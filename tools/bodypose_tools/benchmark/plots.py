@@ -80,21 +80,19 @@ def _clients(axes: Any, part: Record) -> None:
 
 def _pareto(axes: Any, part: Record) -> None:
     models: dict[str, list[tuple[float, float, str]]] = {}
+    rivals = set()
     for name, score in part["ap"].items():  # such as "bodypose-s in INT8, openvino bf16"
         network, _, runtime = name.partition(", ")
         model, _, precision = network.partition(" in ")
         spent = part["sides"][name]["milliseconds"]["median"]
         models.setdefault(model, []).append((spent, score["AP"], precision or runtime.split()[-1]))
-    rivals = {name.partition(", ")[0] for name, score in part["ap"].items() if not _is_ours(score)}
+        if "above" not in " ".join(score):
+            rivals.add(model)
     for model, points in models.items():
-        style = "ks:" if model in rivals else "o:"
-        axes.plot(*zip(*((x, y) for x, y, _ in sorted(points)), strict=True), style, label=model)
-        for spent, ap, precision in points:
-            axes.annotate(precision, (spent, ap), (5, 5), textcoords="offset points", fontsize=8)
+        spents, scores, precisions = zip(*sorted(points), strict=True)
+        axes.plot(spents, scores, "ks:" if model in rivals else "o:", label=model)
+        for *place, precision in zip(spents, scores, precisions, strict=True):
+            axes.annotate(precision, place, (5, 5), textcoords="offset points", fontsize=8)
     axes.set(xlabel="milliseconds", ylabel="AP", xlim=(0, None))
     axes.margins(y=0.12)
     axes.legend()
-
-
-def _is_ours(score: Record) -> bool:
-    return "above" in " ".join(score)

@@ -8,7 +8,7 @@ import shlex
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +20,7 @@ from pose_runtime.errors import PoseError
 
 COMMANDS: Final = "commands.toml"
 _RECORD = re.compile(r"docs/results/([\w-]+)\.json")
+_PLACE = re.compile(r"\{\w+\}")
 _SERVERS = ("{grpc}", "{http}")
 
 
@@ -96,18 +97,20 @@ def measure(root: Path, page: PageCommands, coco: Path) -> Iterator[str]:
         places = {"{coco}": shlex.quote(str(coco.absolute())), "{new}": shlex.quote(new)}
         for command in page.commands:
             with ExitStack() as stack:
-                filled = command
-                for place, path in places.items():
-                    filled = filled.replace(place, path)
-                if any(place in command for place in _SERVERS):
-                    filled = _with_server(filled, stack)
+                asks = any(place in command for place in _SERVERS)
+                filled = _filled(command, {**places, **(_server_places(stack) if asks else {})})
                 yield filled
                 code = subprocess.run(shlex.split(filled), cwd=root, env=environment, check=False)
             if code.returncode:
                 raise MeasuringError(f"{filled}: expected exit code 0, got {code.returncode}")
 
 
-def _with_server(command: str, stack: ExitStack) -> str:
+def _filled(command: str, places: Mapping[str, str]) -> str:
+    return _PLACE.sub(lambda place: places.get(place[0], place[0]), command)
+
+
+def _server_places(stack: ExitStack) -> dict[str, str]:
+    """What `_SERVERS` stand for: a server of the shipped model, which ends with the stack."""
     from bodypose_tools.files.shipped import SHIPPED_MODEL
     from bodypose_tools.repository.build import build_repository
     from bodypose_tools.server.embedded import embedded_server
@@ -116,9 +119,7 @@ def _with_server(command: str, stack: ExitStack) -> str:
     build_repository(SHIPPED_MODEL, repository)
     server = stack.enter_context(embedded_server(repository))
     urls = (f"grpc://{server.grpc_url}", f"http://{server.http_url}")
-    for place, url in zip(_SERVERS, urls, strict=True):
-        command = command.replace(place, url)
-    return command
+    return dict(zip(_SERVERS, urls, strict=True))
 
 
 def duration(seconds: float | None) -> str:

@@ -1,4 +1,4 @@
-"""OpenVINO models in one process: they come and go, and Ctrl-C still arrives."""
+"""OpenVINO models: they come and go, Ctrl-C still arrives, and no thread is bound to a core."""
 
 import os
 import subprocess
