@@ -264,8 +264,8 @@ def main() -> None:
         record["images_per_s_by_workers"] = by_workers(asked.images, asked.per_worker)
     if "many" in subjects:
         record["many"] = {
-            "on Ray": over_many(asked.many, []),
-            "without Ray": over_many(asked.many, ["--shard", "0/1"]),
+            "without Ray": over_many(asked.many, []),
+            "on Ray": over_many(asked.many, ["--address", "local"]),
         }
     measurement.write(
         asked.out,

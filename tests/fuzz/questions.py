@@ -29,7 +29,7 @@ SHORT = {
     "int8": "-m {small} -o {in}/int8.onnx --data-type int8",
     "calibrated": "--cal-image-dir {coco} --batches 1 --batch-size 2",
     "half": "-m {tiny} -o {in}/half.onnx --data-type fp16",
-    "bulk": "-m {tiny} --shard 0/1",
+    "bulk": "-m {tiny}",
     "adopted": "{foreign} {fields} -o {in}/adopted.onnx",
     "fields": "--heatmaps heat --affinity paf --background last {colours} --max-peaks 3",
     "colours": "--colours rgb --mean 0 --std 255",
@@ -94,7 +94,7 @@ onnx: tools compare {tiny} {file}
 onnx: tools compare-speed {file} {tiny}
 onnx: tools compare-speed {tiny} {file}
 onnx: tools inference {file} {coco}/1.png -o {in}/found
-onnx: tools bulk {coco} -o {in}/poses -m {file} --shard 0/1
+onnx: tools bulk {coco} -o {in}/poses -m {file}
 onnx: tools evaluate {file} {scored}
 onnx: tools evaluate {tiny} {scored} --float-model {file}
 onnx: tools tune-grouping {file} {scored}

@@ -1,10 +1,11 @@
 """Bulk runs that are killed or run out of disk: the rerun has each image exactly once.
 
-Each test starts `tools bulk` as a person does, on Ray or, with `--shard 0/1`, without it.
+Each test starts `tools bulk` as a person does, in processes or, with `--address`, on Ray.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -29,8 +30,8 @@ from tests.skips import isolated
 
 assert app  # what the started programs run
 
-WITHOUT_RAY = ("--shard", "0/1")
-ENGINES = [pytest.param((), id="ray"), pytest.param(WITHOUT_RAY, id="processes")]
+ON_RAY = ("--address", "local")
+ENGINES = [pytest.param(ON_RAY, id="ray"), pytest.param((), id="processes")]
 
 
 @pytest.fixture(scope="module")
@@ -89,13 +90,14 @@ def wait_for_a_part(out: Path) -> None:
     wait_for(lambda: list(out.glob("part-*.parquet")), 120)
 
 
-def test_a_killed_actor_is_replaced_and_each_image_comes_once(tiny, tmp_path, start):
+@pytest.mark.parametrize("engine", ENGINES)
+def test_a_killed_worker_is_replaced_and_each_image_comes_once(engine, tiny, tmp_path, start):
     expected = as_links(tmp_path / "in", 3000)
-    process = start("-m", tiny, "--part-size", 50, "--workers", 1)
+    process = start("-m", tiny, "--part-size", 50, "--workers", 1, *engine)
     wait_for_a_part(tmp_path / "out")
 
-    (actor,) = workers_of(process)
-    actor.kill()
+    for each in workers_of(process):  # the one, and its process that decodes
+        each.kill()
 
     assert "3000 images, 3000 people, 0 errors" in finished(process)
     assert len(list((tmp_path / "out").glob("part-*.parquet"))) == 60
@@ -124,19 +126,23 @@ def test_a_killed_driver_leaves_no_process_and_a_rerun_finishes(engine, tiny, tm
     assert grey_of_row(tmp_path / "out") == expected
 
 
-def test_a_killed_worker_without_ray_is_one_line_and_a_rerun_finishes(tiny, tmp_path, start):
+def test_workers_that_are_killed_again_and_again_are_one_line(tiny, tmp_path, start):
     expected = as_links(tmp_path / "in", 3000)
-    options = ("-m", tiny, "--part-size", 50, "--workers", 2, *WITHOUT_RAY)
+    options = ("-m", tiny, "--part-size", 50, "--workers", 2)
     process = start(*options)
     wait_for_a_part(tmp_path / "out")
 
-    workers_of(process)[0].kill()
+    while process.poll() is None:
+        for worker in workers_of(process):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                worker.kill()
+        time.sleep(0.01)
 
     stderr = process.communicate(timeout=60)[1]
     assert process.returncode == 1
     errors = [line for line in stderr.splitlines() if "error" in line.lower()]
     assert len(errors) == 1
-    assert "got a killed process" in errors[0]
+    assert "got killed 3 times" in errors[0]
     assert "3000 images, 3000 people, 0 errors" in finished(start(*options))
     assert grey_of_row(tmp_path / "out") == expected
 
@@ -179,7 +185,7 @@ def test_a_full_disk_is_one_line_and_a_rerun_with_room_finishes(engine, tiny, tm
 
 def test_memory_is_flat_over_many_images(tiny, tmp_path, start):
     as_links(tmp_path / "in", 6000)
-    process = start("-m", tiny, "--part-size", 50, "--workers", 2, *WITHOUT_RAY)
+    process = start("-m", tiny, "--part-size", 50, "--workers", 2)
     parts, seen = 120, {}
     while process.poll() is None:
         done = len(list((tmp_path / "out").glob("part-*.parquet")))
@@ -207,7 +213,6 @@ def test_a_server_that_is_full_and_then_restarted_loses_no_image(serve, tmp_path
     urls = urls_in(until_ready(process))
     running = start(
         *("--server", f"grpc://{urls['gRPC']}", "--in-flight", 100, "--part-size", 100),
-        *WITHOUT_RAY,
     )
     wait_for_a_part(tmp_path / "out")
     stub = [

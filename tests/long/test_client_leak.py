@@ -35,6 +35,7 @@ SCHEMA = "bodypose-client-leak/1"
 WARM_UP = 1000
 SAMPLES = 20
 MOST_GROWTH = 6 * 2**20  # bytes, over all calls: a seventh of what 2000 forgotten images would take
+TIMEOUT_S = 60.0  # the machine may be doing other work; how long a call takes is no subject here
 CLIENTS = 10  # opened and closed one after the other
 
 
@@ -141,7 +142,7 @@ def test_many_calls_leave_nothing_behind(server, image, report, kind, protocol, 
     files, threads, watch = open_files(), threading.active_count(), Watch()
 
     if kind is PoseClient:
-        with PoseClient(url, shared_memory=shared_memory) as client:
+        with PoseClient(url, timeout_s=TIMEOUT_S, shared_memory=shared_memory) as client:
             for poses in client.infer_stream(images(image)):
                 watch(poses)
     else:
@@ -162,7 +163,7 @@ def test_many_calls_leave_nothing_behind(server, image, report, kind, protocol, 
 
 
 async def ask_asyncio(url, questions, shared_memory, watch):
-    async with AsyncPoseClient(url, shared_memory=shared_memory) as client:
+    async with AsyncPoseClient(url, timeout_s=TIMEOUT_S, shared_memory=shared_memory) as client:
         async for poses in client.infer_stream(questions):
             watch(poses)
 

@@ -61,7 +61,7 @@ LINES = {
     " --runtime openvino",
     "speed": "compare-speed final/model.onnx final/int8.onnx --rounds 1",
     "equalise": "equalise final/model.onnx -o final/even.onnx --cal-image-dir calibration -n 2",
-    "bulk": "bulk drawn -o poses -m final/model.onnx --shard 0/1",
+    "bulk": "bulk drawn -o poses -m final/model.onnx",
     "build-repo": "build-repo final/model.onnx -o repository",
     "check-repo": "check-repo repository",
 }

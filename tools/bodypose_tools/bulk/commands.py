@@ -71,15 +71,16 @@ def bulk(
         str | None,
         typer.Option(
             metavar="ADDRESS",
-            help="Ray cluster, such as auto or 10.0.0.1:6379.",
-            show_default="a Ray of this machine, for this run",
+            help="Ray cluster, such as auto or 10.0.0.1:6379; local starts one for this run.",
+            show_default="processes of this machine, without Ray",
         ),
     ] = None,
     shard: Annotated[
         str | None,
         typer.Option(
             metavar="I/N",
-            help="Work on every Nth part from number I on (0 to N - 1), without Ray; 0/1 is all.",
+            help="Work on every Nth part from number I on (0 to N - 1).",
+            show_default="0/1: all",
         ),
     ] = None,
     workers: Annotated[
@@ -135,6 +136,8 @@ def bulk(
 
     Example: `tools bulk shards/*.tar -o poses --shard 3/16`
 
+    Example: `tools bulk list.txt -o poses --address 10.0.0.1:6379`
+
     Example: `tools bulk list.txt -o poses --server grpc://10.0.0.1:8001,10.0.0.2:8001`
 
     A bad image is a row with an error. The same command again finishes what is missing.
@@ -145,7 +148,7 @@ def bulk(
     from bodypose_tools.files.shipped import SHIPPED_MODEL
     from pose_runtime.extras import require
 
-    require("pyarrow", *([] if shard else ["ray"]))
+    require("pyarrow", *(["ray"] if address else []))
 
     from .jobs import Server, network_job, server_job
     from .on_ray import on_ray
@@ -164,7 +167,7 @@ def bulk(
     else:
         job = network_job(model or SHIPPED_MODEL, runtime, output, lowest, threads, batch)
     start = partial(in_processes, workers=workers)
-    if not shard:
+    if address:
         start = partial(on_ray, workers=workers, address=address)
     counts = run_bulk(
         sources,

@@ -28,11 +28,11 @@ Row = Mapping[str, Any]
 _OBJECT_STORE_BYTES: Final = 128 * 2**20
 _STARTS: Final = 3  # a busy machine may not start it within Ray's 30 s
 _PATIENCE_S: Final = 10.0
-_HERE: Final = "local"  # for Ray: start one, whatever RAY_ADDRESS names
+HERE: Final = "local"  # Ray starts one, whatever RAY_ADDRESS names
 
 
 def on_ray(
-    job: Job, parts: Iterable[Part], workers: int | None = None, address: str | None = None
+    job: Job, parts: Iterable[Part], workers: int | None = None, address: str = HERE
 ) -> Generator[Done, None, None]:
     """Process parts in actors; answers come as they are done.
 
@@ -43,7 +43,7 @@ def on_ray(
         job: for the workers.
         parts: those to process.
         workers: number of actors.
-        address: of a cluster; None: a Ray for this run alone, whose ports want Ray's own token.
+        address: of a cluster; `HERE`: a Ray for this run alone, whose ports want Ray's own token.
 
     Raises:
         BulkError: no such cluster, or it has no GPU for a network on one.
@@ -52,15 +52,14 @@ def on_ray(
     if not rows:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would send them
-    if address is None:  # nobody scrapes them, and gathering them takes 2.6 % of a core (2.60)
+    if address == HERE:  # nobody scrapes them, and gathering them takes 2.6 % of a core (2.60)
         os.environ.setdefault("RAY_enable_metrics_collection", "0")
     # Ray's C++ code warns on stderr about every set of actors with arguments (Ray issue 53727).
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
     import ray.data
 
-    if address is not None:
-        _refuse_absent(address)
+    _refuse_absent(address)
     with _connected(job, workers, address):
         count = workers or workers_for(job, ray.cluster_resources())
         _quiet(ray.data)
@@ -88,11 +87,11 @@ class _Actor:
 
 
 @contextmanager
-def _connected(job: Job, workers: int | None, address: str | None) -> Iterator[None]:
+def _connected(job: Job, workers: int | None, address: str) -> Iterator[None]:
     import ray
 
     settings: dict[str, Any] = {}
-    if address is None:
+    if address == HERE:
         cores = len(os.sched_getaffinity(0))
         settings = {
             # More actors than cores, when a person asks for them, would wait for ever.
@@ -100,19 +99,17 @@ def _connected(job: Job, workers: int | None, address: str | None) -> Iterator[N
             "object_store_memory": _OBJECT_STORE_BYTES,
             "include_dashboard": False,
         }
-    tries = 1 if address else _STARTS
+    tries = _STARTS if address == HERE else 1
     for number in range(1, tries + 1):
         try:
             with known_lines_left_out():
-                ray.init(
-                    address or _HERE, logging_level=logging.ERROR, log_to_driver=False, **settings
-                )
+                ray.init(address, logging_level=logging.ERROR, log_to_driver=False, **settings)
             break
         except Exception as error:  # Ray raises nothing more special when a start takes too long
             ray.shutdown()
             if number == tries:
                 raise BulkError(
-                    f"{address or 'Ray'}: expected a Ray cluster, got {first_line(error)!r}; one"
+                    f"{address}: expected a Ray cluster, got {first_line(error)!r}; one"
                     " with a token wants RAY_AUTH_MODE=token and ~/.ray/auth_token"
                 ) from error
     try:

@@ -6,16 +6,20 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Generator, Iterable
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from itertools import islice
+from contextlib import contextmanager
 from multiprocessing.connection import wait as wait_for
+from typing import Final
 
 from .jobs import Job, Server
 from .settings import BulkError
 from .sources import Part
 from .worker import Done, Worker
+
+_STARTS: Final = 3  # without a finished part between them
 
 _worker: Worker | None = None  # of this process, if it is one of the pool
 
@@ -27,28 +31,45 @@ def in_processes(
 
     Without `workers` as many as fit the cores, or one where the network is on a GPU or a server.
 
+    When a worker is killed, or crashes, all are started again, with the parts they were at.
     Closing the iterator, an error in it, or the end of this process ends the workers at once.
 
     Raises:
-        BulkError: a worker was killed, or crashed.
+        BulkError: they were killed again before any part was finished.
     """
     workers = workers or _workers_for(job)
+    left = deque(parts)
+    starts = 0
+    while starts < _STARTS:
+        under_way: dict[Future[Done], Part] = {}
+        try:
+            with _pool(job, workers) as pool:
+                while left or under_way:
+                    while left and len(under_way) < workers:
+                        under_way[pool.submit(_do, left[0])] = left[0]
+                        left.popleft()
+                    for future in wait(under_way, return_when=FIRST_COMPLETED).done:
+                        done = future.result()
+                        del under_way[future]
+                        starts = 0
+                        yield done
+            return
+        except BrokenProcessPool:
+            starts += 1
+            left.extendleft(under_way.values())
+    raise BulkError(
+        f"the workers: expected a finished part, got killed {_STARTS} times (out of memory?); run"
+        " the same command again with fewer --workers, finished parts are kept"
+    )
+
+
+@contextmanager
+def _pool(job: Job, workers: int) -> Iterator[ProcessPoolExecutor]:
     others = set(multiprocessing.active_children())
-    left = iter(parts)
     context = multiprocessing.get_context("spawn")  # a fork of OpenVINO's threads would hang
     pool = ProcessPoolExecutor(workers, context, _open, (job,))
     try:
-        running = {pool.submit(_do, part) for part in islice(left, workers)}
-        while running:
-            finished, running = wait(running, return_when=FIRST_COMPLETED)
-            running |= {pool.submit(_do, part) for part in islice(left, len(finished))}
-            for future in finished:
-                yield future.result()
-    except BrokenProcessPool as error:
-        raise BulkError(
-            "a worker: expected it to finish its part, got a killed process (out of memory?); run"
-            " the same command again, finished parts are kept"
-        ) from error
+        yield pool
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
         for process in set(multiprocessing.active_children()) - others:

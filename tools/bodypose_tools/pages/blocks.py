@@ -319,7 +319,7 @@ def bulk(records: Records) -> str:
     rates = record["images_per_s_by_workers"].items()
     by_workers = ", ".join(f"{workers}: {rate:.1f}" for workers, rate in rates)
     lines += ["", f"Images/s by workers, without Ray: {by_workers}.", ""]
-    for name in ("on Ray", "without Ray"):
+    for name in ("without Ray", "on Ray"):
         many = record["many"][name]
         known = [mib for mib in many["mib_by_tenth"] if mib is not None]
         lines.append(
