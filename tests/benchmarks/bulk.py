@@ -1,7 +1,9 @@
 """`tools bulk` against the network alone on the same cores, by workers, and over many images.
 
 Each round has three sides in turns: the network alone on ready pixels, a worker on each core
-without Ray, and with it. A worker's time begins when it has opened the network.
+without Ray, and with it. A worker's time begins when it has opened the network. And in workers that
+all run at once, each part is paired with the network alone in the same process right before or
+after it: what neighbours of a shared machine take in one minute and not in the next cancels there.
 
 python -m tests.benchmarks.bulk --images ../shared/coco/val --out docs/results/bulk.json
 """
@@ -32,7 +34,8 @@ from bodypose_tools.bulk.jobs import Job, Network, network_job
 from bodypose_tools.bulk.on_ray import on_ray
 from bodypose_tools.bulk.processes import in_processes
 from bodypose_tools.bulk.run import Start
-from bodypose_tools.bulk.sources import parts_of
+from bodypose_tools.bulk.sources import Part, parts_of
+from bodypose_tools.bulk.worker import Worker
 from bodypose_tools.files.shipped import SHIPPED_MODEL
 from bodypose_tools.results.ratios import in_turns, paired_ratio, verdict
 from bodypose_tools.results.record import Measurement, read_made
@@ -49,10 +52,12 @@ GOAL = 0.95
 ALONE = "network alone"
 OTHERS = ("without Ray", "on Ray")
 PARTS_OF_A_WORKER = 4
-SUBJECTS = ("against_the_network", "images_per_s_by_workers", "many")
+IMAGES_OF_A_PART = 16
+SUBJECTS = ("against_the_network", "part_by_part", "images_per_s_by_workers", "many")
 MIB = 2**20
 
 _alone: tuple[Predictor, np.ndarray] | None = None  # of a process of `alone_pace`
+_worker: Worker | None = None  # of a process of `part_by_part`
 
 
 def openvino_job(model: Path, folder: Path) -> Job:
@@ -89,15 +94,19 @@ class Pace:
         return cls(rate, 1e3 * sum(piece.cpu_s for piece in pieces) / images)
 
 
+def parts_for(job: Job, images: Path, count: int, size: int) -> list[Part]:
+    """Parts of `count` images, those of the folder again and again."""
+    source = job.folder.with_name("images.txt")
+    files = [str(file.path.absolute()) for file in image_files([str(images)])]
+    source.write_text("\n".join((files * (1 + count // len(files)))[:count]))
+    return parts_of([source], job.folder, size)
+
+
 def bulk_pace(start: Start, model: Path, images: Path, per_worker: int, workers: int) -> Pace:
     """`tools bulk` with so many workers."""
     with tempfile.TemporaryDirectory() as folder:
-        source = Path(folder) / "images.txt"
-        files = [str(file.path.absolute()) for file in image_files([str(images)])]
-        count = per_worker * workers
-        source.write_text("\n".join((files * (1 + count // len(files)))[:count]))
-        job = openvino_job(model, Path(folder) / "out")
-        parts = parts_of([source], job.folder, per_worker // PARTS_OF_A_WORKER)
+        job, count = openvino_job(model, Path(folder) / "out"), per_worker * workers
+        parts = parts_for(job, images, count, per_worker // PARTS_OF_A_WORKER)
         with closing(start(job, parts, workers=workers)) as working:
             dones = list(working)
     assert [done.failure for done in dones] == [None] * len(parts)
@@ -137,6 +146,54 @@ def _predict_alone(count: int) -> Piece:
         predict(pixels[index : index + 1])
     cpu_s = time.process_time() - cpu_began_s
     return Piece(count, began, time.time(), cpu_s, os.getpid())
+
+
+def part_by_part(
+    images: Path, per_worker: int, measurement: Measurement
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A worker's images/s over the network's alone, in turns in the same process, and a verdict.
+
+    Args:
+        images: folder of photos.
+        per_worker: number of parts of each worker.
+        measurement: of the whole.
+    """
+    cores = len(os.sched_getaffinity(0))
+    context = multiprocessing.get_context("spawn")
+    jpegs = [file.read() for file in image_files([str(images)])[:16]]
+    with tempfile.TemporaryDirectory() as folder:
+        job = openvino_job(SHIPPED_MODEL, Path(folder) / "out")
+        count = IMAGES_OF_A_PART * per_worker * cores
+        parts = parts_for(job, images, count, IMAGES_OF_A_PART)
+        with ProcessPoolExecutor(cores, context, _open_both, (job, jpegs)) as pool:
+            seconds = np.array(list(pool.map(_in_turns, parts)))
+    measurement.between()
+    ratio = paired_ratio(seconds[:, 0], seconds[:, 1])
+    record = {"workers": cores, "images_of_a_part": IMAGES_OF_A_PART, "share": ratio.to_json()}
+    rule = f"at least {GOAL} of the network alone"
+    return record, verdict("bulk, part by part", rule, ratio, ratio.at_least(GOAL))
+
+
+def _open_both(job: Job, jpegs: list[bytes]) -> None:
+    global _worker
+    assert isinstance(job.by, Network)
+    _open_alone(job.by, jpegs)
+    _worker = Worker(job)
+
+
+def _in_turns(part: Part) -> tuple[float, float]:
+    """Seconds of the network alone, and of a part of as many images."""
+    assert _worker is not None
+    took: dict[str, float] = {}
+    for name in in_turns(["alone", "part"], part.number):
+        if name == "alone":
+            piece = _predict_alone(part.count)
+            took[name] = piece.ended - piece.began
+        else:
+            done = _worker(part)
+            assert (done.failure, done.counts.images) == (None, part.count)
+            took[name] = done.ended - done.began
+    return took["alone"], took["part"]
 
 
 def against_the_network(
@@ -244,9 +301,10 @@ def main() -> None:
     parser.add_argument("--images", type=Path, required=True, help="folder of photos")
     parser.add_argument("--rounds", type=int, default=8)
     parser.add_argument("--per-worker", type=int, default=100, help="images of a round")
+    parser.add_argument("--parts", type=int, default=120, help="of a worker, part by part")
     parser.add_argument("--many", type=int, default=100_000)
     parser.add_argument("--subject", choices=SUBJECTS, action="append", help="the others stay")
-    parser.add_argument("--side", choices=OTHERS, action="append", help="beside the network alone")
+    parser.add_argument("--side", choices=OTHERS, action="append", help="the other stays")
     asked = parser.parse_args()
     subjects = asked.subject or SUBJECTS
     record: dict[str, Any] = {}
@@ -257,9 +315,16 @@ def main() -> None:
         verdicts = made["verdicts"]
     measurement = Measurement(timed=True)
     if "against_the_network" in subjects:
-        record["against_the_network"], verdicts = against_the_network(
-            asked.images, asked.rounds, asked.per_worker, measurement, asked.side or OTHERS
+        sides = asked.side or OTHERS
+        compared, found = against_the_network(
+            asked.images, asked.rounds, asked.per_worker, measurement, sides
         )
+        record["against_the_network"] = {**record.get("against_the_network", {}), **compared}
+        names = [each["name"] for each in found]
+        verdicts = [*found, *(each for each in verdicts if each["name"] not in names)]
+    if "part_by_part" in subjects:
+        record["part_by_part"], found = part_by_part(asked.images, asked.parts, measurement)
+        verdicts = [found, *(each for each in verdicts if each["name"] != found["name"])]
     if "images_per_s_by_workers" in subjects:
         record["images_per_s_by_workers"] = by_workers(asked.images, asked.per_worker)
     if "many" in subjects:

@@ -326,3 +326,15 @@ def test_it_is_known_when_an_image_was_preprocessed(models, wait):
     passed, changed = first._table[1], first._table[2]
     assert passed[slots].tolist() == [101 * S, 100 * S]
     assert changed[slots].tolist() == [102 * S, 100 * S]
+
+
+def test_a_pause_is_counted_from_the_first_image_of_a_batch(models, wait):
+    """Since when the model could have worked; nothing else has moved."""
+    first, last = models
+    names = first.take(2, limit=4)
+    first.pass_on(names[:1])
+    wait(3 * S)
+    first.pass_on(names[1:])
+    wait(S)
+    last.claim(names)
+    assert first._cells[admission._PAUSE] == 4 * S

@@ -1,5 +1,8 @@
 """Without a card, or without the library, the decoder in hardware says in one line what to do."""
 
+import _ctypes
+from types import SimpleNamespace
+
 import pytest
 
 from pose_runtime import nvjpeg
@@ -137,3 +140,14 @@ def test_an_image_of_another_size_than_told_is_left_out_of_its_batch(monkeypatch
 
     assert taken == [False, True, False]
     assert [lengths for lengths, _ in library.batches] == [[60]]
+
+
+def test_a_broken_library_is_passed_over(monkeypatch, tmp_path):
+    names = [tmp_path / folder / "cu13/lib/libnvjpeg.so.99" for folder in ("broken", "whole")]
+    for name in names:
+        name.parent.mkdir(parents=True)
+    names[0].write_bytes(b"no library")
+    names[1].symlink_to(_ctypes.__file__)
+    found = SimpleNamespace(submodule_search_locations=[tmp_path / "broken", tmp_path / "whole"])
+    monkeypatch.setattr(nvjpeg.importlib.util, "find_spec", lambda name: found)
+    assert nvjpeg._library("99")._name == str(names[1])

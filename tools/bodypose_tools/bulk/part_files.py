@@ -29,6 +29,7 @@ from .settings import BulkError
 
 SCHEMA: Final = "bodypose-bulk/1"
 _KEY: Final = b"bodypose"
+_COMPRESSION: Final = "zstd"
 _PERSON = pa.struct(
     [
         ("score", pa.float32()),
@@ -84,8 +85,8 @@ def shown(path: str) -> str:
 
 
 def load_writer() -> None:
-    """Load pandas, as the first table does, before any part's time counts."""
-    pa.Table.from_pylist([], COLUMNS)
+    """Load what the first table loads, before any part's time counts: pandas, compression."""
+    pq.write_table(pa.Table.from_pylist([], COLUMNS), io.BytesIO(), compression=_COMPRESSION)
 
 
 def part_path(folder: Path, number: int) -> Path:
@@ -109,7 +110,7 @@ def write_part(path: Path, found: Iterable[Found], origin: Origin, skeleton: Ske
     table = pa.Table.from_pylist(rows, COLUMNS)
     table = table.replace_schema_metadata({_KEY: json.dumps(about)})
     buffer = io.BytesIO()
-    pq.write_table(table, buffer, compression="zstd")
+    pq.write_table(table, buffer, compression=_COMPRESSION)
     with atomic_path(path) as temporary:
         temporary.write_bytes(buffer.getbuffer())
     return counts

@@ -19,7 +19,7 @@ from .settings import BulkError
 from .sources import Part
 from .worker import Done, Worker
 
-_STARTS: Final = 3  # without a finished part between them
+_MOST_KILLS: Final = 3  # with no finished part between them
 
 _worker: Worker | None = None  # of this process, if it is one of the pool
 
@@ -39,8 +39,8 @@ def in_processes(
     """
     workers = workers or _workers_for(job)
     left = deque(parts)
-    starts = 0
-    while starts < _STARTS:
+    kills = 0
+    while kills < _MOST_KILLS:
         under_way: dict[Future[Done], Part] = {}
         try:
             with _pool(job, workers) as pool:
@@ -51,15 +51,15 @@ def in_processes(
                     for future in wait(under_way, return_when=FIRST_COMPLETED).done:
                         done = future.result()
                         del under_way[future]
-                        starts = 0
+                        kills = 0
                         yield done
             return
         except BrokenProcessPool:
-            starts += 1
+            kills += 1
             left.extendleft(under_way.values())
     raise BulkError(
-        f"the workers: expected a finished part, got killed {_STARTS} times (out of memory?); run"
-        " the same command again with fewer --workers, finished parts are kept"
+        f"the workers: expected a finished part, got killed {_MOST_KILLS} times (out of memory?);"
+        " run the same command again with fewer --workers, finished parts are kept"
     )
 
 

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
+import cv2
+
 from bodypose_client.in_flight import map_in_order
 from bodypose_client.pose_client import PoseClient
 from bodypose_tools.runtimes.people import IMAGE_ERRORS, Encoded, Found, people_in
@@ -51,6 +53,8 @@ class Worker:
         self._job = job
         self._failure: str | None = None
         load_writer()
+        # OpenCV's other threads wait for more work by spinning, on the other workers' cores.
+        cv2.setNumThreads(1)
         try:
             self._find, self._skeleton = _opened(job)
         except PoseError as error:

@@ -316,6 +316,14 @@ def bulk(records: Records) -> str:
             f"| {name} | {compared[name]['median']:.1f} | {share} | {share.at_least(0.95)} |"
             f" {compared[name]['cpu_ms']:.1f} ms | {of_cpu} |"
         )
+    parts = record["part_by_part"]
+    share = Ratio.from_json(parts["share"])
+    lines += [
+        "",
+        f"Part by part, each of {parts['images_of_a_part']} images, in turns with the network alone"
+        f" in the same process while all workers run: {share} of its images/s, {share.pairs} parts;"
+        f" {share.at_least(0.95)}. There the minutes of a shared machine cancel.",
+    ]
     rates = record["images_per_s_by_workers"].items()
     by_workers = ", ".join(f"{workers}: {rate:.1f}" for workers, rate in rates)
     lines += ["", f"Images/s by workers, without Ray: {by_workers}.", ""]

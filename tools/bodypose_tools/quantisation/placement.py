@@ -193,8 +193,7 @@ def _fills_vectors(graph: OnnxGraph, node: onnx.NodeProto) -> bool:
         return True
     groups = attribute(node, "group", 1)
     first, second, *kernel = graph.constant(node.input[1]).shape
-    transposed = node.op_type == "ConvTranspose"
-    ends = (first, second * groups)[:: -1 if transposed else 1]
+    ends = first, second * groups
     if min(ends) >= _MIN_CHANNELS:
         return True
     square = len(set(kernel)) == 1

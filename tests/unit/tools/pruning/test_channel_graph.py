@@ -221,19 +221,22 @@ def test_what_no_rule_can_cut_is_protected():
     grouped = layers.Conv2D(8, 1, groups=2, name="grouped")(grouped)
     scaled = layers.Conv2D(4, 1, name="scaled_from")(x)
     scaled = layers.Rescaling([1.0, 2.0, 3.0, 4.0], name="scaled")(scaled)
+    moved = layers.Conv2D(4, 1, name="moved_from")(x)
+    moved = layers.Rescaling([1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0], name="moved")(moved)
     wide = layers.Conv2D(6, 1, name="wide")(x)
     both = layers.Multiply()([layers.Conv2D(1, 1, name="one")(x), wide])
-    parts = [layers.Conv2D(2, 1, name=f"out{n}")(y) for n, y in enumerate((grouped, scaled, both))]
+    ends = (grouped, scaled, moved, both)
+    parts = [layers.Conv2D(2, 1, name=f"out{n}")(y) for n, y in enumerate(ends)]
     graph = trace_channels(keras.Model(images, parts), (32, 48))
 
     stays = {
         name: graph.protected[layer.outputs].tolist() for name, layer in graph.weighted.items()
     }
     assert stays["grouped_from"] == stays["grouped"] == [True] * 8
-    assert stays["scaled_from"] == [True] * 4
+    assert stays["scaled_from"] == stays["moved_from"] == [True] * 4
     assert stays["one"] == [True]
     assert stays["wide"] == [False] * 6
-    assert graph.num_channels == 3 + 8 + 8 + 4 + 6 + 1 + 3 * 2
+    assert graph.num_channels == 3 + 8 + 8 + 4 + 4 + 6 + 1 + 4 * 2
 
 
 def test_layers_that_are_added_or_shared_have_the_same_channels():

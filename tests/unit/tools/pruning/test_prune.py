@@ -198,7 +198,9 @@ def test_a_pruned_network_is_retrained_with_its_teacher(tiny_keras, drawn_coco, 
 LOSSES = [3, 1, 4, 1.5, 9, 2.6, 5.3, 5]
 
 
-def selection_of(settings: PruneSettings, **losses: list[float]) -> tuple[Selection, ChannelGraph]:
+def selection_of(
+    settings: PruneSettings, saved: Cost | None = None, **losses: list[float]
+) -> tuple[Selection, ChannelGraph]:
     """Convolutions in a row, each with so many channels as it has losses."""
     images = keras.Input((None, None, 3), dtype="uint8", name="pixels")
     x = layers.Rescaling(1 / 256)(images)
@@ -206,7 +208,7 @@ def selection_of(settings: PruneSettings, **losses: list[float]) -> tuple[Select
         x = layers.Conv2D(len(values), 3, padding="same", name=name)(x)
     graph = trace_channels(keras.Model(images, layers.Conv2D(2, 1, name="out")(x)), HW)
     stats = {name: np.array(values, float) for name, values in losses.items()} | {"out": np.ones(2)}
-    return Selection(graph, stats, settings), graph
+    return Selection(graph, stats, settings, saved), graph
 
 
 def kept(threshold: float, layer: str = "first", stronger: float = 1, **settings) -> list[int]:
@@ -263,3 +265,31 @@ def test_a_target_is_met_by_the_smallest_threshold_that_meets_it():
         for value in (threshold, max(loss for loss in LOSSES if loss < threshold))
     ]
     assert shares[0] <= 0.5 < shares[1]
+
+
+@pytest.mark.parametrize(("granularity", "first", "last"), [(1, 1, 5.3), (2, 1.5, 5)])
+def test_the_usable_range_is_from_the_first_channel_to_the_last(granularity, first, last):
+    settings = PruneSettings(granularity=granularity, min_filters=1, importance=Importance.TAYLOR)
+    selection, graph = selection_of(settings, first=LOSSES)
+    low, collapse = selection.usable_range()
+    assert (low, collapse) == (first, last)
+    assert selection.keep(low - 0.01).sum() == graph.num_channels
+    assert selection.keep(low).sum() < graph.num_channels
+
+
+@pytest.mark.parametrize("end", ["first", "last"])
+def test_a_target_at_an_end_of_the_range_has_that_ends_threshold(end):
+    settings = PruneSettings(granularity=1, min_filters=1, importance=Importance.TAYLOR)
+    selection, graph = selection_of(settings, first=LOSSES, second=LOSSES)
+    usable = sorted(LOSSES)[:-2]  # at the next one, only the floor is left
+    wanted = usable[0 if end == "first" else -1]
+    kept = graph.count_params(selection.keep(wanted))
+    share = kept / graph.count_params(graph.keep_all())
+    assert selection.threshold_for(CostTarget(Cost.PARAMS, share)) == wanted
+
+
+def test_a_layer_of_one_channel_has_a_cost():
+    settings = PruneSettings(granularity=1, min_filters=1, importance=Importance.TAYLOR)
+    selection, _ = selection_of(settings, Cost.MACS, first=LOSSES, one=[2.0], second=LOSSES)
+    low, collapse = selection.usable_range()
+    assert 0 < low < collapse

@@ -244,3 +244,14 @@ def test_transposed_and_uneven_convolutions_are_followed_along_the_right_axes():
     assert set(channels.of["head_out"].tolist()) == channels.fixed
     model, even = equalised(tiny, "head_out")
     assert run(model)[0] == pytest.approx(run(even)[0], rel=1e-4, abs=1e-4)
+
+
+def test_layers_without_a_factor_keep_their_weights():
+    model = prepare(mobile().model("head_out"))
+    names = scalable_tensors(model, [name for node in model.graph.node for name in node.output])
+    seen = channel_ranges(names, activations(model, names), IMAGES)
+    even = equalise(model, {name: np.ones_like(ranges) for name, ranges in seen.items()})
+    assert len(seen) > 5
+    assert [node.input[1:] for node in even.graph.node] == [
+        node.input[1:] for node in model.graph.node
+    ]

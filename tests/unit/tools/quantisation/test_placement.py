@@ -494,3 +494,10 @@ def test_a_matrix_product_has_a_scale_for_each_of_its_outputs(kind, transposed):
     (back,) = [node for node in graph.nodes if node.name == "product_weights_dequantize"]
     (axis,) = [entry.i for entry in back.attribute if entry.name == "axis"]
     assert axis == (0 if turned else 1)
+
+
+def test_a_convolution_that_others_read_too_does_not_fuse_with_an_addition():
+    tiny = residual()
+    tiny.conv("other_head", "b_out", (16, 19))
+    inputs = placed(tiny, "head_out", "other_head_out").inputs
+    assert {index for name, index in inputs if name == "sum"} == {0, 1}

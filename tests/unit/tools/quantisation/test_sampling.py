@@ -154,6 +154,7 @@ def test_an_images_class_is_its_people_and_the_tallest(heights, kind):
 @pytest.mark.parametrize(("joints", "counts"), [(4, False), (5, True)])
 def test_five_labelled_joints_make_a_person(joints, counts):
     record = record_of([10], joints)
+    record.joints[:, BODYPOSE_18.annotated[0], 2] = 1  # hidden, and labelled
     record.joints[:, 1, 2] = 2  # the neck has no label of its own
     settings = SamplingSettings()
     assert (settings.num_images, settings.min_people, settings.seed) == (500, 1, None)

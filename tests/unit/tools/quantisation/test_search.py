@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from bodypose_tools.cli import app
+from bodypose_tools.files.artifacts import Artifact
 from bodypose_tools.files.shipped import SHIPPED_MODEL
 from bodypose_tools.quantisation import search
 from bodypose_tools.quantisation.calibration import CalibrationError, scales_of
@@ -17,6 +18,7 @@ from bodypose_tools.quantisation.search import (
     EARLY_MARGIN,
     Quantised,
     activations,
+    calibrated_scales,
     early_judge,
     equalised,
     input_means,
@@ -275,3 +277,27 @@ def test_more_images_may_mend_a_small_miss_only(tmp_path, share, passes):
     verdict = early_judge(quick, 512)(tmp_path)
     assert verdict.passed is passes
     assert str(verdict).startswith("joints, after 48 of 512 calibration images, ")
+
+
+def test_scales_are_read_from_the_cache_that_an_earlier_run_wrote(fragile, tmp_path):
+    model, *_ = fragile
+    path = tmp_path / "source.onnx"
+    onnx.save(model, path)
+    source = Artifact.record(path, "export")
+
+    def scales(cache, images):
+        calibration = Calibration(len(IMAGES), Method.MAX, cache_file=cache)
+        said = []
+        found = calibrated_scales(
+            model, source, calibration, images, (8, 8), said.append, early=None
+        )
+        return *found, said
+
+    cache = tmp_path / "cal.bin"
+    computed, settings, _ = scales(cache, lambda: iter(IMAGES))
+    assert settings == {"method": "max", "images": 4}
+    read, settings, said = scales(cache, lambda: pytest.fail("images are not read again"))
+    assert read == pytest.approx(computed)
+    assert settings["cache"] == "cal.bin"
+    assert said == [f"calibration: scales of {cache}"]
+    assert scales(None, lambda: iter(IMAGES))[0] == computed

@@ -23,7 +23,7 @@ def test_the_ratio_is_the_median_of_pairs_and_not_a_ratio_of_medians():
 
 @pytest.mark.parametrize(
     ("count", "rank"),
-    [(6, 0), (8, 0), (9, 1), (10, 1), (20, 5), (40, 13)],  # of a table of the sign test
+    [(6, 0), (8, 0), (9, 1), (10, 1), (20, 5), (40, 13), (100, 39)],  # of a table of the sign test
 )
 def test_the_interval_is_that_of_the_sign_test(count, rank):
     found = median_of(np.random.default_rng(0).permutation(count))
@@ -64,6 +64,8 @@ def test_the_interval_holds_the_median_as_often_as_it_promises():
 def test_sides_that_did_not_take_turns_are_refused():
     with pytest.raises(ValueError, match=r"\(5,\) and \(2,\)"):
         paired_ratio([1] * 5, [1] * 2)
+    with pytest.raises(ValueError, match=r"\(\) and \(\)"):
+        paired_ratio(1.0, 2.0)
 
 
 def test_no_side_is_always_first():
