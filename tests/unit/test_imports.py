@@ -49,7 +49,8 @@ MAY_IMPORT_PACKAGES = {
     " tritonclient typer yaml",
     "bodypose_tools.server": "bodypose_tools bodypose_client pose_runtime numpy grpc tritonclient"
     " typer",
-    "bodypose_tools.bulk": "bodypose_tools bodypose_client pose_runtime numpy pyarrow ray typer",
+    "bodypose_tools.bulk": "bodypose_tools bodypose_client pose_runtime numpy cv2 pyarrow ray"
+    " typer",
     "bodypose_tools.pages": "bodypose_tools bodypose_client bodypose_loadtest pose_runtime rich"
     " typer",
     "bodypose_tools.benchmark": "bodypose_tools bodypose_client pose_runtime numpy cv2 grpc onnx"
