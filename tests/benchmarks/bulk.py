@@ -123,15 +123,15 @@ def alone_pace(model: Path, images: Path, per_worker: int, workers: int) -> Pace
     """The network on ready pixels, by `bulk_pace`'s processes, threads and pieces."""
     job = openvino_job(model, Path())
     assert isinstance(job.by, Network)
-    jpegs = [file.read() for file in image_files([str(images)])[:16]]
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, _open_alone, (job.by, jpegs)) as pool:
+    with ProcessPoolExecutor(workers, context, _open_alone, (job.by, images)) as pool:
         pieces = [per_worker // PARTS_OF_A_WORKER] * (PARTS_OF_A_WORKER * workers)
         return Pace.of(list(pool.map(_predict_alone, pieces)))
 
 
-def _open_alone(network: Network, jpegs: list[bytes]) -> None:
+def _open_alone(network: Network, images: Path) -> None:
     global _alone
+    jpegs = [file.read() for file in image_files([str(images)])[:16]]
     predict, spec, _ = open_predictor(network.model, network.runtime, network.threads)
     pixels = [network_pixels(each, spec.network_hw, spec.limits)[0] for each in jpegs]
     _alone = predict, np.stack(pixels)
@@ -160,13 +160,12 @@ def part_by_part(
     """
     cores = len(os.sched_getaffinity(0))
     context = multiprocessing.get_context("spawn")
-    jpegs = [file.read() for file in image_files([str(images)])[:16]]
     with tempfile.TemporaryDirectory() as folder:
         job = openvino_job(SHIPPED_MODEL, Path(folder) / "out")
         count = IMAGES_OF_A_PART * per_worker * cores
         parts = parts_for(job, images, count, IMAGES_OF_A_PART)
-        with ProcessPoolExecutor(cores, context, _open_both, (job, jpegs)) as pool:
-            seconds = np.array(list(pool.map(_in_turns, parts)))
+        with ProcessPoolExecutor(cores, context, _open_both, (job, images)) as pool:
+            seconds = np.array(list(pool.map(_part_and_alone, parts)))
     measurement.between()
     ratio = paired_ratio(seconds[:, 0], seconds[:, 1])
     record = {"workers": cores, "images_of_a_part": IMAGES_OF_A_PART, "share": ratio.to_json()}
@@ -174,14 +173,14 @@ def part_by_part(
     return record, verdict("bulk, part by part", rule, ratio, ratio.at_least(GOAL))
 
 
-def _open_both(job: Job, jpegs: list[bytes]) -> None:
+def _open_both(job: Job, images: Path) -> None:
     global _worker
     assert isinstance(job.by, Network)
-    _open_alone(job.by, jpegs)
+    _open_alone(job.by, images)
     _worker = Worker(job)
 
 
-def _in_turns(part: Part) -> tuple[float, float]:
+def _part_and_alone(part: Part) -> tuple[float, float]:
     """Seconds of the network alone, and of a part of as many images."""
     assert _worker is not None
     took: dict[str, float] = {}
@@ -309,6 +308,7 @@ def main() -> None:
     subjects = asked.subject or SUBJECTS
     record: dict[str, Any] = {}
     verdicts: list[dict[str, Any]] = []
+    found: list[dict[str, Any]] = []
     if asked.subject and asked.out.exists():
         record, made = read_made(asked.out)
         record = {key: record[key] for key in SUBJECTS if key in record}
@@ -320,11 +320,11 @@ def main() -> None:
             asked.images, asked.rounds, asked.per_worker, measurement, sides
         )
         record["against_the_network"] = {**record.get("against_the_network", {}), **compared}
-        names = [each["name"] for each in found]
-        verdicts = [*found, *(each for each in verdicts if each["name"] not in names)]
     if "part_by_part" in subjects:
-        record["part_by_part"], found = part_by_part(asked.images, asked.parts, measurement)
-        verdicts = [found, *(each for each in verdicts if each["name"] != found["name"])]
+        record["part_by_part"], judged = part_by_part(asked.images, asked.parts, measurement)
+        found = [*found, judged]
+    names = [each["name"] for each in found]
+    verdicts = [*found, *(each for each in verdicts if each["name"] not in names)]
     if "images_per_s_by_workers" in subjects:
         record["images_per_s_by_workers"] = by_workers(asked.images, asked.per_worker)
     if "many" in subjects:
