@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from types import ModuleType
+from typing import Any, Final, cast
 
 from .door import joined
 from .spec import PipelineSpec
@@ -12,6 +14,11 @@ from .spec import PipelineSpec
 # Left alone, OpenVINO pins the threads of every process to the same first cores, and several
 # workers or instances share what one could have (2026.4; two workers on two cores: half the rate).
 UNPINNED: Final = {"ENABLE_CPU_PINNING": False}
+
+# OpenVINO's package `openvino-telemetry` sends usage statistics unasked, from a process that it
+# forks when a network is read. None says to Python that there is no such package; OpenVINO then
+# goes without.
+cast(dict[str, ModuleType | None], sys.modules).setdefault("openvino_telemetry", None)
 
 
 def openvino_network(

@@ -1,4 +1,4 @@
-"""OpenVINO models: they come and go, Ctrl-C still arrives, and no thread is bound to a core."""
+"""OpenVINO models: they come and go, Ctrl-C arrives, no thread has one core, nothing is sent."""
 
 import os
 import subprocess
@@ -42,6 +42,55 @@ def test_a_signal_arrives_after_models_have_gone_in_the_order_they_came(tmp_path
     )
 
     assert (done.returncode, done.stdout) == (0, "arrived\n"), done.stderr
+
+
+OPENS_A_NETWORK = """
+import os, sys
+from pathlib import Path
+
+seen = ("os.fork", "os.posix_spawn", "subprocess.Popen", "socket.connect", "socket.getaddrinfo")
+
+def refuse(event, about):
+    if event in seen:
+        os.write(1, f"{event}\\n".encode())
+        raise OSError(event)
+
+sys.addaudithook(refuse)
+
+import numpy as np
+from bodypose_tools.graphs.contract import spec_in_onnx
+from bodypose_tools.runtimes.cpu import openvino_model
+from pose_runtime.openvino_network import openvino_network
+
+which, model = sys.argv[1], Path(sys.argv[2])
+spec = spec_in_onnx(model)
+if which == "server":
+    openvino_network(model, spec, "f32", 1, 1)(np.zeros((1, *spec.pixels.dims), np.uint8))
+elif which == "tools":
+    openvino_model(model, "f32", 1)
+else:
+    del sys.modules["openvino_telemetry"]
+    openvino_model(model, "f32", 1)
+"""
+
+
+@pytest.mark.parametrize("which", ["server", "tools", "left alone"])
+def test_openvino_sends_no_usage_statistics(which, tmp_path):
+    pytest.importorskip("openvino", reason=f"needs openvino: {install_line('embedded')}")
+    model = write_tiny_onnx(tmp_path / "tiny.onnx", SPEC)
+    # Of a user who was never asked, and outside CI, where it sends nothing.
+    asked = ("CI", "TF_BUILD", "JENKINS_URL")
+    user = {name: value for name, value in os.environ.items() if name not in asked}
+
+    done = subprocess.run(
+        [sys.executable, "-c", OPENS_A_NETWORK, which, model],
+        capture_output=True,
+        text=True,
+        env={**user, "HOME": str(tmp_path)},
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert set(done.stdout.split()) == ({"os.fork"} if which == "left alone" else set())
 
 
 CORES_OF_EACH_THREAD = """

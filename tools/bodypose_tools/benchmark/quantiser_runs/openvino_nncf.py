@@ -4,9 +4,11 @@ import json
 import sys
 from pathlib import Path
 
-import nncf
-import numpy as np
-import openvino
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]  # it sends usage statistics
+
+import nncf  # noqa: E402
+import numpy as np  # noqa: E402
+import openvino  # noqa: E402
 
 job = json.loads(Path(sys.argv[1]).read_text())
 pixels = np.load(job["pixels"])
