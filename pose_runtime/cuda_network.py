@@ -147,7 +147,7 @@ class _Encoded:
         self._spec = spec
         self._decoder = HardwareDecoder(torch.version.cuda)
         self._on_cpu = BoundedDecoder(spec.network_hw, spec.limits)
-        self._stream = 0
+        self._stream: Any = None
         self._card = CardPixels(spec, batch, device, self._decode, self._decode_on_cpu)
         self._letterbox = torch.compile(
             lambda planes, facts: letterbox(planes, facts, spec.network_hw),
@@ -168,7 +168,7 @@ class _Encoded:
         return [unpack(packed, spec.network_hw, spec.limits) for (packed,) in images]
 
     def load(self, images: Any, stream: Any) -> None:
-        self._stream = stream.cuda_stream
+        self._stream = stream
         self._card.load(images)
 
     def pixels(self, batch: int) -> Any:

@@ -67,23 +67,28 @@ class HardwareDecoder:
             )
 
     def decode(
-        self, jpegs: Sequence[CardJpeg], places: Sequence[Sequence[Plane]], stream: int
+        self, jpegs: Sequence[CardJpeg], places: Sequence[Sequence[Plane]], stream: Any
     ) -> list[bool]:
         """Decode a batch into its places, on a CUDA stream; whether each image was taken.
 
-        The bytes must stay until the stream has been waited for. An image that is not taken may
-        have written to its places.
+        nvJPEG works on when it has returned. Where all images are taken, the bytes must stay, and
+        the next call must not come, until the stream has been waited for: else sound images beside
+        damaged ones are spoilt (seen on an H200). An image that is not taken may have written to
+        its places.
 
         Args:
             jpegs: as `card_jpeg.for_card` makes them.
             places: of Y, or of Y, Cb and Cr of each image.
-            stream: handle of the CUDA stream.
+            stream: PyTorch's, of CUDA.
         """
         taken = [self._is_as_told(jpeg) for jpeg in jpegs]
         chosen = [index for index, is_taken in enumerate(taken) if is_taken]
-        if chosen and not self._decode(jpegs, places, chosen, stream):
+        if chosen and not self._decode(jpegs, places, chosen, stream.cuda_stream):
             for index in chosen:
-                taken[index] = self._decode(jpegs, places, [index], stream)
+                stream.synchronize()
+                taken[index] = self._decode(jpegs, places, [index], stream.cuda_stream)
+        if not all(taken):
+            stream.synchronize()  # who called may give up, and come with the next batch
         return taken
 
     def _is_as_told(self, jpeg: CardJpeg) -> bool:

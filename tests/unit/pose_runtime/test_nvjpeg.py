@@ -66,6 +66,18 @@ class Library:
         return 7 if set(lengths) & set(self.refuses) else 0
 
 
+class Stream:
+    """A stream that is still at work with a call until it is waited for."""
+
+    cuda_stream = 33
+
+    def __init__(self, library=None):
+        self.library = library
+
+    def synchronize(self):
+        self.library.batches.append("waited for")
+
+
 def decoder_of(monkeypatch, **said):
     library = Library(**said)
     monkeypatch.setattr(nvjpeg, "_library", lambda release: library if release == "13" else None)
@@ -90,7 +102,7 @@ def test_a_decoder_that_does_not_open_says_its_status(monkeypatch, which):
 def test_a_batch_is_decoded_at_once_into_its_places(monkeypatch):
     decoder, library = decoder_of(monkeypatch)
 
-    taken = decoder.decode([jpeg_of(50), jpeg_of(60)], [places_of(100), places_of(200)], 33)
+    taken = decoder.decode([jpeg_of(50), jpeg_of(60)], [places_of(100), places_of(200)], Stream())
 
     assert taken == [True, True]
     assert library.batches == [
@@ -101,13 +113,16 @@ def test_a_batch_is_decoded_at_once_into_its_places(monkeypatch):
 def test_of_a_batch_that_is_refused_each_image_is_tried_alone(monkeypatch):
     decoder, library = decoder_of(monkeypatch, refuses=(60,))
 
-    taken = decoder.decode([jpeg_of(50), jpeg_of(60)], [places_of(100), places_of(200)], 33)
+    places = [places_of(100), places_of(200)]
+    taken = decoder.decode([jpeg_of(50), jpeg_of(60)], places, Stream(library))
 
     assert taken == [True, False]
-    assert [lengths for lengths, _ in library.batches] == [[50, 60], [50], [60]]
+    calls = [lengths for lengths, _ in library.batches[::2]]
+    assert calls == [[50, 60], [50], [60]]
+    assert library.batches[1::2] == 3 * ["waited for"]
     broken, library = decoder_of(monkeypatch, initialize=3)
-    assert broken.decode([jpeg_of(50)], [places_of(100)], 33) == [False]
-    assert library.batches == []
+    assert broken.decode([jpeg_of(50)], [places_of(100)], Stream(library)) == [False]
+    assert set(library.batches) == {"waited for"}
 
 
 @pytest.mark.parametrize(
@@ -127,8 +142,8 @@ def test_of_a_batch_that_is_refused_each_image_is_tried_alone(monkeypatch):
 def test_only_what_the_library_reads_as_told_is_decoded(monkeypatch, said, sampling, is_taken):
     decoder, library = decoder_of(monkeypatch, **said)
 
-    assert decoder.decode([jpeg_of(50, sampling)], [places_of(1)], 33) == [is_taken]
-    assert len(library.batches) == is_taken
+    assert decoder.decode([jpeg_of(50, sampling)], [places_of(1)], Stream(library)) == [is_taken]
+    assert (library.batches == ["waited for"]) != is_taken
 
 
 def test_an_image_of_another_size_than_told_is_left_out_of_its_batch(monkeypatch):
@@ -136,10 +151,11 @@ def test_an_image_of_another_size_than_told_is_left_out_of_its_batch(monkeypatch
     tall = CardJpeg(bytes(50), (41, 50), 1, (2, 2))
     wide = CardJpeg(bytes(50), (40, 51), 1, (2, 2))
 
-    taken = decoder.decode([tall, jpeg_of(60), wide], [places_of(1)] * 3, 33)
+    taken = decoder.decode([tall, jpeg_of(60), wide], [places_of(1)] * 3, Stream(library))
 
     assert taken == [False, True, False]
-    assert [lengths for lengths, _ in library.batches] == [[60]]
+    (lengths, _), then = library.batches
+    assert (lengths, then) == ([60], "waited for")
 
 
 def test_a_broken_library_is_passed_over(monkeypatch, tmp_path):

@@ -232,7 +232,7 @@ def _decoding(
         raise BenchmarkError(f"expected a JPEG that the card decodes, got {len(jpeg)} bytes")
 
     def decode(jpegs: Sequence[CardJpeg], places: Any) -> list[bool]:
-        return decoder.decode(jpegs, places, stream.cuda_stream)
+        return decoder.decode(jpegs, places, stream)
 
     files = photos(images, 10**6)
     chosen = [
