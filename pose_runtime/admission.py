@@ -112,12 +112,17 @@ class Admission:
                 self._cells[_WORK + slot] = _WAITS
                 self._cells[_CHANGED + slot] = now
 
-    def claim(self, names: Iterable[int]) -> bool:
-        """A model behind preprocessing works on these images; False: they have no such places."""
+    def claim(self, names: Iterable[int]) -> int | None:
+        """A model behind preprocessing works on these images.
+
+        Returns:
+            How long the first has waited for it (ns); None: they have no such places.
+        """
         with self._locked() as now:
             cells, slots = self._cells, self._slots_of(names)
             if not slots:
-                return False
+                return None
+            waited = now - cells[_CHANGED + slots[0]]
             paused = now - max(cells[_MOVED], cells[_CHANGED + slots[0]])
             cells[_PAUSE] = max(paused, cells[_PAUSE] * 9 // 10)
             cells[_MOVED] = now
@@ -125,7 +130,7 @@ class Admission:
                 cells[_REACHED] = max(cells[_REACHED], cells[_PASSED + slot])
                 cells[_CHANGED + slot] = now
                 cells[_WORK + slot] = _BEHIND_IT
-            return True
+            return waited
 
     def give_back(self, names: Iterable[int]) -> None:
         """These images are done, whether they failed or not; a place is given back once."""
@@ -137,6 +142,11 @@ class Admission:
     def close(self) -> None:
         """No more images are taken; those under way go on."""
         self._cells[_CLOSED] = True
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no image is under way."""
+        return not self._cells[_TAKEN]
 
     @property
     def moved_ns(self) -> int:

@@ -51,9 +51,13 @@ def test_people_images_refusals_and_times_are_counted(server, by_grpc, refused):
         with pytest.raises(refused):
             by_grpc(server, bad)
 
-    after = figures(server)
+    def counted_since() -> dict[str, float]:
+        return {key: value - before[key] for key, value in figures(server).items()}
 
-    counted = {key: after[key] - before[key] for key in after}
+    # Figures go out behind the answers.
+    wait_for(lambda: counted_since()["pose_people_per_image_count"] == 3)
+
+    counted = counted_since()
     assert counted["pose_images_total"] == counted["pose_people_total"] == 3
     assert counted["pose_people_per_image_count"] == counted["pose_people_per_image_sum"] == 3
     assert counted['pose_people_per_image_bucket{le="0"}'] == 0

@@ -25,6 +25,9 @@ class TritonPythonModel:
         self.door = Door(pb_utils, metrics, inputs, outputs, spec.num_people, passage)
         self.door.check_config(args["model_config"])
 
+    def finalize(self):
+        self.door.metrics.close()
+
     def execute(self, requests):
         return self.door.answer_each(requests, self._group)
 

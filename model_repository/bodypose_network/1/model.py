@@ -33,6 +33,9 @@ class TritonPythonModel:
             spec, args["model_config"], args["model_instance_name"], decodes=decodes
         )
 
+    def finalize(self):
+        self.door.metrics.close()
+
     def execute(self, requests):
         return self.door.answer_batch(requests, self.run)
 

@@ -39,6 +39,7 @@ class TritonPythonModel:
 
     def finalize(self):
         self.decoder.close()
+        self.door.metrics.close()
 
     def execute(self, requests):
         return self.door.answer_each(requests, self._place)

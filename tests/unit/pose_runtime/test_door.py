@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import importlib.util
 import json
+import threading
 import weakref
 from collections.abc import Iterator
 from dataclasses import replace
@@ -49,6 +50,12 @@ def pb_utils() -> Iterator[ModuleType]:
 def a_door(pb_utils: Any, passage: Passage = EVERYONE, stage: str = "grouping") -> Door:
     metrics = StageMetrics(pb_utils, stage)
     return Door(pb_utils, metrics, (NUMBER,), (DOUBLED, PEOPLE), PEOPLE, passage)
+
+
+def figures_of(pb_utils: Any, door: Door) -> dict[str, Any]:
+    """What was counted; the door closes."""
+    door.metrics.close()
+    return dict(pb_utils.MetricFamily.figures)
 
 
 class Nobody(Passage):
@@ -137,11 +144,11 @@ def test_images_of_one_request_share_its_error_which_names_the_image(pb_utils):
 
 def test_people_images_and_time_are_counted(pb_utils):
     door = a_door(pb_utils)
-    figures = pb_utils.MetricFamily.figures
-    assert not any(figures.values())
+    assert not any(pb_utils.MetricFamily.figures.values())
 
     door.answer_each([asking(pb_utils, 1, 2), asking(pb_utils, 0), asking(pb_utils, 13)], doubled)
 
+    figures = figures_of(pb_utils, door)
     assert figures["pose_images_total"] == 3
     assert figures["pose_people_total"] == 3
     assert figures["pose_people_per_image"] == [1, 2, 0]
@@ -163,9 +170,10 @@ def test_what_is_refused_is_counted_by_its_reason(pb_utils, error, reason):
     def refuse(number: np.ndarray) -> Any:
         raise error
 
-    a_door(pb_utils).answer_each([asking(pb_utils, 1, 2)], refuse)
+    door = a_door(pb_utils)
+    door.answer_each([asking(pb_utils, 1, 2)], refuse)
 
-    figures = pb_utils.MetricFamily.figures
+    figures = figures_of(pb_utils, door)
     assert {key: value for key, value in figures.items() if "rejected" in key and value} == {
         f"pose_rejected_images_total{{{reason}}}": 1
     }
@@ -177,7 +185,28 @@ def test_only_the_ensembles_requests_are_counted(pb_utils):
     door.answer_each([asking(pb_utils, 1), asking(pb_utils, 13)], doubled)
     door.answer_batch([asking(pb_utils, 1), asking(pb_utils, 14)], doubled)
 
-    assert not any(pb_utils.MetricFamily.figures.values())
+    assert not any(figures_of(pb_utils, door).values())
+
+
+def test_answers_do_not_wait_for_figures_which_are_sent_together(pb_utils, monkeypatch):
+    sent, may_go_on = [], threading.Event()
+
+    def slow(self, value):
+        sent.append(self.key)
+        assert may_go_on.wait(10)
+        self.figures[self.key] += value
+
+    monkeypatch.setattr(pb_utils._Metric, "increment", slow)
+    door = a_door(pb_utils)
+
+    answers = [door.answer_each([asking(pb_utils, 3)], doubled) for _ in range(50)]
+    may_go_on.set()
+
+    assert all(answer_of(response) == [6] for (response,) in answers)
+    figures = figures_of(pb_utils, door)
+    assert (figures["pose_images_total"], figures["pose_people_total"]) == (50, 150)
+    assert len(figures["pose_people_per_image"]) == 50
+    assert sent.count("pose_images_total") <= 2
 
 
 def test_a_request_that_finds_the_server_full_may_ask_again(pb_utils, capsys):
@@ -192,7 +221,7 @@ def test_a_request_that_finds_the_server_full_may_ask_again(pb_utils, capsys):
 
     assert answer_of(one) == [2]
     assert answer_of(two)[0] == "UNAVAILABLE"
-    assert pb_utils.MetricFamily.figures["pose_rejected_images_total{full}"] == 1
+    assert figures_of(pb_utils, door)["pose_rejected_images_total{full}"] == 1
     assert capsys.readouterr().err == ""  # a log that grows with the load helps nobody
 
 
@@ -206,12 +235,14 @@ def test_what_nobody_waits_for_is_not_computed(pb_utils, method, capsys):
 
     given_up = pb_utils.InferenceRequest(asking(pb_utils, 5).inputs, cancelled=True)
 
-    gone, answered = getattr(a_door(pb_utils), method)([given_up, asking(pb_utils, 1)], compute)
+    door = a_door(pb_utils)
+
+    gone, answered = getattr(door, method)([given_up, asking(pb_utils, 1)], compute)
 
     assert answer_of(gone)[0] == "CANCELLED"
     assert answer_of(answered) == [2]
     assert computed == [1]
-    assert pb_utils.MetricFamily.figures["pose_rejected_images_total{cancelled}"] == 1
+    assert figures_of(pb_utils, door)["pose_rejected_images_total{cancelled}"] == 1
     assert capsys.readouterr().err == ""
 
 
@@ -258,9 +289,11 @@ def test_metrics_that_fail_later_do_not_fail_the_model(pb_utils, monkeypatch):
     door = a_door(pb_utils)
     monkeypatch.setattr(pb_utils._Metric, "increment", fail)
 
-    (response,) = door.answer_each([asking(pb_utils, 3)], doubled)
+    for _ in range(2):
+        (response,) = door.answer_each([asking(pb_utils, 3)], doubled)
 
-    assert answer_of(response) == [6]
+        assert answer_of(response) == [6]
+    assert not any(figures_of(pb_utils, door).values())
 
 
 @pytest.mark.parametrize("counts", [(0, 0), (1, 2)])
@@ -327,11 +360,11 @@ def test_only_grouping_counts_people(pb_utils, stage):
 def test_time_is_counted_of_own_requests_only(pb_utils):
     door = a_door(pb_utils)
     door.answer_each([], doubled)
-    assert pb_utils.MetricFamily.figures["pose_stage_seconds_total{grouping}"] == 0
+    assert figures_of(pb_utils, door)["pose_stage_seconds_total{grouping}"] == 0
+    door = a_door(pb_utils)
     door.answer_each([asking(pb_utils, 4), asking(pb_utils, 13)], doubled)
-    figures = pb_utils.MetricFamily.figures
-    assert (figures["pose_images_total"], figures["pose_people_total"]) == (1, 4)
     door.answer_each([asking(pb_utils, 2)], doubled)
+    figures = figures_of(pb_utils, door)
     assert (figures["pose_images_total"], figures["pose_people_total"]) == (2, 6)
     assert figures["pose_rejected_images_total{internal}"] == 1
 

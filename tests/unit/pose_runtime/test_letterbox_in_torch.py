@@ -130,4 +130,5 @@ def test_grey_colour_and_ready_pixels_lie_side_by_side():
     assert found.dtype == np.uint8
     assert (found[0] == np.repeat(grey[0][..., None], 3, axis=2)).all()
     assert (found[1] == ready).all()
-    assert (found[2] == rgb_of(colour, (0, 1))).all()
+    # Libjpeg's sums are of whole numbers, as ours: rounding may differ from the formula's.
+    assert np.abs(found[2].astype(int) - rgb_of(colour, (0, 1))).max() <= 1

@@ -192,3 +192,47 @@ def test_the_first_images_deadline_is_the_requests(pb_utils, admission):
 def test_everyone_counts_and_nobody_has_a_place(pb_utils):
     visit = EVERYONE.arrive(pb_utils, asking(pb_utils))
     assert (visit.is_own, visit.names, visit.deadline_ns) == (True, [], 0)
+
+
+def test_who_can_not_have_waited_is_not_asked_whether_somebody_waits_for_the_answer(
+    pb_utils, admission, entrance
+):
+    """Triton takes 0.1 ms to say so."""
+    first = entrance.arrive(pb_utils, asking(pb_utils))
+    entrance.admit(first, 1)
+    second = entrance.arrive(pb_utils, asking(pb_utils))
+    entrance.admit(second, 1)
+    for visit in (first, second):
+        entrance.leave(visit)
+    at_once = Between(admission, SPEC.place).arrive(
+        pb_utils, with_places(pb_utils, first.places(1))
+    )
+    time.sleep(0.005)
+    later = Between(admission, SPEC.place).arrive(pb_utils, with_places(pb_utils, second.places(1)))
+
+    assert [visit.has_waited for visit in (first, second, later)] == [False, True, True]
+    assert at_once.is_own
+    given_up = pb_utils.InferenceRequest([], cancelled=True)
+    first.check_wanted(given_up)
+    with pytest.raises(Cancelled):
+        later.check_wanted(given_up)
+
+
+@pytest.mark.parametrize(("waited_ns", "has_waited"), [(2 * 10**6, False), (2 * 10**6 + 1, True)])
+def test_two_milliseconds_are_no_wait(pb_utils, waited_ns, has_waited):
+    class Waited:
+        def claim(self, names):
+            return waited_ns
+
+    request = with_places(pb_utils, np.array([[12345, 0]], np.int64))
+
+    visit = Between(Waited(), SPEC.place).arrive(pb_utils, request)
+
+    assert (visit.is_own, visit.has_waited) == (True, has_waited)
+
+
+def test_callers_of_a_single_step_are_asked(pb_utils, admission):
+    request = with_places(pb_utils, np.array([[12345, 0]], np.int64))
+
+    assert Between(admission, SPEC.place).arrive(pb_utils, request).has_waited
+    assert Visit().has_waited
