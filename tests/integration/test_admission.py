@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,6 +15,7 @@ from bodypose_client.pose_client import PoseClient
 from bodypose_client.wire.retries import NO_RETRIES
 from bodypose_tools.repository.pbtxt import GROUPING, MAX_IMAGES_UNDER_WAY, NETWORK, PREPROCESS
 from bodypose_tools.server.embedded import EmbeddedServer, embedded_server
+from tests.figures import figures
 from tests.giving_up import Senders, image_tensor, places_of, with_slow_network
 from tests.greys import grey_png
 from tests.processes import wait_for
@@ -31,12 +30,6 @@ def slow_server(request, repository, tmp_path_factory) -> Iterator[EmbeddedServe
     with_slow_network(repository, folder, batching=request.param == "batched")
     with embedded_server(folder) as server:
         yield server
-
-
-def figures(server: EmbeddedServer) -> dict[str, float]:
-    with urllib.request.urlopen(f"http://{server.metrics_url}/metrics", timeout=30) as page:
-        text = page.read().decode()
-    return {key: float(value) for key, value in re.findall(r"^(pose_\S+) (\S+)$", text, re.M)}
 
 
 def test_senders_that_give_up_leave_no_place_taken(slow_server):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import pytest
 from bodypose_tools.server import embedded as embedding
 from bodypose_tools.server.embedded import EmbeddedServer, embedded_server
 from bodypose_tools.server.wheel import copy_backend
+from tests.figures import figures
 from tests.processes import wait_for
 
 pytestmark = pytest.mark.triton
@@ -27,12 +26,6 @@ PNG = cv2.imencode(".png", np.full((40, 60, 3), 100, np.uint8))[1].tobytes()
 def fresh_server(repository) -> Iterator[EmbeddedServer]:
     with embedded_server(repository) as running:
         yield running
-
-
-def figures(server: EmbeddedServer) -> dict[str, float]:
-    with urllib.request.urlopen(f"http://{server.metrics_url}/metrics", timeout=30) as page:
-        text = page.read().decode()
-    return {key: float(value) for key, value in re.findall(r"^(pose_\S+) (\S+)$", text, re.M)}
 
 
 def test_a_server_that_nobody_asked_has_counted_nothing(fresh_server):
@@ -51,13 +44,9 @@ def test_people_images_refusals_and_times_are_counted(server, by_grpc, refused):
         with pytest.raises(refused):
             by_grpc(server, bad)
 
-    def counted_since() -> dict[str, float]:
-        return {key: value - before[key] for key, value in figures(server).items()}
+    after = figures(server)
 
-    # Figures go out behind the answers.
-    wait_for(lambda: counted_since()["pose_people_per_image_count"] == 3)
-
-    counted = counted_since()
+    counted = {key: after[key] - before[key] for key in after}
     assert counted["pose_images_total"] == counted["pose_people_total"] == 3
     assert counted["pose_people_per_image_count"] == counted["pose_people_per_image_sum"] == 3
     assert counted['pose_people_per_image_bucket{le="0"}'] == 0
