@@ -25,7 +25,6 @@ from .nvjpeg import HardwareDecoder, Plane
 from .onnx_in_torch import torch_function
 from .spec import PipelineSpec
 
-BATCHES = (1, 8, 16, 32)
 PRECISIONS = ("f16", "f32")
 _LEAST_CAPABILITY = (7, 0)  # of the code that PyTorch generates (Triton, the compiler)
 _INSTALL = install_line("embedded-cuda")
@@ -38,8 +37,8 @@ class CudaError(PoseError):
 def cuda_network(
     model: Path,
     spec: PipelineSpec,
-    precision: str = "f16",
-    batches: Sequence[int] = BATCHES,
+    precision: str,
+    batches: Sequence[int],
     instance: int = 0,
     *,
     decodes: bool = False,

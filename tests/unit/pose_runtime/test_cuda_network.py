@@ -38,7 +38,7 @@ def test_what_is_missing_is_one_line(monkeypatch, tmp_path, torch, said):
     monkeypatch.setenv("CC", sys.executable)  # a compiler is there, as far as is looked
 
     with pytest.raises(CudaError, match=said) as error:
-        cuda_network(tmp_path / "none.onnx", PipelineSpec())
+        cuda_network(tmp_path / "none.onnx", PipelineSpec(), "f16", [1])
 
     assert "\n" not in str(error.value)
 
@@ -49,4 +49,4 @@ def test_a_missing_compiler_is_one_line(monkeypatch, tmp_path):
     monkeypatch.delenv("CC", raising=False)
 
     with pytest.raises(CudaError, match="expected a C compiler"):
-        cuda_network(tmp_path / "none.onnx", PipelineSpec())
+        cuda_network(tmp_path / "none.onnx", PipelineSpec(), "f16", [1])
