@@ -209,6 +209,36 @@ def test_answers_do_not_wait_for_figures_which_are_sent_together(pb_utils, monke
     assert sent.count("pose_images_total") <= 2
 
 
+def test_a_busy_stage_pauses_between_messages_with_figures(pb_utils, monkeypatch):
+    pauses, has_paused = [], threading.Event()
+
+    def pause(seconds):
+        pauses.append(seconds)
+        has_paused.set()
+
+    monkeypatch.setattr("pose_runtime.metrics.time.sleep", pause)
+    door = a_door(pb_utils)
+
+    door.answer_each([asking(pb_utils, 3)], doubled)
+
+    assert has_paused.wait(10)
+    assert figures_of(pb_utils, door)["pose_images_total"] == 1
+    assert pauses == [0.02]
+
+
+def test_a_model_ends_although_a_message_hangs(pb_utils, monkeypatch):
+    hangs = threading.Event()
+    monkeypatch.setattr(pb_utils._Metric, "increment", lambda metric, value: hangs.wait(60))
+    monkeypatch.setattr("pose_runtime.metrics._LONGEST_END_S", 0.05)
+    door = a_door(pb_utils)
+    door.answer_each([asking(pb_utils, 3)], doubled)
+
+    door.metrics.close()
+
+    assert not hangs.is_set()
+    hangs.set()
+
+
 def test_a_request_that_finds_the_server_full_may_ask_again(pb_utils, capsys):
     class FullBeyondOne(Passage):
         def admit(self, visit: Visit, images: int) -> None:
