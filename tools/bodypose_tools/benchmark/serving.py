@@ -71,7 +71,7 @@ def measure(setting: Setting) -> dict[str, Any]:
                 "cold_start": cold,
                 "by_clients": curve,
                 **ideal,
-                "one_client": _one_client(setting, server, jpeg, in_turn_s),
+                "one_client": _one_client(setting, server, jpeg),
                 "knee": knee,
                 "overload": overload,
                 "client_side": rival,
@@ -129,28 +129,25 @@ def _rates_in_turns(
     return rates
 
 
-def _one_client(
-    setting: Setting, server: EmbeddedServer, jpeg: bytes, seconds: float
-) -> dict[str, Any]:
-    """The latency of one client, and what the server adds to its steps: both in turns."""
-    steps = steps_of(setting, jpeg, PRECISION)
-    spans: dict[str, list[float]] = {name: [] for name in steps}
-    latencies: list[float] = []
+def _one_client(setting: Setting, server: EmbeddedServer, jpeg: bytes) -> dict[str, Any]:
+    """The latency of one client, and what the server adds to its steps: in turns, call by call.
+
+    Seconds of one side beside seconds of the other would differ by what else the machine does.
+    """
     with grpc_stub(server.grpc_url) as stub:
-        make_ask = grpc_asks(stub, image_request(jpeg))
+        sides = {_SERVED: grpc_asks(stub, image_request(jpeg))()}
+        sides |= steps_of(setting, jpeg, PRECISION)
         before = spent(stub)
-        for _ in range(ROUNDS):
-            for name, seconds_each in take_turns(steps, setting.pick(5, 15)).items():
-                spans[name].append(1000 * float(np.median(seconds_each)))
-            load = closed_loop(make_ask, 1, seconds).summary()
-            latencies.append(load["latency_ms"]["median"])
+        seconds = take_turns(sides, setting.pick(20, 300))
         after = spent(stub)
-    added = np.array(latencies) - np.sum(list(spans.values()), axis=0)
+    milliseconds = {name: 1000 * each for name, each in seconds.items()}
+    latencies = milliseconds.pop(_SERVED)
+    added = latencies - np.sum(list(milliseconds.values()), axis=0)
     return {
-        "steps_ms": {name: spread(np.array(values)) for name, values in spans.items()},
+        "steps_ms": {name: spread(values) for name, values in milliseconds.items()},
         "latency_ms": round(float(np.median(latencies)), 2),
         "added_ms": median_of(added).to_json(),
-        "above_network_ms": median_of(np.array(latencies) - spans["network"]).to_json(),
+        "above_network_ms": median_of(latencies - milliseconds["network"]).to_json(),
         "models_ms": {
             name: {stage: stages[stage] for stage in STAGES}
             for name, stages in milliseconds_between(before, after).items()
