@@ -29,6 +29,7 @@ from pose_runtime.errors import (
 from pose_runtime.metrics import StageMetrics
 from pose_runtime.passage import EVERYONE, Passage, Visit
 from pose_runtime.spec import TensorSpec
+from tests.processes import wait_for
 
 NUMBER = TensorSpec("number", "FP32", (1,))
 DOUBLED = TensorSpec("doubled", "FP32", (1,))
@@ -393,6 +394,9 @@ def test_time_is_counted_of_own_requests_only(pb_utils):
     assert figures_of(pb_utils, door)["pose_stage_seconds_total{grouping}"] == 0
     door = a_door(pb_utils)
     door.answer_each([asking(pb_utils, 4), asking(pb_utils, 13)], doubled)
+    figures = pb_utils.MetricFamily.figures
+    wait_for(lambda: figures["pose_people_per_image"])
+    assert (figures["pose_images_total"], figures["pose_people_total"]) == (1, 4)
     door.answer_each([asking(pb_utils, 2)], doubled)
     figures = figures_of(pb_utils, door)
     assert (figures["pose_images_total"], figures["pose_people_total"]) == (2, 6)
