@@ -67,16 +67,12 @@ def finished(process: subprocess.Popen[str]) -> str:
 
 
 def workers_of(process: subprocess.Popen[str]) -> list[psutil.Process]:
-    """The processes that have a network: Ray's actors, or those of the pool.
-
-    Not their children: OpenVINO's telemetry forks one for a moment.
-    """
+    """The processes that have a network: Ray's actors, or those of the pool."""
     names = ("MapWorker", "spawn_main")
     found = []
     for each in psutil.Process(process.pid).children(recursive=True):
         try:
-            is_worker = any(name in " ".join(each.cmdline()) for name in names)
-            if is_worker and each.parent() not in found:
+            if any(name in " ".join(each.cmdline()) for name in names):
                 found.append(each)
         except psutil.NoSuchProcess:
             continue
