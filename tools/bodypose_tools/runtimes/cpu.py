@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bodypose_tools.results.machine import cpu_fields
-from pose_runtime.openvino_network import UNPINNED
+from pose_runtime.openvino_network import cpu_settings
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -97,20 +97,13 @@ def openvino_model(
 
     Args:
         model: ONNX file, or its bytes.
-        precision: "f32" or "bf16"; OpenVINO's own default is bfloat16 where the CPU has it.
-        threads: number of threads of a request; None: all cores.
+        precision: as `cpu_settings` takes it.
+        threads: likewise.
         shapes: of the inputs, fixed before compiling; None: any shape, which is slower.
-        hint: "LATENCY" for one request at a time, "THROUGHPUT" for as many as OpenVINO chooses.
+        hint: likewise.
     """
     core = openvino_core()
     graph = core.read_model(model)
     if shapes is not None:
         graph.reshape({index: list(shape) for index, shape in enumerate(shapes)})
-    hints: dict[str, str | int] = {
-        "INFERENCE_PRECISION_HINT": precision,
-        "PERFORMANCE_HINT": hint,
-        **UNPINNED,
-    }
-    if threads is not None:
-        hints["INFERENCE_NUM_THREADS"] = threads
-    return core.compile_model(graph, "CPU", hints)
+    return core.compile_model(graph, "CPU", cpu_settings(precision, threads, hint))
