@@ -13,6 +13,7 @@ import importlib.util
 import json
 import marshal
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import CodeType
@@ -67,7 +68,7 @@ def changes(folder: Path, listed: Mapping[str, str], besides: str = "") -> dict[
 
     All that Triton or Python would load counts: files, links (a build has none), empty folders,
     compiled Python. Python's own cache of a listed source is no change, as long as it holds what
-    this Python makes of that source.
+    this Python makes of that source; nor is one that another process is writing.
 
     Args:
         folder: to look at.
@@ -89,6 +90,9 @@ def changes(folder: Path, listed: Mapping[str, str], besides: str = "") -> dict[
 # By Python 3.11's `==` of code objects.
 _NOT_COMPARED = ("co_qualname", "co_stacksize", "co_varnames", "co_cellvars", "co_freevars")
 _FILE, _LINK, _EMPTY, _OTHER = "a file", "a link", "an empty folder", "no file"
+# Python writes a cache under this ending, which it never loads, and renames it then (importlib's
+# `_write_atomic`). Several processes of a model start, and write, at once.
+_BEING_WRITTEN = re.compile(r"\.\d+")
 _DEEPEST = 32  # folders in folders; a build has 4, and a path has an end
 
 
@@ -124,7 +128,10 @@ def _is_cache(folder: Path, name: str, listed: Mapping[str, str]) -> bool:
     source += f"{place.name.split('.')[0]}.py"
     if place.parent.name != _CACHE or source not in listed:
         return False
-    if importlib.util.cache_from_source(str(folder / source)) != str(folder / name):
+    cache = importlib.util.cache_from_source(str(folder / source))
+    if _BEING_WRITTEN.fullmatch(str(folder / name).removeprefix(cache)):
+        return True
+    if cache != str(folder / name):
         return False  # another Python's
     try:
         content = (folder / name).read_bytes()

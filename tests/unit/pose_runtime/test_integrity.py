@@ -3,6 +3,10 @@
 import marshal
 import os
 import py_compile
+import re
+import sys
+from importlib.machinery import SourceFileLoader
+from importlib.util import cache_from_source
 from pathlib import Path
 
 import pytest
@@ -25,6 +29,37 @@ def test_what_was_built_is_accepted_with_what_python_leaves(folder):
 
     assert list((folder / "pose_runtime" / "__pycache__").iterdir())
     check_files(folder)
+
+
+def test_a_cache_that_another_process_is_writing_is_no_change(folder, monkeypatch):
+    """Eight processes start at once: each looks while others write, here in the middle of it."""
+    source = folder / "pose_runtime" / "spec.py"
+    looked = []
+
+    def look(place, *arguments):
+        if str(place).startswith(str(folder)):
+            check_files(folder)
+            looked.append(Path(place).name)
+        return rename(place, *arguments)
+
+    rename = os.replace
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.setattr("importlib._bootstrap_external._os.replace", look)
+    SourceFileLoader("spec", str(source)).get_code("spec")
+
+    assert [re.sub(r"\d+$", "N", name) for name in looked] == [
+        f"{Path(cache_from_source(str(source))).name}.N"
+    ]
+    check_files(folder)
+
+
+@pytest.mark.parametrize("name", ["other.{tag}.pyc.1", "spec.{tag}.pyc.1.pyc", "spec.{tag}.pyc.py"])
+def test_what_only_looks_like_one_is_refused(folder, name):
+    cache = folder / "pose_runtime" / "__pycache__"
+    cache.mkdir()
+    (cache / name.format(tag=sys.implementation.cache_tag)).write_bytes(b"")
+    with pytest.raises(SpecError, match="does not belong there"):
+        check_files(folder)
 
 
 def test_damaged_caches_are_refused(folder):

@@ -29,7 +29,7 @@ from .free_network import write_free_network
 from .run import GPU_SCHEMA, BenchmarkError
 
 BATCHES: Final = (1, 8, 32, 64)
-CLIENTS: Final = (1, 4, 16, 32, 64, 128)
+CLIENTS: Final = (1, 4, 16, 32, 64, 128, 256)
 _MAX_RATIO = 2.0  # p99 of batches in random order over the steady one
 _MOST_DIFFERENCE = 1  # of 255, between the card's pixels and the CPU's
 _PROFILED = 64  # images of the batch whose operators are timed

@@ -38,6 +38,7 @@ from .settings import Objective
 CLIENTS = (1, 2, 4, 8, 16)
 _CLIENTS_OF_A_GPU = (1, 16, 64, 128)
 _LOAD_TIMEOUT_S = 300.0  # a GPU's network compiles for minutes
+_LIVE_TIMEOUT_S = 10.0
 _GAIN = 1.02  # a setting must be better by this factor, which is more than noise
 
 
@@ -191,7 +192,7 @@ class RunningServer:
         """Write the settings, and wait until the server has loaded them.
 
         Raises:
-            TuneError: it does not.
+            TuneError: it does not, or it has ended.
         """
         wanted = {
             name: _settled(config) for name, config in retune(self.repository, tuning).items()
@@ -199,6 +200,7 @@ class RunningServer:
         deadline = time.monotonic() + _LOAD_TIMEOUT_S
         with grpc_stub(self.url) as stub:
             while (got := _loaded(stub)) != wanted:
+                self._expect_answer(stub)
                 if time.monotonic() > deadline:
                     raise TuneError(
                         f"{self.url}: expected the server to load the settings of"
@@ -207,6 +209,17 @@ class RunningServer:
                         " says what it cannot load"
                     )
                 time.sleep(0.2)
+
+    def _expect_answer(self, stub: Any) -> None:
+        try:
+            stub.ServerLive(service_pb2.ServerLiveRequest(), timeout=_LIVE_TIMEOUT_S)
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                return  # busy
+            raise TuneError(
+                f"{self.url}: expected a running server, got no answer; start one with `tools serve"
+                f" {self.repository} --model-control-mode poll`"
+            ) from error
 
     def description(self) -> str:
         """The server and its network, in words."""

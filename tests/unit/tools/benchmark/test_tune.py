@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -68,6 +69,20 @@ def test_what_answers_too_late_does_not_count():
 def test_no_setting_within_the_limit_is_an_error():
     with pytest.raises(TuneError, match="p99 of at most 1 ms, the least was 38"):
         found(Goal(Objective.THROUGHPUT, max_p99_ms=1))
+
+
+def test_without_a_server_nothing_is_waited_for(tmp_path, tiny_onnx: Callable[..., Path]):
+    repository = tmp_path / "repository"
+    build_repository(tiny_onnx(tmp_path / "tiny.onnx", SPEC), repository)
+    with socket.socket() as taken:  # nobody listens there
+        taken.bind(("127.0.0.1", 0))
+        url = f"127.0.0.1:{taken.getsockname()[1]}"
+        options = ["--url", url, "--repository", str(repository), "-o", str(tmp_path / "t.json")]
+        result = CliRunner().invoke(app, ["tune", *options])
+
+    assert isinstance(result.exception, TuneError)
+    assert str(result.exception).startswith(f"{url}: expected a running server, got no answer")
+    assert changes_since_build(repository) == []
 
 
 def test_no_setting_is_tried_twice_or_has_more_threads_than_cores():
