@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
+import psutil
 import pytest
 
 from bodypose_tools.repository import versions
@@ -26,6 +27,7 @@ from bodypose_tools.server.embedded import EmbeddedServer, embedded_server
 from bodypose_tools.server.readiness import is_ready
 from bodypose_tools.server.settings import Updates
 from pose_runtime.extras import install_line
+from pose_runtime.spec import PipelineSpec
 from tests.tiny_network import SIZED
 from tests.two_versions import two_versions
 
@@ -59,6 +61,25 @@ def repository(made) -> Path:
 def server(repository) -> Iterator[EmbeddedServer]:
     with embedded_server(repository, updates=Updates.POLL) as running:
         yield running
+
+
+def steps_of(server: EmbeddedServer) -> set[int]:
+    return {
+        child.pid for child in psutil.Process(server.pid).children() if "python" in child.name()
+    }
+
+
+def test_every_model_starts_once(tmp_path, tiny_onnx: Callable[..., Path]):
+    """What a starting model leaves in its folder is no update."""
+    model = tiny_onnx(tmp_path / "tiny.onnx", PipelineSpec(network_hw=(32, 48)))
+    build_repository(model, tmp_path / "repository")
+    with embedded_server(tmp_path / "repository", updates=Updates.POLL) as server:
+        steps = steps_of(server)
+        looked = time.monotonic() + 3  # Triton looks every second
+        while time.monotonic() < looked:
+            assert steps_of(server) == steps
+            time.sleep(0.1)
+    assert len(steps) == 3
 
 
 @contextmanager

@@ -21,7 +21,8 @@ def prepare(folder: Path, repository: Path, updates: Updates) -> None:
     Args:
         folder: to create, for one server.
         repository: folder of `tools build-repo`.
-        updates: NONE: copies, which do not change; POLL: links, which follow the repository.
+        updates: NONE: copies, which do not change; POLL: links, which follow the repository. Both
+            get Python's caches before Triton looks.
     """
     folder.mkdir()
     for config in sorted(repository.glob("*/config.pbtxt")):
@@ -30,10 +31,9 @@ def prepare(folder: Path, repository: Path, updates: Updates) -> None:
             place.symlink_to(config.parent.resolve())
         else:
             shutil.copytree(config.parent, place, ignore=shutil.ignore_patterns("__pycache__"))
-    if updates is Updates.NONE:
         # Triton's stub writes them when a model starts, whatever PYTHONDONTWRITEBYTECODE says, and
         # Triton takes that for a change: it would load every model twice.
-        compileall.compile_dir(folder, quiet=2)
+        compileall.compile_dir(place, quiet=2)
 
 
 def turn_unready(folder: Path) -> None:

@@ -40,6 +40,13 @@ def test_links_follow(repository, tmp_path):
     assert served.read_text() == "JOINTS = 17\n"
 
 
+def test_links_are_compiled_where_they_lead(repository, tmp_path):
+    prepare(tmp_path / "served", repository, Updates.POLL)
+
+    caches = (repository / "grouping" / "1" / "__pycache__").iterdir()
+    assert {path.name.split(".")[0] for path in caches} == {"model", "old"}
+
+
 @pytest.mark.parametrize("updates", list(Updates))
 def test_a_server_is_not_ready_by_one_more_model_and_the_repository_stays(
     repository, tmp_path, updates
