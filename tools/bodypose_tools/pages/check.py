@@ -49,24 +49,26 @@ class Finding:
         return f"{'error' if self.is_error else 'warning'}: {self.about}: {self.text}"
 
 
-def findings(root: Path) -> list[Finding]:
+def findings(root: Path, judges_code: bool = False) -> list[Finding]:
     """Everything that does not hold in a checkout.
 
     Args:
         root: of the checkout.
+        judges_code: whether a record of older code is an error. Never of a GPU, which few have, and
+            of what no command measures again, an experiment that stands in the exceptions.
 
     Raises:
         RecordError: a record has no `made`.
     """
     exceptions = tomllib.loads((root / "docs/results" / EXCEPTIONS).read_text())
     return [
-        *_record_findings(root, exceptions["records"]),
+        *_record_findings(root, exceptions["records"], judges_code),
         *_block_findings(root),
         *_number_findings(root, exceptions["numbers"]),
     ]
 
 
-def _record_findings(root: Path, known: Mapping[str, str]) -> Iterator[Finding]:
+def _record_findings(root: Path, known: Mapping[str, str], judges_code: bool) -> Iterator[Finding]:
     shipped = shipped_sha256()
     measured = {name for page in page_commands(root) for name in page.records}
     for path in sorted((root / "docs/results").glob("*.json")):
@@ -89,7 +91,8 @@ def _record_findings(root: Path, known: Mapping[str, str]) -> Iterator[Finding]:
                 is_error=True,
             )
         if changed := changed_code(root, made["code"]):
-            yield Finding(path.name, changed, is_error=False)
+            again = path.stem in measured and not on_gpu
+            yield Finding(path.name, changed, is_error=judges_code and again)
     for name in sorted(set(known) - {path.name for path in (root / "docs/results").glob("*.json")}):
         yield Finding(name, f"there is no such record; remove it from {EXCEPTIONS}", is_error=True)
 

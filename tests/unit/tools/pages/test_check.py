@@ -83,6 +83,21 @@ def test_a_record_of_another_model_is_found_and_of_a_gpu_is_a_warning(checkout, 
     assert any("val-onnx.json: expected a measurement" in str(each) for each in findings(checkout))
 
 
+@pytest.mark.parametrize("code", [None, {"gone.py": "0"}])
+def test_older_code_is_an_error_where_it_is_asked_for(checkout, code):
+    def found() -> set[str]:
+        return {str(each) for each in findings(checkout, judges_code=True) if each.is_error}
+
+    before = found()
+    edit(checkout, "prune.json", code=code)  # an experiment
+    edit(checkout, "val-onnx.json", code=code, machine={"gpu": "NVIDIA H200"})
+    assert found() - before == set()
+    edit(checkout, "val-onnx.json", code=code, machine=None)
+    (error,) = (each for each in found() if "val-onnx.json" in each)
+    assert "code" in error
+    assert not any("val-onnx.json" in each for each in errors(checkout))
+
+
 def test_an_exception_that_is_not_needed_is_found(checkout, new_errors):
     path = checkout / "docs" / "results" / "exceptions.toml"
     text = path.read_text().replace(
