@@ -17,7 +17,15 @@ import numpy as np
 import simplejpeg
 
 from .errors import BeyondLimit, DamagedImage, UnknownFormat
-from .png_chunks import PNG_START, bits_per_pixel, chunks, depth_of, is_interlaced, pixels_only
+from .png_chunks import (
+    PNG_START,
+    bits_per_pixel,
+    chunks,
+    depth_of,
+    is_interlaced,
+    pixels_only,
+    size_of,
+)
 from .spec import IMAGE_FORMATS, ImageLimits
 
 # Time to decode, in nanoseconds: by pixel, by encoded byte. Bounds of flat, smooth and noisy
@@ -303,8 +311,7 @@ def _size(data: bytes, image_format: str) -> tuple[int, int]:
             height, width, _, _ = simplejpeg.decode_jpeg_header(data, strict=False)
             return height, width
         if image_format == "PNG":
-            width, height = struct.unpack_from(">II", data, 16)
-            return height, width
+            return size_of(data)
         if image_format == "BMP":
             return _size_in_bmp(data)
         return _size_in_webp(data)

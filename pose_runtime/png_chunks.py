@@ -19,6 +19,8 @@ _PIXEL_CHUNKS = {b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"}
 # A deflated byte may stand for 1032, whatever the picture's size, and libpng unpacks them all.
 _UNPACK_NS = 1032 * 0.55
 _PACKED_BYTES, _UNPACK_BYTES = 65_536, 1_048_576  # at once
+_IHDR = struct.Struct(">I4sIIBBBBB")  # length, kind, width, height, ..., interlacing
+_IHDR_BYTES = 13  # behind length and kind
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}  # by colour type
 
 
@@ -76,8 +78,22 @@ def _check_unpacked(packed: list[bytes], most_bytes: int) -> None:
 
 def _most_bytes(data: bytes) -> int:
     """Bound of a PNG's unpacked data: interlacing at most doubles what its rows need."""
-    width, height = struct.unpack_from(">II", data, 16)
+    height, width = size_of(data)
     return 2 * height * (2 + width * bits_per_pixel(data) // 8)
+
+
+def size_of(data: bytes) -> tuple[int, int]:
+    """Height and width of a PNG; what is asked below is there then, too.
+
+    Raises:
+        DamagedImage: it does not begin with its header, the chunk IHDR.
+    """
+    begin = data[len(PNG_START) :][: _IHDR.size]
+    if len(begin) == _IHDR.size:
+        length, kind, width, height, *_ = _IHDR.unpack(begin)
+        if kind == b"IHDR" and length == _IHDR_BYTES:
+            return height, width
+    raise DamagedImage("a whole PNG", f"{len(data)} bytes of damaged header")
 
 
 def bits_per_pixel(data: bytes) -> int:

@@ -192,6 +192,10 @@ def refused() -> dict[str, Refused]:
         "base64 of nothing": (b"  \n ", "expected JPEG, PNG, WebP or BMP"),
         "a JPEG's first bytes": (b"\xff\xd8\xff", "damaged header"),
         "a PNG's first bytes": (PNG_START, "damaged header"),
+        "a PNG that begins with its end": (
+            PNG_START + png_chunk(b"IEND", b"") + b"\0\0\0\xc8" * 4,  # found by the fuzzer
+            "damaged header",
+        ),
         "a BMP's first bytes": (b"BM", "damaged header"),
         "a WebP's first bytes": (b"RIFF\0\0\0\0WEBP", "damaged header"),
         "a WebP that says JPEG": (b"\xff\xd8\xff" + encoded("webp", noise()), "damaged header"),

@@ -6,6 +6,7 @@ import zlib
 import pytest
 
 from pose_runtime.errors import DamagedImage
+from pose_runtime.image_headers import checked_image
 from pose_runtime.png_chunks import (
     PNG_START,
     bits_per_pixel,
@@ -13,7 +14,9 @@ from pose_runtime.png_chunks import (
     depth_of,
     is_interlaced,
     pixels_only,
+    size_of,
 )
+from pose_runtime.spec import ImageLimits
 from tests.fuzz.hostile_images import png_chunk, png_of
 
 END = png_chunk(b"IEND", b"")
@@ -57,6 +60,27 @@ def test_only_what_the_pixels_need_is_kept():
 def test_bits_of_a_pixel_are_those_of_its_channels(depth, colours, channels):
     png = header(depth, colours)
     assert (depth_of(png), bits_per_pixel(png)) == (depth, depth * channels)
+
+
+@pytest.mark.parametrize(
+    "begin",
+    [
+        PNG_START,
+        header(8, 2)[:28],
+        PNG_START + END + header(8, 2)[8:],  # a whole IEND first, found by the fuzzer
+        PNG_START + png_chunk(b"IHDR", bytes(14)),
+        PNG_START + png_chunk(b"sRGB", bytes(13)),
+    ],
+)
+def test_a_png_begins_with_its_header(begin):
+    with pytest.raises(DamagedImage, match=r"a whole PNG, got \d+ bytes of damaged header"):
+        size_of(begin)
+    with pytest.raises(DamagedImage, match="of damaged header"):
+        checked_image(begin, ImageLimits())
+
+
+def test_the_size_is_rows_and_columns():
+    assert size_of(png_of(60, 40, b"")) == (40, 60)
 
 
 def test_interlacing_is_method_1():
