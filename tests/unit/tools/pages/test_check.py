@@ -112,12 +112,31 @@ def test_code_that_has_changed_is_named(tmp_path):
     for name in ("same.py", "other.py"):
         (tmp_path / name).write_text(name)
     known = {name: code_hash(tmp_path / name) for name in ("same.py", "other.py")}
-    assert changed_code(tmp_path, known) == ""
+    assert changed_code(tmp_path, known) == set()
     (tmp_path / "other.py").write_text("changed")
-    assert changed_code(tmp_path, known | {"gone.py": "0"}) == (
-        "its code has changed since: other.py, gone.py"
+    assert changed_code(tmp_path, known | {"gone.py": "0"}) == {
+        ("other.py", known["other.py"], code_hash(tmp_path / "other.py")),
+        ("gone.py", "0", ""),
+    }
+
+
+def test_a_change_without_consequences_is_let_pass_and_the_next_one_is_not(checkout):
+    place, style = "docs/site.css", checkout / "docs" / "site.css"
+    edit(checkout, "val-onnx.json", code={place: "before"}, machine=None)
+    path = checkout / "docs" / "results" / "exceptions.toml"
+    path.write_text(
+        f'{path.read_text()}\n[[harmless]]\nfile = "{place}"\nfrom = "before"\n'
+        f'to = "{code_hash(style)}"\nwhy = "words"\n'
     )
-    assert "does not say" in changed_code(tmp_path, None)
+
+    def about(name: str) -> list[str]:
+        return [str(each) for each in findings(checkout) if each.about == name]
+
+    assert (about("val-onnx.json"), about(place)) == ([], [])
+    style.write_text(style.read_text() + "\n")
+    (line,) = about("val-onnx.json")
+    assert line == f"warning: val-onnx.json: its code has changed since: {place}"
+    assert about(place) == [f"error: {place}: no record needs this change in exceptions.toml"]
 
 
 @pytest.mark.parametrize(
