@@ -88,9 +88,8 @@ def size_of(data: bytes) -> tuple[int, int]:
     Raises:
         DamagedImage: it does not begin with its header, the chunk IHDR.
     """
-    begin = data[len(PNG_START) :][: _IHDR.size]
-    if len(begin) == _IHDR.size:
-        length, kind, width, height, *_ = _IHDR.unpack(begin)
+    if len(data) >= len(PNG_START) + _IHDR.size:
+        length, kind, width, height, *_ = _IHDR.unpack_from(data, len(PNG_START))
         if kind == b"IHDR" and length == _IHDR_BYTES:
             return height, width
     raise DamagedImage("a whole PNG", f"{len(data)} bytes of damaged header")

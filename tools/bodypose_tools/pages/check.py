@@ -99,11 +99,12 @@ def _record_findings(
                 f"expected a command that measures it in {COMMANDS}, got none",
                 is_error=True,
             )
-        changes = None if made["code"] is None else changed_code(root, made["code"])
-        needed |= harmless & (changes or set())
-        if changed := _in_words(None if changes is None else changes - harmless):
+        changes = changed_code(root, made["code"] or {})
+        needed |= harmless & changes
+        older = "does not say which code it is of" if made["code"] is None else ""
+        if older := older or _in_words(changes - harmless):
             again = path.stem in measured and not on_gpu
-            yield Finding(path.name, changed, is_error=judges_code and again)
+            yield Finding(path.name, older, is_error=judges_code and again)
     for place, _, _ in sorted(harmless - needed):
         yield Finding(place, f"no record needs this change in {EXCEPTIONS}", is_error=True)
     for name in sorted(set(known) - {path.name for path in (root / "docs/results").glob("*.json")}):
@@ -136,10 +137,8 @@ def changed_code(root: Path, code: Mapping[str, str]) -> set[Change]:
     return {(place, known, now[place]) for place, known in code.items() if now[place] != known}
 
 
-def _in_words(changes: set[Change] | None) -> str:
+def _in_words(changes: set[Change]) -> str:
     """Of a record's code; empty when every file is as it was."""
-    if changes is None:
-        return "does not say which code it is of"
     if not changes:
         return ""
     places = sorted(place for place, _, _ in changes)

@@ -88,8 +88,14 @@ def test_a_record_of_another_model_is_found_and_of_a_gpu_is_a_warning(checkout, 
     assert any("val-onnx.json: expected a measurement" in str(each) for each in findings(checkout))
 
 
-@pytest.mark.parametrize("code", [None, {"gone.py": "0"}])
-def test_older_code_is_an_error_where_it_is_asked_for(checkout, code):
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        (None, "does not say which code it is of"),
+        ({"gone.py": "0"}, "its code has changed since: gone.py"),
+    ],
+)
+def test_older_code_is_an_error_where_it_is_asked_for(checkout, code, said):
     def found() -> set[str]:
         return {str(each) for each in findings(checkout, judges_code=True) if each.is_error}
 
@@ -99,7 +105,7 @@ def test_older_code_is_an_error_where_it_is_asked_for(checkout, code):
     assert found() - before == set()
     edit(checkout, "val-onnx.json", code=code, machine=None)
     (error,) = (each for each in found() if "val-onnx.json" in each)
-    assert "code" in error
+    assert error == f"error: val-onnx.json: {said}"
     assert not any("val-onnx.json" in each for each in errors(checkout))
 
 
